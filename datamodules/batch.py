@@ -1,0 +1,98 @@
+"""The batch every model reads, and the fixed order of modalities and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+MODALITIES: tuple[str, str, str] = ("audio", "visual", "text")
+"""The one order in which modalities stand everywhere: in tuples, in columns, in embeddings."""
+
+CONDITIONS: tuple[str, ...] = ("a", "v", "t", "av", "at", "vt", "avt")
+"""The conditions by what is *available*: the six missing conditions, then the complete one."""
+
+MISSING_CONDITIONS: tuple[str, ...] = CONDITIONS[:-1]
+"""The six conditions in which something is missing."""
+
+COMPLETE = CONDITIONS[-1]
+"""The condition in which nothing is missing."""
+
+
+def present_under(condition: str) -> tuple[bool, bool, bool]:
+    """Which of audio, visual and text are available under ``condition`` (``"at"``: audio and text)."""
+    return ("a" in condition, "v" in condition, "t" in condition)
+
+
+CONDITION_TABLE: Tensor = torch.tensor([present_under(condition) for condition in CONDITIONS])
+"""bool [7, 3]: row c says which modalities are available under ``CONDITIONS[c]``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N utterances as stored, and B rows that each read one of them with some modalities present.
+
+    In training there is one row per utterance. In evaluation each utterance is read by several
+    rows, one per condition, so that a model can encode it once and answer them all.
+
+    Padding is zero and lies behind the last frame. A length of 0 means that the corpus does not
+    hold this modality for this utterance.
+
+    Attributes:
+        frames: three float tensors [N, T_m, D_m], padded, in the order audio, visual, text.
+        lengths: int64 [N, 3], the number of true frames.
+        index: int64 [N], the utterance's position in its corpus.
+        labels: int64 [N], the class, or -1 where it is not known.
+        utterances: N utterance ids.
+        row: int64 [B], the stored utterance each row reads.
+        present: bool [B, 3], what each row may see.
+    """
+
+    frames: tuple[Tensor, Tensor, Tensor]
+    lengths: Tensor
+    index: Tensor
+    labels: Tensor
+    utterances: list[str]
+    row: Tensor
+    present: Tensor
+
+    def __len__(self) -> int:
+        """The number of rows B."""
+        return len(self.row)
+
+    @property
+    def label(self) -> Tensor:
+        """int64 [B]: the class of each row."""
+        return self.labels[self.row]
+
+    @property
+    def available(self) -> Tensor:
+        """Bool [N, 3]: what the corpus holds of each utterance."""
+        return self.lengths > 0
+
+    def complete(self) -> Batch:
+        """The same utterances, one row each, with all that the corpus holds of them present."""
+        row = torch.arange(len(self.lengths), device=self.lengths.device)
+        return replace(self, row=row, present=self.available)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """Move every tensor to ``device``."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Copy every tensor to page-locked memory, for asynchronous copies to a GPU."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        audio, visual, text = self.frames
+        return Batch(
+            frames=(change(audio), change(visual), change(text)),
+            lengths=change(self.lengths),
+            index=change(self.index),
+            labels=change(self.labels),
+            utterances=self.utterances,
+            row=change(self.row),
+            present=change(self.present),
+        )
