@@ -1,0 +1,120 @@
+"""Tiny corpora in the public feature layout, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT, Layout, speaker_of
+
+LAYOUTS: dict[str, Layout] = {"IEMOCAP": IEMOCAP_LAYOUT, "MSPIMPROV": MSP_IMPROV_LAYOUT}
+
+SAMPLES: dict[str, Path] = {
+    "IEMOCAP": Path(__file__).parents[1] / "data" / "sample_iemocap",
+    "MSPIMPROV": Path(__file__).parents[1] / "data" / "sample_msp",
+}
+"""Small corpora that another program wrote; read them, or copy them to change them."""
+
+
+def utterance_id(layout: str, number: int) -> str:
+    """The id of an utterance; the speakers of a layout take turns."""
+    speaker = number % LAYOUTS[layout].folds
+    session, gender = speaker // 2 + 1, "FM"[speaker % 2]
+    if layout == "IEMOCAP":
+        return f"Ses{session:02d}F_impro01_{gender}{number:03d}"
+    return f"MSP-IMPROV-S01A-{gender}{session:02d}-P-{gender}M{number:03d}"
+
+
+def write_corpus(
+    root: Path,
+    layout: Literal["IEMOCAP", "MSPIMPROV"] = "IEMOCAP",
+    utterances: int = 48,
+    dims: Sequence[int] = (5, 6, 7),
+    seed: int = 0,
+) -> list[str]:
+    """Write a whole corpus: features with a trace of the class in them, and all folds, split by speaker.
+
+    Args:
+        root: the folder to write to.
+        layout: whose names, folds, ids and label files.
+        utterances: how many, at least one for each speaker (10 and 12).
+        dims: frame widths of audio, visual and text.
+        seed: another seed, other features and lengths.
+
+    Returns:
+        the utterance ids, in the order of writing.
+    """
+    described = LAYOUTS[layout]
+    rng = np.random.default_rng(seed)
+    ids = [utterance_id(layout, number) for number in range(utterances)]
+    # Each speaker meets each class: the classes advance by one each time all speakers had a turn.
+    labels = np.array([(n + n // described.folds) % len(described.class_names) for n in range(utterances)])
+    for modality, dim in enumerate(dims):
+        centres = rng.standard_normal((len(described.class_names), dim))
+        path = described.feature_path(root, modality)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as file:
+            for utterance, label in zip(ids, labels, strict=True):
+                frames = centres[label] + rng.standard_normal((rng.integers(2, 9), dim))
+                file[utterance] = frames.astype(np.float32)
+    speakers = np.array([speaker_of(utterance, described) for utterance in ids])
+    names = list(dict.fromkeys(speakers))
+    for fold in range(1, described.folds + 1):
+        # Folds 1 and 2 test the two speakers of session 1, and so on; the other speaker validates.
+        test, val = names[fold - 1], names[(fold - 1) ^ 1]
+        parts = {"tst": speakers == test, "val": speakers == val, "trn": (speakers != test) & (speakers != val)}
+        for prefix, part in parts.items():
+            chosen = [utterance for utterance, used in zip(ids, part, strict=True) if used]
+            write_split(root, layout, fold, prefix, chosen, labels[part])
+    return ids
+
+
+def write_split(
+    root: Path,
+    layout: Literal["IEMOCAP", "MSPIMPROV"],
+    fold: int,
+    prefix: str,
+    utterances: Sequence[str],
+    labels: npt.NDArray[np.int64],
+) -> None:
+    """Write one split (``trn``, ``val`` or ``tst``) of a fold as that corpus's public pack does."""
+    folder = root / "target" / str(fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    if layout == "IEMOCAP":
+        np.save(folder / f"{prefix}_label.npy", np.eye(len(LAYOUTS[layout].class_names))[labels])
+        np.save(folder / f"{prefix}_int2name.npy", np.array(utterances, dtype="S")[:, None])
+    else:
+        np.save(folder / f"{prefix}_label.npy", labels)
+        np.save(folder / f"{prefix}_int2name.npy", np.array(utterances))
+
+
+def change_features(path: Path, changes: Mapping[str, Any]) -> None:
+    """Replace datasets of a feature file; None takes one out."""
+    with h5py.File(path, "r+") as file:
+        for utterance, value in changes.items():
+            if utterance in file:
+                del file[utterance]
+            if value is not None:
+                file[utterance] = value
+
+
+def load_ids(root: Path, fold: int, prefix: str) -> list[str]:
+    """The ids of a split, read without the code under test."""
+    array = np.load(root / "target" / str(fold) / f"{prefix}_int2name.npy").ravel()
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in array]
+
+
+def load_features(path: Path, utterances: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    """The frames of utterances, read without the code under test."""
+    with h5py.File(path, "r") as file:
+        return [file[utterance][()] for utterance in utterances]
+
+
+def truncate(path: Path) -> None:
+    """Cut a file to half its size."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
