@@ -1,0 +1,341 @@
+"""The LightningDataModule that every corpus shares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.batch import CONDITIONS, MODALITIES, Batch
+from datamodules.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.errors import CorpusError, InputError
+from datamodules.layouts import Layout
+from datamodules.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
+from datamodules.missing import mask_sampler
+from datamodules.statistics import Statistics, difference, shipped_statistics
+from datamodules.targets import Targets, identical_folds, read_targets, shared_speakers
+
+_STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it
+
+notice = rank_zero_only(logging.getLogger("ifmmin").warning)
+"""Say one line to the user, on the first device only."""
+
+
+class EmotionDataModule(L.LightningDataModule):
+    """A feature corpus with masks: reading, checking, normalising, batching.
+
+    A subclass says which ``layout`` it reads, which metric selects models and whether the papers'
+    epochs were meant for a corpus of this kind.
+
+    Args:
+        root: folder of the features and targets.
+        fold: 1 to the number of folds.
+        audio_features: name of the audio features: the file ``A/<name>.h5``.
+        visual_features: name of the visual features: the file ``V/<name>.h5``.
+        text_features: name of the text features: the file ``L/<name>.h5``.
+        audio_normalization: ``train`` (statistics of the fold's training frames), ``utterance``
+            (each utterance's own) or ``none``.
+        visual_normalization: the same for visual frames.
+        text_normalization: the same for text.
+        batch_size: utterances per optimiser step over all devices together; None: the model's own.
+        eval_batch_size: utterances per evaluation batch.
+        workers: processes that prepare batches; 0 prepares them in the training process.
+        train_mask: ``uniform`` (one of the six missing conditions, uniformly, anew each epoch), a
+            missing rate such as ``0.3``, or one of the seven conditions for all.
+        conditions: conditions under which validation and test evaluate every utterance.
+        predict_split: what ``predict`` reads: ``train``, ``val`` or ``test`` of the fold, or ``all``
+            utterances in the feature files, which needs no targets. None: ``test``, or ``all`` where
+            the corpus has no targets.
+        allow_shared_speakers: do not refuse a fold whose training speakers are also evaluated.
+        seed: of masks and order.
+
+    Raises:
+        CorpusError: the corpus is not there, not in the layout, or the fold does not exist.
+        InputError: an option is out of range.
+    """
+
+    layout: ClassVar[Layout]
+    monitor: ClassVar[str] = "UA"
+    """The metric that selects the best epoch on validation."""
+    schedule: ClassVar[Literal["epochs", "steps"]] = "epochs"
+    """Whether the papers' epochs hold here, or the number of optimiser steps they amount to."""
+    synthetic: ClassVar[bool] = False
+    """Whether results are of a built-in corpus, never to be shown as a corpus result."""
+
+    def __init__(
+        self,
+        root: str,
+        fold: int = 1,
+        audio_features: str | None = None,
+        visual_features: str | None = None,
+        text_features: str | None = None,
+        audio_normalization: Normalization = "train",
+        visual_normalization: Normalization = "none",
+        text_normalization: Normalization = "none",
+        batch_size: int | None = None,
+        eval_batch_size: int = 256,
+        workers: int = 0,
+        train_mask: str = "uniform",
+        conditions: Sequence[str] = CONDITIONS,
+        predict_split: Literal["train", "val", "test", "all"] | None = None,
+        allow_shared_speakers: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        names = zip((audio_features, visual_features, text_features), self.layout.feature_names, strict=True)
+        audio, visual, text = (given or usual for given, usual in names)
+        self.corpus_layout = replace(self.layout, feature_names=(audio, visual, text))
+        self.fold = fold
+        self.normalization = (audio_normalization, visual_normalization, text_normalization)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.workers = workers
+        self.mask = mask_sampler(train_mask)
+        self.conditions = tuple(conditions)
+        self.predict_split = predict_split or ("test" if (self.root / "target").is_dir() else "all")
+        self.allow_shared_speakers = allow_shared_speakers
+        self.seed = seed
+        for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value}: it must be at least 1.")
+        if unknown := [condition for condition in self.conditions if condition not in CONDITIONS]:
+            raise InputError(f"condition {unknown[0]!r}: choose among {', '.join(CONDITIONS)}.")
+        self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
+        self.feature_dims = self.read_feature_dims()
+        self.class_names = list(self.layout.class_names)
+        self.corpus_name = self.layout.name
+        self.recipe_batch_size = 128
+        """The model's own batch size, set by the model."""
+        self.targets: dict[str, Targets] | None = None
+        self.corpus: Corpus | None = None
+        self._labels = torch.empty(0, dtype=torch.int64)
+        self._position: dict[str, int] = {}
+        self._statistics: tuple[Statistics | None, ...] | None = None
+        self._fingerprint: str | None = None
+
+    # Reading.
+
+    def read_feature_dims(self) -> list[int]:
+        """The frame widths of audio, visual and text, 0 where there is no file."""
+        return feature_dims(self.root, self.corpus_layout)
+
+    def setup(self, stage: str) -> None:
+        """Read targets and features once, and check what must hold before anything is trained."""
+        if stage == "predict" and self.predict_split == "all":
+            self._hold(read_corpus(self.root, self.corpus_layout, None, complete=False), None)
+            return
+        if self.targets is None:
+            targets = read_targets(self.root, self.corpus_layout, self.fold)
+            self._check_fold(targets)
+            utterances = [name for split in targets.values() for name in split.utterances]
+            # Only prediction may do without a modality: training and scores need comparable data.
+            corpus = read_corpus(self.root, self.corpus_layout, utterances, complete=stage != "predict")
+            self._hold(corpus, targets)
+
+    def _hold(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
+        self.corpus, self.targets = corpus, targets
+        self._position = {name: position for position, name in enumerate(corpus.utterances)}
+        self._labels = torch.full((len(corpus.utterances),), -1, dtype=torch.int64)
+        for split in (targets or {}).values():
+            self._labels[self._rows_of(split)] = torch.from_numpy(split.labels)
+
+    def _check_fold(self, targets: Mapping[str, Targets]) -> None:
+        if same := identical_folds(self.root, self.corpus_layout, self.fold):
+            others = ", ".join(map(str, same))
+            notice(
+                f"{self.root}/target/{self.fold}: its files are a copy of fold {others}'s, so it is no fold of its "
+                "own; do not average it with the other. It happens in the public pack: take another copy."
+            )
+        shared = shared_speakers(targets, self.corpus_layout)
+        if shared and not self.allow_shared_speakers:
+            raise CorpusError(
+                f"{self.root}/target/{self.fold}: speaker {', '.join(sorted(shared))} is in train and in test; "
+                "the test is leaked. Mend the split, or give --data.allow_shared_speakers true."
+            )
+
+    def _rows_of(self, split: Targets) -> IntArray:
+        return np.array([self._position[name] for name in split.utterances], dtype=np.int64)
+
+    @property
+    def held(self) -> Corpus:
+        """The corpus in memory.
+
+        Raises:
+            RuntimeError: before ``setup``.
+        """
+        if self.corpus is None:
+            raise RuntimeError("the datamodule is used before setup()")
+        return self.corpus
+
+    @property
+    def corpus_size(self) -> int:
+        """The number of utterances in memory, above every ``Batch.index``."""
+        return len(self.held.utterances)
+
+    def rows(self, split: str) -> IntArray:
+        """int64 [n]: the positions of a split (``train``, ``val``, ``test`` or ``all``) in the corpus."""
+        if split == "all" or self.targets is None:
+            return np.arange(self.corpus_size)
+        return self._rows_of(self.targets[split])
+
+    # Statistics, and what a checkpoint must remember of the data.
+
+    @property
+    def statistics(self) -> tuple[Statistics | None, ...]:
+        """Per modality, the training statistics its normalisation needs.
+
+        Raises:
+            CorpusError: they are needed, but there are no targets that say what was trained on.
+        """
+        if self._statistics is None:
+            needed = [
+                how == "train" and dim > 0 for how, dim in zip(self.normalization, self.feature_dims, strict=True)
+            ]
+            if any(needed) and self.targets is None:
+                raise CorpusError(
+                    f"{self.root}: no targets there, so no training statistics to normalise by; "
+                    "predict with a checkpoint, which holds them."
+                )
+            train = self.rows("train")
+            self._statistics = tuple(
+                train_statistics(frames, train) if wanted else None
+                for frames, wanted in zip(self.held.frames, needed, strict=True)
+            )
+            self._compare_shipped(self._statistics[0])
+        return self._statistics
+
+    def _compare_shipped(self, ours: Statistics | None) -> None:
+        shipped = shipped_statistics(self.root, self.corpus_layout, self.fold)
+        if ours is None or shipped is None:
+            return
+        worst = difference(ours, shipped)
+        if worst > _STATISTICS_TOLERANCE:
+            notice(
+                f"{self.corpus_layout.statistics_path(self.root)}: fold {self.fold} differs from the statistics of the "
+                f"training utterances by up to {worst:.2g} standard deviations; ours are used, since the file may "
+                "include test data."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of every id, label, split and frame in memory."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.held, self.targets)
+        return self._fingerprint
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint remembers of its training data, as plain values and tensors."""
+        statistics = {
+            modality: {"mean": values.mean, "std": values.std}
+            for modality, values in zip(MODALITIES, self.statistics, strict=True)
+            if values is not None
+        }
+        return {
+            "name": self.corpus_name,
+            "fold": self.fold,
+            "seed": self.seed,
+            "feature_names": list(self.corpus_layout.feature_names),
+            "feature_dims": list(self.feature_dims),
+            "class_names": list(self.class_names),
+            "normalization": list(self.normalization),
+            "statistics": statistics,
+            "fingerprint": self.fingerprint,
+        }
+
+    def adopt_preprocessing(self, facts: Mapping[str, Any]) -> None:
+        """Normalise as a checkpoint's training data was, whatever this corpus would say itself.
+
+        Args:
+            facts: from :meth:`facts` of the datamodule that was trained on.
+        """
+        audio, visual, text = facts["normalization"]
+        self.normalization = (audio, visual, text)
+        held = facts["statistics"]
+        self._statistics = tuple(
+            Statistics(held[name]["mean"], held[name]["std"]) if name in held else None for name in MODALITIES
+        )
+
+    # Batches.
+
+    def _dataset(self, training: bool) -> UtteranceDataset:
+        return UtteranceDataset(
+            self.held,
+            self._labels,
+            self.normalization,
+            self.statistics,
+            mask=self.mask if training else None,
+            seed=self.seed,
+        )
+
+    def _batches(self, rows: IntArray, training: bool, batch_size: int) -> LengthBatches:
+        trainer = self.trainer
+        return LengthBatches(
+            rows,
+            self.held.lengths.sum(dim=1).numpy()[rows],
+            batch_size,
+            shuffle=training,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+
+    def train_batches(self) -> int:
+        """Optimiser steps per epoch."""
+        return len(self._batches(self.rows("train"), True, self.batch_size or self.recipe_batch_size))
+
+    def _loader(self, split: str, training: bool) -> DataLoader[Batch]:
+        size = (self.batch_size or self.recipe_batch_size) if training else self.eval_batch_size
+        rows = self.rows(split)
+        if not len(rows):
+            raise CorpusError(f"{self.root}/target/{self.fold}: the {split} split is empty.")
+        return DataLoader(
+            self._dataset(training),
+            sampler=self._batches(rows, training, size),
+            batch_size=None,  # the sampler asks for whole batches, so that none is put together in Python
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches with masks."""
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split, complete; the model evaluates it under every condition."""
+        return self._loader("val", training=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split, complete; the model evaluates it under every condition."""
+        return self._loader("test", training=False)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """``predict_split``, with whatever modalities each utterance has."""
+        return self._loader(self.predict_split, training=False)
+
+    def in_order(self, split: str) -> Iterator[Batch]:
+        """Every utterance of a split once, unmasked, in an order that nothing changes."""
+        dataset = self._dataset(training=False)
+        rows = self.rows(split)
+        cost: IntArray = self.held.lengths.sum(dim=1).numpy()[rows]
+        for request in LengthBatches(rows, cost, self.eval_batch_size, shuffle=False):
+            yield dataset[request]
+
+    def bayes_accuracy(self, split: str) -> dict[str, float] | None:
+        """WA of the Bayes-optimal rule on a split per condition, where it is known."""
+        return None
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [N]: the labels of the corpus in memory, -1 where unknown."""
+        return self._labels

@@ -1,0 +1,199 @@
+"""From a corpus in memory to batches: order, masks, normalisation and padding, a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from datamodules.batch import Batch
+from datamodules.corpus import Corpus, RaggedFrames, Statistics
+from datamodules.missing import MaskSampler, restrict, utterance_keys
+
+Normalization = Literal["train", "utterance", "none"]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one batch is made of: positions in the corpus, and the epoch its masks belong to."""
+
+    rows: IntArray
+    epoch: int
+
+
+def padded(frames: RaggedFrames, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Gather utterances into one padded tensor.
+
+    Args:
+        frames: one modality of a corpus.
+        rows: int64 [N], positions in the corpus.
+
+    Returns:
+        float32 [N, T, D], zero behind the last frame, and bool [N, T], True on true frames.
+    """
+    start, end = frames.offsets[rows], frames.offsets[rows + 1]
+    longest = int((end - start).max()) if len(rows) else 0
+    position = start[:, None] + torch.arange(longest)
+    true = position < end[:, None]
+    if not len(frames.values):
+        return frames.values.new_zeros(len(rows), longest, frames.dim), true
+    # Padding gathers some frame or other, which is then overwritten.
+    gathered = frames.values.index_select(0, position.clamp_(max=len(frames.values) - 1).flatten())
+    gathered = gathered.view(len(rows), longest, frames.dim)
+    return gathered.masked_fill_(~true[..., None], 0.0), true
+
+
+def normalized(gathered: Tensor, true: Tensor, how: Normalization, statistics: Statistics | None) -> Tensor:
+    """Normalise padded frames [N, T, D] and leave the padding at zero.
+
+    Args:
+        gathered: from :func:`padded`.
+        true: bool [N, T], from :func:`padded`.
+        how: ``train``: by the mean and standard deviation of the training frames; ``utterance``: by
+            each utterance's own; ``none``.
+        statistics: needed for ``train``.
+    """
+    if how == "none":
+        return gathered
+    if how == "train":
+        if statistics is None:
+            raise ValueError("normalisation by training statistics needs the statistics")
+        mean, std = statistics.mean, statistics.std
+    else:
+        # Counted from the first frame: a constant feature is then exactly zero, whatever its size.
+        gathered = (gathered - gathered[:, :1]).masked_fill_(~true[..., None], 0.0)
+        count = true.sum(dim=1).clamp(min=1)[:, None, None]
+        mean = gathered.sum(dim=1, keepdim=True) / count
+        spread = ((gathered - mean).square() * true[..., None]).sum(dim=1, keepdim=True) / count
+        std = spread.sqrt()
+        std = std.masked_fill(std == 0, 1.0)
+    return ((gathered - mean) / std).masked_fill_(~true[..., None], 0.0)
+
+
+class UtteranceDataset(Dataset[Batch]):
+    """Makes the batch that a :class:`Request` asks for.
+
+    Args:
+        corpus: N utterances in memory.
+        labels: int64 [N], -1 where unknown.
+        normalization: per modality.
+        statistics: per modality, for those normalised by training statistics.
+        mask: the training mask; None shows all there is.
+        seed: of the mask.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        labels: Tensor,
+        normalization: Sequence[Normalization],
+        statistics: Sequence[Statistics | None],
+        mask: MaskSampler | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.corpus = corpus
+        self.labels = labels
+        self.normalization = normalization
+        self.statistics = statistics
+        self.mask = mask
+        self.seed = seed
+        self._keys = utterance_keys(corpus.utterances)
+
+    def __len__(self) -> int:
+        """The number of utterances."""
+        return len(self.corpus.utterances)
+
+    def __getitem__(self, request: Request) -> Batch:
+        """Gather, normalise, pad and mask the requested utterances."""
+        rows = torch.from_numpy(request.rows)
+        lengths = self.corpus.lengths[rows]
+        parts = zip(self.corpus.frames, self.normalization, self.statistics, strict=True)
+        audio, visual, text = (normalized(*padded(frames, rows), how, statistics) for frames, how, statistics in parts)
+        present = (lengths > 0).numpy()
+        if self.mask is not None:
+            present = restrict(self.mask(self._keys[request.rows], self.seed, request.epoch), present)
+        return Batch(
+            frames=(audio, visual, text),
+            lengths=lengths,
+            index=rows,
+            labels=self.labels[rows],
+            utterances=[self.corpus.utterances[row] for row in request.rows],
+            row=torch.arange(len(rows)),
+            present=torch.from_numpy(present),
+        )
+
+
+class LengthBatches(DistributedSampler[Request]):
+    """Batches of utterances of similar length, as a pure function of (seed, epoch).
+
+    Each global batch is split over the devices, so training takes the same steps on any number of
+    them. In evaluation every utterance is given to exactly one device, once. A DistributedSampler
+    by type, so that Lightning does not replace it by one that repeats utterances.
+
+    Args:
+        rows: int64 [n], positions in the corpus.
+        cost: int64 [n], the length to sort by.
+        batch_size: utterances per batch, over all devices together.
+        shuffle: a new order each epoch (training); otherwise by length.
+        seed: of the order.
+        rank: this device.
+        world_size: number of devices.
+        pool: how many batches' worth of utterances are drawn together before they are sorted by
+            length: more means less padding and less varied batches.
+    """
+
+    def __init__(
+        self,
+        rows: IntArray,
+        cost: IntArray,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        pool: int = 8,
+    ) -> None:
+        # The parent's state is replaced: only its type and set_epoch are wanted.
+        self.rows = rows
+        self.cost = cost
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.num_replicas = world_size
+        self.epoch = 0
+        # Equal shares, so that no batch is so small that its moments vanish.
+        batches = -(-len(rows) // batch_size)
+        # In training every device has a share of every batch; in evaluation none is left without a batch.
+        batches = min(batches, len(rows) // world_size) if shuffle else max(batches, min(len(rows), world_size))
+        self.batches = max(1, batches)
+        self.pool = pool
+
+    def __len__(self) -> int:
+        """Batches this device sees in an epoch."""
+        if self.shuffle:
+            return self.batches
+        return len(range(self.rank, self.batches, self.num_replicas))
+
+    def __iter__(self) -> Iterator[Request]:
+        """The requests of the epoch set by ``set_epoch``."""
+        if not self.shuffle:
+            order = np.argsort(self.cost, kind="stable")
+            mine = np.array_split(self.rows[order], self.batches)[self.rank :: self.num_replicas]
+            yield from (Request(rows, self.epoch) for rows in mine if len(rows))
+            return
+        random = np.random.default_rng((self.seed, self.epoch))
+        drawn = random.permutation(len(self.rows))
+        # From a single pool the same batches would come every epoch.
+        pools = np.array_split(drawn, max(2, round(self.batches / self.pool)))
+        drawn = np.concatenate([pool[np.argsort(self.cost[pool], kind="stable")] for pool in pools])
+        batches = np.array_split(self.rows[drawn], self.batches)
+        for position in random.permutation(self.batches):
+            # Every device takes its share of the same global batch: interleaved, so of the same lengths.
+            yield Request(batches[position][self.rank :: self.num_replicas], self.epoch)
