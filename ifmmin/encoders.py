@@ -1,0 +1,273 @@
+"""Encoders of one modality, their container, the invariance encoder and the classifier.
+
+Plain ``torch.nn``: nothing here knows Lightning. Every encoder reads frames [K, T, D] with lengths
+[K] and gives one embedding [K, E] per sequence that does not depend on the padding, and
+``absent()``, the embedding [E] it gives to a modality that is not there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.batch import MODALITIES, Batch
+from datamodules.missing import visible
+
+Pooling = Literal["max", "last", "attention"]
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming normal (fan in, a = 0) weights and zero biases for linear and convolution layers.
+
+    LSTM layers keep PyTorch's initialisation. This is the published code's choice.
+    """
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv1d)):
+            nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def frame_mask(lengths: Tensor, longest: int) -> Tensor:
+    """Bool [K, longest]: True on true frames, False on padding."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+class SequenceEncoder(nn.Module, ABC):
+    """Turns the frames of one modality into an utterance embedding.
+
+    Args:
+        input_dim: D, the width of a frame.
+        embedding_dim: E.
+        absent_frames: an absent modality is read as this many all-zero frames. The published code
+            feeds zero frames of the absent sequence's own length, which tells the model that length.
+    """
+
+    def __init__(self, input_dim: int, embedding_dim: int, absent_frames: int) -> None:
+        super().__init__()
+        self.input_dim = input_dim
+        self.embedding_dim = embedding_dim
+        self.absent_frames = absent_frames
+
+    @abstractmethod
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Encode frames [K, T, D] with lengths int64 [K] in 1..T to [K, E]."""
+
+    def absent(self) -> Tensor:
+        """[E]: the embedding of a modality that is not there, a function of the parameters alone."""
+        weight = next(self.parameters())
+        zeros = weight.new_zeros(1, self.absent_frames, self.input_dim)
+        lengths = torch.full((1,), self.absent_frames, device=weight.device)
+        embedding: Tensor = self(zeros, lengths)
+        return embedding[0]
+
+
+class LSTMEncoder(SequenceEncoder):
+    """One-layer, one-directional LSTM, pooled over time (audio and visual in IF-MMIN and MMIN).
+
+    Args:
+        input_dim: D.
+        embedding_dim: hidden size and E.
+        pooling: ``max`` over time; the ``last`` state; or ``attention``, a softmax over time of
+            u · tanh(W o_t + b). Differs from the public code, whose softmax runs over a wrong axis.
+        absent_frames: see :class:`SequenceEncoder`.
+    """
+
+    def __init__(
+        self, input_dim: int, embedding_dim: int = 128, pooling: Pooling = "max", absent_frames: int = 50
+    ) -> None:
+        super().__init__(input_dim, embedding_dim, absent_frames)
+        self.pooling = pooling
+        self.rnn = nn.LSTM(input_dim, embedding_dim, batch_first=True)
+        if pooling == "attention":
+            self.attention = nn.Linear(embedding_dim, embedding_dim)
+            self.attention_vector = nn.Linear(embedding_dim, 1, bias=False)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`SequenceEncoder`."""
+        # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
+        states: Tensor = self.rnn(frames)[0]
+        if self.pooling == "last":
+            return states[torch.arange(len(states), device=states.device), lengths - 1]
+        padding = ~frame_mask(lengths, states.shape[1])[..., None]
+        if self.pooling == "max":
+            return states.masked_fill(padding, -torch.inf).amax(dim=1)
+        scores = self.attention_vector(torch.tanh(self.attention(states)))
+        weights = scores.masked_fill(padding, -torch.inf).softmax(dim=1)
+        pooled: Tensor = (weights * states).sum(dim=1)
+        return pooled
+
+
+class TextCNN(SequenceEncoder):
+    """Convolutions over words, max over time, dropout, linear, ReLU (text in IF-MMIN and MMIN).
+
+    Kim, "Convolutional neural networks for sentence classification", EMNLP 2014.
+
+    Args:
+        input_dim: D.
+        embedding_dim: E.
+        channels: output channels per width.
+        widths: the widths of the convolutions in frames. A shorter sequence is read as if zero
+            frames followed it up to the largest width.
+        dropout: on the pooled channels.
+        absent_frames: see :class:`SequenceEncoder`.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        embedding_dim: int = 128,
+        channels: int = 128,
+        widths: Sequence[int] = (3, 4, 5),
+        dropout: float = 0.5,
+        absent_frames: int = 22,
+    ) -> None:
+        super().__init__(input_dim, embedding_dim, absent_frames)
+        self.convolutions = nn.ModuleList(nn.Conv1d(input_dim, channels, width) for width in widths)
+        self.widths = tuple(widths)
+        self.widest = max(widths)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(channels * len(widths), embedding_dim)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`SequenceEncoder`."""
+        short = max(0, self.widest - frames.shape[1])
+        words = F.pad(frames, (0, 0, 0, short)).transpose(1, 2)
+        pooled = []
+        for width, convolution in zip(self.widths, self.convolutions, strict=True):
+            windows = convolution(words)
+            # The last window lies wholly inside the sequence, zero-extended to the largest width.
+            count = lengths.clamp(min=self.widest) - width + 1
+            padding = ~frame_mask(count, windows.shape[2])[:, None, :]
+            # ReLU is monotone, so max over time may come first, on a single value per channel.
+            pooled.append(windows.masked_fill(padding, -torch.inf).amax(dim=2).relu())
+        embedding: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1))).relu()
+        return embedding
+
+
+class ModalityEncoders(nn.ModuleDict):
+    """One encoder per modality, giving h = [h_audio; h_visual; h_text] of every row of a batch.
+
+    Each stored utterance that some row may see is encoded once per modality, whatever the number
+    of rows that read it; where a modality is absent, its embedding is the encoder's ``absent()``.
+
+    Args:
+        encoders: the encoders of audio, visual and text, all with the same embedding width E.
+    """
+
+    def __init__(self, encoders: Sequence[SequenceEncoder]) -> None:
+        super().__init__(dict(zip(MODALITIES, encoders, strict=True)))
+        self.embedding_dim = encoders[0].embedding_dim
+
+    @classmethod
+    def of_dims(
+        cls,
+        feature_dims: Sequence[int],
+        embedding_dim: int = 128,
+        pooling: Pooling = "max",
+        channels: int = 128,
+        text_dropout: float = 0.5,
+        absent_frames: Sequence[int] = (40, 50, 22),
+    ) -> ModalityEncoders:
+        """The encoders of MMIN and IF-MMIN: LSTM for audio and visual, TextCNN for text.
+
+        Args:
+            feature_dims: frame widths of audio, visual, text.
+            embedding_dim: E.
+            pooling: of the LSTM states over time.
+            channels: of each TextCNN convolution.
+            text_dropout: of the TextCNN.
+            absent_frames: how many zero frames an absent audio, visual, text stands for; by default
+                the usual lengths in IEMOCAP.
+        """
+        audio, visual, text = feature_dims
+        return cls(
+            [
+                LSTMEncoder(audio, embedding_dim, pooling, absent_frames[0]),
+                LSTMEncoder(visual, embedding_dim, pooling, absent_frames[1]),
+                TextCNN(text, embedding_dim, channels, dropout=text_dropout, absent_frames=absent_frames[2]),
+            ]
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Embed the B rows of ``batch``: [B, 3, E], modalities in the order audio, visual, text."""
+        columns = []
+        for modality, encoder in enumerate(self.encoders()):
+            seen = visible(batch, modality)
+            column = encoder.absent().expand(len(batch), -1)
+            if len(seen.rows):
+                embedded = encoder(seen.frames, seen.lengths).index_select(0, seen.slots)
+                # Autocast may give both halves different types; index_copy wants one.
+                column = column.to(embedded.dtype).index_copy(0, seen.rows, embedded)
+            columns.append(column)
+        return torch.stack(columns, dim=1)
+
+    def absent(self) -> Tensor:
+        """[3, E]: the embeddings of absent audio, visual and text."""
+        return torch.stack([encoder.absent() for encoder in self.encoders()])
+
+    def encoders(self) -> Iterator[SequenceEncoder]:
+        """The encoders of audio, visual and text."""
+        for encoder in self.values():
+            assert isinstance(encoder, SequenceEncoder)
+            yield encoder
+
+
+class InvarianceEncoder(nn.Module):
+    """The shared encoder of modality-invariant features, one for all modalities.
+
+    IF-MMIN, section 2.1: (Linear + LeakyReLU(0.01)) twice, with optional dropout.
+
+    Args:
+        embedding_dim: width of input and output.
+        dropout: after each activation; the paper uses none.
+    """
+
+    def __init__(self, embedding_dim: int = 128, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embedding_dim, embedding_dim),
+            nn.LeakyReLU(0.01),
+            nn.Dropout(dropout),
+            nn.Linear(embedding_dim, embedding_dim),
+            nn.LeakyReLU(0.01),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map [..., E] to [..., E]."""
+        invariant: Tensor = self.layers(embeddings)
+        return invariant
+
+
+class Classifier(nn.Module):
+    """(Linear + ReLU + dropout) for each hidden width, then linear to the classes.
+
+    Args:
+        input_dim: width of the input.
+        num_classes: C.
+        hidden_dims: widths of the hidden layers.
+        dropout: after each activation.
+    """
+
+    def __init__(
+        self, input_dim: int, num_classes: int, hidden_dims: Sequence[int] = (128, 128), dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        widths = [input_dim, *hidden_dims]
+        hidden: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            hidden += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
+        self.hidden = nn.Sequential(*hidden)
+        self.output = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [..., input_dim] to logits [..., C]."""
+        logits: Tensor = self.output(self.hidden(features))
+        return logits

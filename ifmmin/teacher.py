@@ -1,0 +1,64 @@
+"""The frozen stage-1 encoders that teach stage 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.batch import Batch
+from ifmmin.encoders import ModalityEncoders
+
+
+class Teacher(nn.Module):
+    """Stage-1 encoders, frozen and always in eval mode.
+
+    What they say of an utterance never changes, so ``remember`` computes it once per run.
+
+    Args:
+        encoders: of the stage-1 architecture; their weights are loaded by the owner.
+    """
+
+    def __init__(self, encoders: ModalityEncoders) -> None:
+        super().__init__()
+        self.encoders = encoders
+        self.requires_grad_(False)
+        self.eval()
+        self._memory: Tensor | None = None  # [utterances, 3, E]; no buffer: it is not part of a checkpoint
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode, whatever the owner does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def remember(self, batches: Iterable[Batch], utterances: int) -> None:
+        """Embed complete utterances once; later calls with them look the result up.
+
+        Args:
+            batches: every utterance once, in an order that does not depend on the epoch.
+            utterances: the size of the corpus, above every ``Batch.index``.
+        """
+        self.forget()
+        weight = next(self.parameters())
+        memory = weight.new_zeros(utterances, 3, self.encoders.embedding_dim)
+        for batch in batches:
+            batch = batch.to(weight.device)
+            memory[batch.index] = self.encoders(batch.complete())
+        self._memory = memory
+
+    def forget(self) -> None:
+        """Compute from now on, until ``remember`` is called again."""
+        self._memory = None
+
+    @torch.no_grad()
+    def complete(self, batch: Batch) -> Tensor:
+        """[B, 3, E]: the embeddings of each row's utterance with nothing missing."""
+        stored = self.encoders(batch.complete()) if self._memory is None else self._memory[batch.index]
+        complete: Tensor = stored[batch.row]
+        return complete
+
+    @torch.no_grad()
+    def absent_part(self, batch: Batch) -> Tensor:
+        """[B, 3, E]: true embeddings of what is absent, those of zero frames of what is present."""
+        return torch.where(batch.present[..., None], self.encoders.absent(), self.complete(batch))
