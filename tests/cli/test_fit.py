@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from datamodules.batch import CONDITIONS
+from ifmmin.cli import main
+from ifmmin.discovery import discover_models
+from tests.cli.running import SMALL, best, fit, metrics, same, sample, weights
+
+
+def test_fit_shows_and_keeps_what_a_reviewer_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path / "run", *SMALL, epochs=2)
+
+    shown = capsys.readouterr().out
+    assert "built-in synthetic corpus" in shown
+    assert shown.index("stage 1: training InvariantPretraining") < shown.index("training IFMMIN")
+    for row in ("{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}", "mean", "pooled", "full {a,v,t}", "Bayes WA"):
+        assert row in shown
+    assert "not a corpus result" in shown
+
+    for name in ("config.yaml", "metrics.csv", "confusion.png", "logs/metrics.csv", "stage1/best.json"):
+        assert (run / name).is_file()
+    assert list((run / "tensorboard").glob("events.*"))
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        assert [row["condition"] for row in csv.DictReader(file)] == [*CONDITIONS[:-1], "mean", "pooled", "avt"]
+
+    record = metrics(run)["record"]
+    assert record["data_fingerprint"]
+    assert record["versions"]["torch"]
+    assert "commit" in record
+    assert record["config"]["model"]["class_path"].endswith("IFMMIN")
+    assert record["config"]["seed_everything"] == 0
+    assert Path(record["checkpoint"]).name == best(run).name
+
+
+def test_the_checkpoint_of_stage_2_needs_no_stage_1_file(tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *SMALL)
+    teacher = {name for name in weights(best(run)) if name.startswith("teacher")}
+    assert teacher
+    stage1 = weights(next((run / "stage1/checkpoints").glob("epoch*.ckpt")))
+    for name, value in stage1.items():
+        if name.startswith("encoders."):
+            assert weights(best(run))[f"teacher.{name}"].equal(value)
+
+
+def test_pretrained_skips_stage_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage1 = fit(tmp_path / "stage1", *SMALL, model="InvariantPretraining")
+    capsys.readouterr()
+    run = fit(tmp_path / "run", *SMALL, "--model.pretrained", str(best(stage1)))
+    assert "stage 1" not in capsys.readouterr().out
+    assert not (run / "stage1").exists()
+    assert weights(best(run))["teacher.encoders.audio.rnn.weight_hh_l0"].equal(
+        weights(best(stage1))["encoders.audio.rnn.weight_hh_l0"]
+    )
+
+
+def test_stage_1_alone_is_the_stage_1_of_a_whole_run(tmp_path: Path) -> None:
+    alone = fit(tmp_path / "alone", *SMALL, model="InvariantPretraining", epochs=2)
+    whole = fit(tmp_path / "whole", *SMALL, epochs=2)
+    assert same(weights(alone / "checkpoints/last.ckpt"), weights(whole / "stage1/checkpoints/last.ckpt"))
+
+
+def test_same_seed_same_bits(tmp_path: Path) -> None:
+    first, second, other = (
+        fit(tmp_path / name, *SMALL, "--seed_everything", seed)
+        for name, seed in (("first", "1"), ("second", "1"), ("other", "2"))
+    )
+    assert same(weights(best(first)), weights(best(second)))
+    assert metrics(first)["confusion"] == metrics(second)["confusion"]
+    assert not same(weights(best(first)), weights(best(other)))
+
+
+def test_runs_never_overwrite_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", "--model", "FusionPretraining", "--trainer.max_epochs", "1", *SMALL]
+    assert main(words) == 0
+    assert main(words) == 0
+    parent = tmp_path / "runs/Synthetic/fold1/FusionPretraining-seed0"
+    assert sorted(path.name for path in parent.iterdir()) == ["run-1", "run-2"]
+    assert main([*words, "--run_dir", str(parent / "run-1")]) == 1
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_settings_from_a_file_and_from_the_command_line_are_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*SMALL, "--model.lambda_inv", "0", "--model.cascaded_input", "false"]
+    first = fit(tmp_path / "first", *options)
+    config = tmp_path / "config.yaml"
+    config.write_text((first / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["fit", "--config", str(config), "--run_dir", str(tmp_path / "second")]) == 0
+    assert same(weights(best(first)), weights(best(tmp_path / "second")))
+    assert metrics(tmp_path / "second")["record"]["config"]["model"]["init_args"]["lambda_inv"] == 0
+
+
+@pytest.mark.parametrize("corpus", ["IEMOCAP", "MSPIMPROV"])
+@pytest.mark.parametrize("model", sorted(discover_models()))
+def test_every_model_on_both_sample_corpora_end_to_end(model: str, corpus: str, tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *sample(corpus), model=model)
+    assert metrics(run)["corpus"] in ("IEMOCAP", "MSP-IMPROV")
+    assert not metrics(run)["is_synthetic"]
+    words = ["--model", model, *sample(corpus), "--ckpt_path", str(best(run))]
+    assert main(["test", *words, "--run_dir", str(tmp_path / "test")]) == 0
+    assert metrics(tmp_path / "test")["confusion"] == metrics(run)["confusion"]
+    assert main(["predict", *words, "--output", str(tmp_path / "predictions.csv")]) == 0
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # Every answered row of the test is predicted again, and as often rightly.
+    counts = metrics(run)["confusion"]
+    assert len(rows) == sum(sum(map(sum, matrix)) for matrix in counts.values())
+    right = sum(matrix[c][c] for matrix in counts.values() for c in range(4))
+    assert sum(row["prediction"] == row["label"] for row in rows) == right
