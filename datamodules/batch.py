@@ -30,7 +30,7 @@ CONDITION_TABLE: Tensor = torch.tensor([present_under(condition) for condition i
 """bool [7, 3]: row c says which modalities are available under ``CONDITIONS[c]``."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Lightning rebuilds a batch when it changes its precision
 class Batch:
     """N utterances as stored, and B rows that each read one of them with some modalities present.
 
@@ -77,9 +77,11 @@ class Batch:
         row = torch.arange(len(self.lengths), device=self.lengths.device)
         return replace(self, row=row, present=self.available)
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """Move every tensor to ``device``."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = True) -> Batch:
+        """Move every tensor to ``device``, and the frames to ``dtype``."""
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        audio, visual, text = (frames.to(dtype) if dtype else frames for frames in moved.frames)
+        return replace(moved, frames=(audio, visual, text))
 
     def pin_memory(self) -> Batch:
         """Copy every tensor to page-locked memory, for asynchronous copies to a GPU."""

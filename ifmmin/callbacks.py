@@ -34,7 +34,7 @@ class ProgressLines(Callback):
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         if not trainer.is_global_zero or not isinstance(pl_module, MissingModalityModule):
             return
-        if epoch == epochs or epoch % max(1, epochs // _LINES) == 0:
+        if epoch == epochs or trainer.should_stop or epoch % max(1, epochs // _LINES) == 0:
             seen = trainer.callback_metrics
             loss = float(seen.get(f"{pl_module.log_prefix}train/loss", torch.nan))
             score = 100 * float(seen.get(pl_module.monitor_key, torch.nan))
@@ -45,7 +45,7 @@ class ProgressLines(Callback):
 
 def progress_callback() -> Callback:
     """A bar on a terminal, lines anywhere else."""
-    return RichProgressBar(leave=True) if sys.stdout.isatty() else ProgressLines()
+    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
 
 
 def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:

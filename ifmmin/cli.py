@@ -231,10 +231,14 @@ class IfmminCLI(LightningCLI):
             model.start_from(read_stage1(model.pretrained, model.stage1), model.pretrained)
         self._introduce()
         self._save_config()
-        if isinstance(model, PretrainedModule) and model.pretrained is None and last is None:
-            self._pretrain(model, stage1)
-        self._announce(f"training {type(model).__name__}" + (f", going on from {last}" if last else ""), model)
-        self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=last, weights_only=True)
+        try:
+            if isinstance(model, PretrainedModule) and model.pretrained is None and last is None:
+                self._pretrain(model, stage1)
+            self._announce(f"training {type(model).__name__}" + (f", going on from {last}" if last else ""), model)
+            self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=last, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            say(f"interrupted; go on with: fit --resume {self.run_dir}")
+            raise
         best = best_checkpoint(self.trainer)
         if best is None:
             say("no checkpoint was kept, so the weights of the last step are tested")

@@ -56,16 +56,32 @@ class SequenceEncoder(nn.Module, ABC):
         self.absent_frames = absent_frames
 
     @abstractmethod
+    def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Reduce frames [K, T, D] with lengths int64 [K] in 1..T to [K, P]; nothing random happens here."""
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Turn what was pooled [K, P] into embeddings [K, E]; by default it is the embedding."""
+        return pooled
+
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Encode frames [K, T, D] with lengths int64 [K] in 1..T to [K, E]."""
+        return self.head(self.pool(frames, lengths))
 
-    def absent(self) -> Tensor:
-        """[E]: the embedding of a modality that is not there, a function of the parameters alone."""
+    def absent_rows(self, count: int) -> Tensor:
+        """[count, E]: the embedding of a modality that is not there, a function of the parameters alone.
+
+        The zero frames are read once; dropout is drawn for every row, as for any other.
+        """
         weight = next(self.parameters())
         zeros = weight.new_zeros(1, self.absent_frames, self.input_dim)
-        lengths = torch.full((1,), self.absent_frames, device=weight.device)
-        embedding: Tensor = self(zeros, lengths)
-        return embedding[0]
+        pooled = self.pool(zeros, torch.full((1,), self.absent_frames, device=weight.device))
+        if self.training:
+            return self.head(pooled.expand(count, -1))
+        return self.head(pooled).expand(count, -1)
+
+    def absent(self) -> Tensor:
+        """[E]: as :meth:`absent_rows`, of one row."""
+        return self.absent_rows(1)[0]
 
 
 class LSTMEncoder(SequenceEncoder):
@@ -89,7 +105,7 @@ class LSTMEncoder(SequenceEncoder):
             self.attention = nn.Linear(embedding_dim, embedding_dim)
             self.attention_vector = nn.Linear(embedding_dim, 1, bias=False)
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
         states: Tensor = self.rnn(frames)[0]
@@ -135,7 +151,7 @@ class TextCNN(SequenceEncoder):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(channels * len(widths), embedding_dim)
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
         short = max(0, self.widest - frames.shape[1])
         words = F.pad(frames, (0, 0, 0, short)).transpose(1, 2)
@@ -147,7 +163,11 @@ class TextCNN(SequenceEncoder):
             padding = ~frame_mask(count, windows.shape[2])[:, None, :]
             # ReLU is monotone, so max over time may come first, on a single value per channel.
             pooled.append(windows.masked_fill(padding, -torch.inf).amax(dim=2).relu())
-        embedding: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1))).relu()
+        return torch.cat(pooled, dim=1)
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """See :class:`SequenceEncoder`."""
+        embedding: Tensor = self.output(self.dropout(pooled)).relu()
         return embedding
 
 
@@ -200,7 +220,7 @@ class ModalityEncoders(nn.ModuleDict):
         columns = []
         for modality, encoder in enumerate(self.encoders()):
             seen = visible(batch, modality)
-            column = encoder.absent().expand(len(batch), -1)
+            column = encoder.absent_rows(len(batch))
             if len(seen.rows):
                 embedded = encoder(seen.frames, seen.lengths).index_select(0, seen.slots)
                 # Autocast may give both halves different types; index_copy wants one.

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from datamodules.base import EmotionDataModule
-from datamodules.batch import CONDITIONS, Batch
+from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch
 from datamodules.errors import InputError
 from datamodules.missing import under_conditions
 from ifmmin.metrics import ConditionConfusion, summarise
@@ -124,9 +124,17 @@ class MissingModalityModule(L.LightningModule, ABC):
         (``batch.complete()``), and ``batch.present`` is the training mask.
         """
 
-    def _evaluated_conditions(self, allowed: Sequence[str]) -> list[str]:
+    def _wanted_conditions(self) -> list[str]:
+        """The conditions that the datamodule asks for and the model answers."""
         wanted = CONDITIONS if self.datamodule is None else self.datamodule.conditions
-        return [c for c in wanted if c in allowed and self.answers(c)]
+        return [condition for condition in wanted if self.answers(condition)]
+
+    def _validated_conditions(self) -> list[str]:
+        """Those of them that validation evaluates, and in any case the one that selects the best epoch."""
+        wanted = [condition for condition in self._wanted_conditions() if condition in self.validation_conditions]
+        if self.monitored_row in CONDITIONS and self.monitored_row not in wanted:
+            wanted.append(self.monitored_row)
+        return wanted
 
     def answers(self, condition: str) -> bool:
         """Whether the model can say anything under ``condition``; otherwise it is reported as "–"."""
@@ -170,6 +178,11 @@ class MissingModalityModule(L.LightningModule, ABC):
             datamodule.recipe_batch_size = self.batch_size
         if stage != "fit":
             return
+        if self.monitored_row == "pooled" and not set(self._validated_conditions()) & set(MISSING_CONDITIONS):
+            raise InputError(
+                f"conditions {', '.join(self._wanted_conditions()) or 'none'}: {type(self).__name__} selects its best "
+                "epoch by pooled missing conditions; give at least one of them that it answers."
+            )
         scale = 1.0
         if datamodule is not None and datamodule.schedule == "steps":
             # On a small corpus the papers' epochs are too few steps to learn anything: keep their steps.
@@ -251,7 +264,7 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate under ``validation_conditions``."""
-        self._score(batch, self._evaluated_conditions(self.validation_conditions), "val")
+        self._score(batch, self._validated_conditions(), "val")
 
     def on_validation_epoch_end(self) -> None:
         """Log WA, UA and F1 per condition, their mean and pooled."""
@@ -259,7 +272,7 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate under all seven conditions."""
-        self._score(batch, self._evaluated_conditions(CONDITIONS), "test")
+        self._score(batch, self._wanted_conditions(), "test")
 
     def on_test_epoch_end(self) -> None:
         """Log WA, UA and F1 per condition, their mean and pooled."""
@@ -272,7 +285,7 @@ class MissingModalityModule(L.LightningModule, ABC):
             ``index`` int64 [R] (position in the corpus), ``condition`` int64 [R] (position in
             CONDITIONS), ``label`` int64 [R] (-1 where unknown) and ``probability`` float32 [R, C].
         """
-        logits, row, condition = self.evaluate(batch, self._evaluated_conditions(CONDITIONS))
+        logits, row, condition = self.evaluate(batch, self._wanted_conditions())
         return {
             "index": batch.index[row],
             "condition": condition,

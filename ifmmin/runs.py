@@ -23,14 +23,27 @@ METRICS = "metrics.json"
 _STAGE1_RECORD = "stage1/best.json"
 
 
+def _started_from_outside() -> tuple[int, int]:
+    """This process's rank and the number of processes, where srun or torchrun started them all."""
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if rank in os.environ and int(os.environ.get(size, "1")) > 1:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
 def new_run_dir(parent: Path) -> Path:
     """Make ``parent/run-N`` with the first free N; two processes never get the same.
 
     Processes that Lightning starts for further devices get the folder of the process that started
     them.
+
+    Raises:
+        InputError: srun or torchrun started several processes, which cannot agree on a folder.
     """
     if shared := os.environ.get(_SHARED):
         return Path(shared)
+    if _started_from_outside()[1] > 1:
+        raise InputError("several processes were started from outside: give --run_dir, the folder they all use.")
     parent.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(path.name[4:]) for path in parent.glob("run-*") if path.name[4:].isdigit()), default=0)
     while True:
@@ -49,7 +62,7 @@ def claim_run_dir(folder: Path) -> Path:
     Raises:
         InputError: it holds a run already.
     """
-    if not os.environ.get(_SHARED):
+    if not os.environ.get(_SHARED) and _started_from_outside()[0] == 0:
         if (folder / CONFIG).exists():
             raise InputError(
                 f"{folder}: holds a run already; go on with it by --resume {folder}, or name another folder."

@@ -25,7 +25,9 @@ class Teacher(nn.Module):
         self.encoders = encoders
         self.requires_grad_(False)
         self.eval()
-        self._memory: Tensor | None = None  # [utterances, 3, E]; no buffer: it is not part of a checkpoint
+        # [utterances, 3, E] and [3, E]; no buffers: they are not part of a checkpoint.
+        self._memory: Tensor | None = None
+        self._absent: Tensor | None = None
 
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode, whatever the owner does."""
@@ -43,13 +45,13 @@ class Teacher(nn.Module):
         weight = next(self.parameters())
         memory = weight.new_zeros(utterances, 3, self.encoders.embedding_dim)
         for batch in batches:
-            batch = batch.to(weight.device)
+            batch = batch.to(weight.device, weight.dtype)
             memory[batch.index] = self.encoders(batch.complete())
-        self._memory = memory
+        self._memory, self._absent = memory, self.encoders.absent()
 
     def forget(self) -> None:
         """Compute from now on, until ``remember`` is called again."""
-        self._memory = None
+        self._memory = self._absent = None
 
     @torch.no_grad()
     def complete(self, batch: Batch) -> Tensor:
@@ -61,4 +63,5 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def absent_part(self, batch: Batch) -> Tensor:
         """[B, 3, E]: true embeddings of what is absent, those of zero frames of what is present."""
-        return torch.where(batch.present[..., None], self.encoders.absent(), self.complete(batch))
+        absent = self.encoders.absent() if self._absent is None else self._absent
+        return torch.where(batch.present[..., None], absent, self.complete(batch))

@@ -71,6 +71,11 @@ def test_words(words: list[str], expected: str, here: Path, capsys: pytest.Captu
     assert not files(here)
 
 
+def test_nothing_to_select_the_best_epoch_by(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--model", "ModalityDropout", *SMALL, "--data.conditions", '["avt"]']
+    assert "give at least one of them" in complaint(capsys, *words)
+
+
 def truncate(root: Path) -> None:
     path = root / "V/denseface.h5"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -148,6 +153,18 @@ def test_a_copied_fold_is_noticed(here: Path, capsys: pytest.CaptureFixture[str]
     assert main(["fit", "--model", "FusionPretraining", *words, "--data.fold", "8", "--trainer.max_epochs", "1"]) == 0
     assert "copy of fold 7" in capsys.readouterr().err
     assert main(["check", *words]) == 1
+
+
+def test_shipped_statistics_that_include_test_data_are_noticed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = here / "corpus"
+    shutil.copytree(SAMPLES["IEMOCAP"], root)
+    words = ["fit", "--model", "FusionPretraining", "--data", "IEMOCAP", "--data.root", str(root)]
+    assert main([*words, "--trainer.max_epochs", "1"]) == 0
+    assert "differs" not in capsys.readouterr().err
+    with h5py.File(root / "A/comparE_mean_std.h5", "a") as file:
+        file["1/mean"][...] = file["1/mean"][()] + 0.1
+    assert main([*words, "--trainer.max_epochs", "1"]) == 0
+    assert "comparE_mean_std.h5: fold 1 differs" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model(checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

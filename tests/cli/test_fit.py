@@ -115,3 +115,18 @@ def test_every_model_on_both_sample_corpora_end_to_end(model: str, corpus: str, 
     assert len(rows) == sum(sum(map(sum, matrix)) for matrix in counts.values())
     right = sum(matrix[c][c] for matrix in counts.values() for c in range(4))
     assert sum(row["prediction"] == row["label"] for row in rows) == right
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_other_precisions(precision: str, tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *SMALL, "--trainer.precision", precision)
+    assert metrics(run)["metrics"]["pooled"]["WA"] is not None
+
+
+@pytest.mark.parametrize("model", ["IFMMIN", "CompleteFusion"])
+def test_fewer_conditions_can_be_evaluated(model: str, tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *SMALL, "--data.conditions", '["a", "av"]', model=model)
+    rows = metrics(run)["metrics"]
+    assert rows["av"]["WA"] is not None
+    assert rows["t"]["WA"] is None
+    assert rows["avt"]["WA"] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.cli.running import SMALL, fit, metrics
 from tests.wandb_offline import read_offline_run
 

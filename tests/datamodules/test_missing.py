@@ -61,6 +61,7 @@ def splitmix(key: int, *streams: int) -> int:
     return key
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.text("Ses01_é音", max_size=12), min_size=1, max_size=5), st.lists(st.integers(0, 2**32 - 1), max_size=4)
 )

@@ -1,0 +1,1 @@
+"""Programs that measure and compare: they use everything else, and nothing uses them."""

@@ -1,0 +1,496 @@
+"""MCTN against step-by-step references, and its two uses through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.mctn import MCTN, AttentionDecoder, Patience, TranslationEncoder, pool_steps
+from datamodules.batch import CONDITIONS, Batch, present_under
+from datamodules.errors import InputError
+from datamodules.missing import under_conditions
+from datamodules.synthetic import Synthetic
+from ifmmin.cli import main
+from tests.batches import CLASSES, DIMS, FloatArray, batch_of, random_batch, random_present, random_utterances
+
+STEPS = 20
+WIDTH = 8
+SAMPLE_IEMOCAP = Path(__file__).parents[1] / "data" / "sample_iemocap"
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def mctn(seed: int = 0, **settings: Any) -> MCTN:
+    """A small model whose biases are not zero, as they are before training."""
+    torch.manual_seed(seed)
+    model = MCTN(list(DIMS), CLASSES, **({"width": WIDTH, "hidden_dim": 6} | settings))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name:
+                parameter.normal_(std=0.3)
+    return model.eval()
+
+
+# References, written apart from the code under test: one row, one step, one modality at a time.
+
+
+def naive_pool(frames: FloatArray) -> Tensor:
+    """[S, D] of frames [L, D]; PyTorch pools one whole sequence, so there is no padding to be wrong about."""
+    return F.adaptive_avg_pool1d(torch.from_numpy(frames).T[None], STEPS)[0].T
+
+
+def naive_cell(x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    w_ih, w_hh, b_ih, b_hh = weights
+    i, f, g, o = (w_ih @ x + b_ih + w_hh @ h + b_hh).chunk(4)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def layer_weights(rnn: nn.Module, suffix: str) -> tuple[Tensor, ...]:
+    return tuple(getattr(rnn, f"{name}{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+
+def naive_lstm(steps: list[Tensor], weights: tuple[Tensor, ...]) -> list[Tensor]:
+    h = c = torch.zeros(weights[1].shape[1])
+    states = []
+    for x in steps:
+        h, c = naive_cell(x, h, c, weights)
+        states.append(h)
+    return states
+
+
+def naive_encoder(encoder: TranslationEncoder, steps: list[Tensor]) -> list[Tensor]:
+    forwards = naive_lstm(steps, layer_weights(encoder.rnn, "_l0"))
+    backwards = naive_lstm(steps[::-1], layer_weights(encoder.rnn, "_l0_reverse"))[::-1]
+    return [left + right for left, right in zip(forwards, backwards, strict=True)]
+
+
+def naive_attention(decoder: AttentionDecoder, state: Tensor, encoded: list[Tensor]) -> list[float]:
+    scores = []
+    for h in encoded:
+        inner = decoder.query.weight @ state + decoder.key.weight @ h + decoder.key.bias
+        scores.append((decoder.score.weight[0] @ torch.tanh(inner)).item())
+    exponents = np.exp(np.array(scores) - max(scores))
+    return list(exponents / exponents.sum())
+
+
+def naive_decoder(decoder: AttentionDecoder, encoded: list[Tensor]) -> list[Tensor]:
+    state = memory = torch.zeros_like(encoded[0])
+    weights = layer_weights(decoder.cell, "")
+    states = []
+    for _ in encoded:
+        context = torch.zeros_like(encoded[0])
+        for alpha, h in zip(naive_attention(decoder, state, encoded), encoded, strict=True):
+            context = context + alpha * h
+        state, memory = naive_cell(context, state, memory, weights)
+        states.append(state)
+    return states
+
+
+def linear(layer: Any, steps: list[Tensor]) -> list[Tensor]:
+    return [layer.weight @ step + layer.bias for step in steps]
+
+
+def mse(decoded: list[Tensor], true: Tensor) -> float:
+    squares: list[float] = [
+        (ours - theirs) ** 2
+        for row, want in zip(decoded, true, strict=True)
+        for ours, theirs in zip(row.tolist(), want.tolist(), strict=True)
+    ]
+    return sum(squares) / len(squares)
+
+
+def naive_logits(model: MCTN, second: list[Tensor]) -> Tensor:
+    states = naive_lstm(second, layer_weights(model.pooling.rnn, "_l0"))
+    attention, vector = model.pooling.attention, model.pooling.attention_vector
+    scores = torch.stack([vector.weight[0] @ torch.tanh(attention.weight @ o + attention.bias) for o in states])
+    pooled = sum((alpha * o for alpha, o in zip(scores.softmax(0), states, strict=True)), torch.zeros(len(states[0])))
+    return model.classifier.weight @ pooled + model.classifier.bias
+
+
+@torch.no_grad()
+def naive_row(
+    model: MCTN, utterance: tuple[FloatArray, ...], present: npt.NDArray[np.bool_], label: int
+) -> dict[str, float]:
+    """All four losses of one utterance, from the equations."""
+    projections = list(model.projections.values())
+    pooled = [naive_pool(frames) for frames in utterance]
+    sources = [linear(projections[m], list(pooled[m])) for m in range(3) if present[m]]
+    x_s = [torch.stack(parts).mean(dim=0) for parts in zip(*sources, strict=True)]
+    encoded = naive_encoder(model.encoder, x_s)
+    second = naive_encoder(model.second_encoder, encoded)
+    logits = naive_logits(model, second)
+    losses = {"cls": float(torch.logsumexp(logits, 0) - logits[label]), "translation": 0.0, "cycle": 0.0, "second": 0.0}
+    start = int(np.flatnonzero(present)[0])
+    targets = [m for m in ((start + 1) % 3, (start + 2) % 3) if not present[m]]
+    if targets:
+        first = targets[0]
+        translated = linear(model.decoder.outputs[first], naive_decoder(model.decoder, encoded))
+        losses["translation"] = mse(translated, pooled[first])
+        back = naive_decoder(model.decoder, naive_encoder(model.encoder, linear(projections[first], translated)))
+        available = [m for m in range(3) if present[m]]
+        errors = [mse(linear(model.decoder.outputs[m], back), pooled[m]) for m in available]
+        losses["cycle"] = sum(errors) / len(errors)
+    if len(targets) == 2:
+        third = naive_decoder(model.second_decoder, second)
+        losses["second"] = mse(linear(model.second_decoder.outputs[targets[1]], third), pooled[targets[1]])
+    return losses
+
+
+# Parts.
+
+
+def test_pooling_is_adaptive_over_the_true_length_and_reads_no_padding() -> None:
+    rng = np.random.default_rng(0)
+    sequences = [rng.standard_normal((length, 3)) for length in (1, 2, 7, 19, 20, 21, 40, 57)]
+    padded = torch.full((len(sequences), 60, 3), torch.nan)
+    for row, frames in zip(padded, sequences, strict=True):
+        row[: len(frames)] = torch.from_numpy(frames)
+    pooled = pool_steps(padded, torch.tensor([len(frames) for frames in sequences]), STEPS)
+    for ours, frames in zip(pooled, sequences, strict=True):
+        torch.testing.assert_close(ours, naive_pool(frames))
+
+
+def test_encoder_sums_the_directions() -> None:
+    encoder = TranslationEncoder(WIDTH, 6)
+    steps = torch.randn(3, STEPS, WIDTH)
+    for ours, row in zip(encoder(steps), steps, strict=True):
+        torch.testing.assert_close(ours, torch.stack(naive_encoder(encoder, list(row))), rtol=1e-6, atol=1e-9)
+
+
+def test_decoder_and_attention_step_by_step() -> None:
+    decoder = mctn().decoder
+    encoded = torch.randn(4, STEPS, 6)
+    for ours, row in zip(decoder(encoded), encoded, strict=True):
+        torch.testing.assert_close(ours, torch.stack(naive_decoder(decoder, list(row))), rtol=1e-6, atol=1e-9)
+    state = torch.randn(4, 6)
+    weights = decoder.attend(state, decoder.key(encoded))
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
+    assert bool((weights > 0).all()), "every step can be attended to: after pooling, none is padding"
+    for ours, one, row in zip(weights, state, encoded, strict=True):
+        torch.testing.assert_close(ours, torch.tensor(naive_attention(decoder, one, list(row))))
+
+
+def test_decoder_sees_every_encoded_step() -> None:
+    encoded = torch.randn(1, STEPS, 6, requires_grad=True)
+    mctn().decoder(encoded)[0, -1].sum().backward()
+    assert encoded.grad is not None
+    assert bool((encoded.grad[0].abs().sum(dim=1) > 0).all())
+
+
+# The model.
+
+
+@pytest.mark.parametrize("source", ["any", "v"])
+def test_losses_row_by_row(source: str) -> None:
+    model = mctn(source=source)
+    utterances = random_utterances(7, longest=30, seed=1)
+    present = random_present(7, seed=1)
+    present[6] = True  # a row without any target, as a missing rate can give
+    batch = batch_of(utterances, present, padding=3)
+    if source == "v":
+        present[:] = present_under("v")  # the training mask plays no part
+    rows = [
+        naive_row(model, utterance, shown, int(label))
+        for utterance, shown, label in zip(utterances, present, batch.labels, strict=True)
+    ]
+    losses = model.losses(batch)
+    assert list(losses) == list(rows[0])
+    for name, value in losses.items():
+        assert value.item() == pytest.approx(sum(row[name] for row in rows) / len(rows), rel=1e-6), name
+    assert losses["second"].item() > 0
+    logits = model(batch_of(utterances, present))
+    torch.testing.assert_close(F.cross_entropy(logits, batch.labels), losses["cls"])
+    total = losses["cls"] + 0.1 * (losses["translation"] + losses["cycle"] + losses["second"])
+    torch.testing.assert_close(model.total_loss(losses), total)
+
+
+def test_targets_stand_in_a_fixed_order() -> None:
+    batch = batch_of(random_utterances(7), [present_under(condition) for condition in CONDITIONS])
+    first, second = MCTN.targets(batch)
+    chosen = {
+        condition: tuple("".join(np.array(list("avt"))[row.numpy()]) for row in (one, two))
+        for condition, one, two in zip(CONDITIONS, first, second, strict=True)
+    }
+    assert chosen == {
+        "a": ("v", "t"),
+        "v": ("t", "a"),
+        "t": ("a", "v"),
+        "av": ("t", ""),
+        "at": ("v", ""),
+        "vt": ("a", ""),
+        "avt": ("", ""),
+    }
+
+
+def poisoned(batch: Batch, kept: str) -> Batch:
+    """NaN in place of every frame of the modalities that ``kept`` does not name, and other lengths."""
+    hidden = [letter not in kept for letter in "avt"]
+    audio, visual, text = (
+        torch.full_like(frames, torch.nan) if gone else frames
+        for frames, gone in zip(batch.frames, hidden, strict=True)
+    )
+    lengths = torch.where(torch.tensor(hidden), 1, batch.lengths)
+    return replace(batch, frames=(audio, visual, text), lengths=lengths)
+
+
+@pytest.mark.parametrize("source", ["a", "v", "t"])
+def test_fixed_source_reads_the_source_alone(source: str) -> None:
+    model = mctn(source=source)
+    batch = batch_of(random_utterances(5, seed=2), [present_under("avt")] * 5)
+    expected = model(batch)
+    assert bool(expected.isfinite().all())
+    assert torch.equal(model(poisoned(batch, source)), expected)
+    alone = replace(batch, present=torch.tensor([present_under(source)] * 5))
+    assert torch.equal(model(poisoned(alone, source)), expected)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[:-1])
+def test_any_source_reads_what_is_available_alone(condition: str) -> None:
+    model = mctn()
+    batch = batch_of(random_utterances(5, seed=2), [present_under(condition)] * 5)
+    expected = model(batch)
+    assert bool(expected.isfinite().all())
+    assert torch.equal(model(poisoned(batch, condition)), expected)
+
+
+def test_fixed_source_answers_its_condition_only() -> None:
+    model = mctn(source="t")
+    assert [condition for condition in CONDITIONS if model.answers(condition)] == ["t"]
+    assert all(mctn().answers(condition) for condition in CONDITIONS)
+    batch = batch_of(random_utterances(3), [present_under("av"), present_under("t"), present_under("a")])
+    assert model(batch).isnan().all(dim=1).tolist() == [True, False, True]
+
+
+def test_unknown_source_is_refused() -> None:
+    with pytest.raises(InputError, match="source 'audio': choose one of any, a, v, t"):
+        mctn(source="audio")
+
+
+def test_prediction_does_not_depend_on_the_batch() -> None:
+    model = mctn()
+    utterances, present = random_utterances(6, seed=3, longest=30), random_present(6)
+    together = model(batch_of(utterances, present, padding=9))
+    alone = [model(batch_of([one], shown[None])) for one, shown in zip(utterances, present, strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-9, atol=1e-12)
+    rows, _ = under_conditions(batch_of(utterances), CONDITIONS)
+    for logits, stored, shown in zip(model(rows), rows.row, rows.present, strict=True):
+        single = model(batch_of([utterances[stored]], shown[None].numpy()))
+        torch.testing.assert_close(logits[None], single, rtol=1e-9, atol=1e-12)
+
+
+def test_no_row_no_answer() -> None:
+    """Evaluation under a condition that no utterance of a batch allows."""
+    batch = random_batch(3)
+    assert mctn()(replace(batch, row=batch.row[:0], present=batch.present[:0])).shape == (0, len(CLASSES))
+
+
+def test_utterances_the_corpus_holds_in_part() -> None:
+    """What the corpus does not hold is neither read nor a target."""
+    model, utterances = mctn(), random_utterances(12, seed=4, partial=True)
+    batch = batch_of(utterances)
+    first, second = MCTN.targets(batch)
+    assert not bool((first | second).any())
+    assert bool(model(batch).isfinite().all())
+    assert all(bool(value.isfinite()) for value in model.losses(batch).values())
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_parameter_gets_a_gradient_whatever_is_drawn(condition: str) -> None:
+    """Several devices wait for the gradients of all parameters, every step."""
+    model = mctn()
+    batch = batch_of(random_utterances(3), [present_under(condition)] * 3)
+    model.total_loss(model.losses(batch)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+
+
+def test_every_parameter_gets_a_gradient_that_is_not_zero() -> None:
+    model = mctn()
+    model.total_loss(model.losses(random_batch(6))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.any()), name
+
+
+def test_mixed_precision() -> None:
+    model = mctn().float()
+    batch = random_batch(6, dtype=torch.float32)
+    expected = model.losses(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.losses(batch)
+        model.total_loss(losses).backward()
+    for name, value in losses.items():
+        torch.testing.assert_close(value, expected[name], rtol=0.02, atol=0)
+
+
+def test_it_learns_to_translate() -> None:
+    """Three linear views of one latent: each is read off another once the second model is trained too."""
+    rng = np.random.default_rng(0)
+    maps = [rng.standard_normal((4, dim)) for dim in DIMS]
+    latents = rng.standard_normal((24, 1, 4)).repeat(5, axis=1)
+    audio, visual, text = ([latent @ matrix for latent in latents] for matrix in maps)
+    model = mctn(hidden_dim=32, width=32, steps=4)
+    batch = batch_of(list(zip(audio, visual, text, strict=True)), random_present(24))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    before = {name: value.item() for name, value in model.losses(batch).items()}
+    for _ in range(60):
+        losses = model.losses(batch)
+        optimizer.zero_grad()
+        model.total_loss(losses).backward()
+        optimizer.step()
+    for name in ("translation", "cycle", "second"):
+        assert losses[name].item() < 0.5 * before[name], name
+
+
+# Training.
+
+
+class Recorded(Patience):
+    """Notes when it looked and how long it had waited."""
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, patience)
+        self.waits: list[tuple[int, int]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self.waits.append((trainer.current_epoch, self.wait_count))
+
+
+class Watched(MCTN):
+    """A model that keeps hold of its callback and cannot get better."""
+
+    callback: Recorded
+
+    def configure_callbacks(self) -> list[Any]:
+        self.callback = Recorded(self.monitor_key, self.patience)
+        return [self.callback]
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Synthetic:
+    torch.set_default_dtype(torch.float32)
+    return Synthetic(root=str(tmp_path / "corpus"), utterances_per_speaker=8)
+
+
+def watched(data: Synthetic) -> Watched:
+    torch.manual_seed(0)
+    return Watched(data.feature_dims, data.class_names, learning_rate=0.0, width=WIDTH, hidden_dim=4, patience=3)
+
+
+def trainer(folder: Path, epochs: int, **settings: Any) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=epochs,
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+        **settings,
+    )
+
+
+def test_early_stopping_also_over_a_resume(synthetic: Synthetic, tmp_path: Path) -> None:
+    straight = watched(synthetic)
+    trainer(tmp_path / "straight", 20).fit(straight, datamodule=synthetic)
+    assert straight.callback.waits == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+    first, second = watched(synthetic), watched(synthetic)
+    interrupted = trainer(tmp_path / "first", 2)
+    interrupted.fit(first, datamodule=synthetic)
+    path = tmp_path / "interrupted.ckpt"
+    interrupted.save_checkpoint(path)
+    resumed = trainer(tmp_path / "second", 20)
+    resumed.fit(second, datamodule=synthetic, ckpt_path=path, weights_only=True)
+    assert first.callback.waits + second.callback.waits == straight.callback.waits
+
+    # What had stopped is not trained on.
+    path = tmp_path / "stopped.ckpt"
+    resumed.save_checkpoint(path)
+    third = watched(synthetic)
+    again = trainer(tmp_path / "third", 20)
+    again.fit(third, datamodule=synthetic, ckpt_path=path, weights_only=True)
+    assert third.callback.waits == []
+    assert again.global_step == resumed.global_step
+
+
+def test_the_checkpoint_of_an_epoch_knows_how_long_was_waited(synthetic: Synthetic, tmp_path: Path) -> None:
+    fitted = trainer(tmp_path, 3, enable_checkpointing=True)
+    fitted.fit(watched(synthetic), datamodule=synthetic)
+    saved = torch.load(fitted.checkpoint_callback.best_model_path, weights_only=True)  # type: ignore[union-attr]
+    states = [state for name, state in saved["callbacks"].items() if "wait_count" in state]
+    assert [state["wait_count"] for state in states] == [2]
+
+
+def test_early_stopping_of_the_trainer_wins(synthetic: Synthetic, tmp_path: Path) -> None:
+    own = EarlyStopping("val/pooled/UA", mode="max", patience=1)
+    torch.manual_seed(0)
+    model = MCTN(synthetic.feature_dims, synthetic.class_names, learning_rate=0.0, width=WIDTH, hidden_dim=4)
+    fitted = trainer(tmp_path, 20, callbacks=[own])
+    fitted.fit(model, datamodule=synthetic)
+    assert fitted.early_stopping_callbacks == [own]
+    assert own.stopped_epoch == 1
+
+
+# The command line.
+
+TINY = ["--model.width", "8", "--model.hidden_dim", "4", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+
+
+def conditions_of(run: Path) -> dict[str, dict[str, Any]]:
+    metrics: dict[str, dict[str, Any]] = json.loads((run / "metrics.json").read_text())["metrics"]
+    return metrics
+
+
+def test_any_source_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "IEMOCAP", "--data.root", str(SAMPLE_IEMOCAP)]
+    assert main(["fit", "--model", "MCTN", *TINY, *data, "--run_dir", "run"]) == 0
+    metrics = conditions_of(tmp_path / "run")
+    assert all(metrics[condition]["WA"] is not None for condition in (*CONDITIONS, "mean", "pooled"))
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_fixed_source_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "Synthetic", "--data.root", "corpus", "--data.utterances_per_speaker", "8"]
+    assert main(["fit", "--model", "MCTN", "--model.source", "t", *TINY, *data, "--run_dir", "run"]) == 0
+    metrics = conditions_of(tmp_path / "run")
+    answered = {row for row, values in metrics.items() if values["WA"] is not None}
+    assert answered == {"t", "pooled"}
+    cells = [[cell.strip() for cell in line.split("│")[1:5]] for line in capsys.readouterr().out.splitlines()]
+    table = {row[0]: row[1:] for row in cells if row}
+    assert {name for name, scores in table.items() if scores == ["–"] * 3} == {
+        *("{a}", "{v}", "{a,v}", "{a,t}", "{v,t}", "mean", "full {a,v,t}")
+    }
+    assert float(table["{t}"][0]) >= 0
+
+    # A fresh process is told by the checkpoint which source there was; predictions are of that condition alone.
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    predict = ["predict", "--model", "MCTN", "--ckpt_path", checkpoint, *data, "--output", "p.csv", "--run_dir", "p"]
+    assert main(predict) == 0
+    with Path("p.csv").open(newline="") as file:
+        assert {line["condition"] for line in csv.DictReader(file)} == {"t"}

@@ -1,0 +1,52 @@
+"""Models for tests: every model that is found, ready for use, and one small enough to check by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.batch import Batch
+from datamodules.missing import visible
+from ifmmin.discovery import discover_models
+from ifmmin.module import MissingModalityModule
+from ifmmin.pretraining import PretrainedModule, split_parts
+from tests.batches import CLASSES, DIMS
+
+MODELS = discover_models()
+"""Nothing is listed here: a model that the command line knows is tested."""
+
+
+def build(name: str, seed: int = 0) -> MissingModalityModule:
+    """A model with the paper's sizes for tiny features, stage 1 included, in float64 and eval mode."""
+    torch.manual_seed(seed)
+    model = MODELS[name](feature_dims=list(DIMS), class_names=CLASSES)
+    if isinstance(model, PretrainedModule):
+        model.start_from(split_parts(model.stage1_module().state_dict()))
+    return model.double().eval()
+
+
+class Small(MissingModalityModule):
+    """Logits are a sum over the available modalities of a linear function of the mean frame."""
+
+    def __init__(self, feature_dims: list[int], class_names: list[str], poison: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(feature_dims, class_names, **kwargs)
+        self.readers = nn.ModuleDict(
+            {name: nn.Linear(dim, self.num_classes) for name, dim in zip("avt", feature_dims, strict=True)}
+        )
+        self.offset = nn.Linear(1, self.num_classes, bias=False)
+        self.poison = poison
+
+    def forward(self, batch: Batch) -> Tensor:
+        dtype = self.offset.weight.dtype
+        logits: Tensor = self.offset(torch.ones(len(batch), 1, dtype=dtype))
+        for modality, reader in enumerate(self.readers.values()):
+            seen = visible(batch, modality)
+            mean = seen.frames.to(dtype).sum(dim=1) / seen.lengths[:, None]
+            logits = logits.index_add(0, seen.rows, reader(mean)[seen.slots])
+        return logits
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"cls": F.cross_entropy(self(batch), batch.label) + self.poison}

@@ -1,0 +1,40 @@
+"""What the README shows is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ifmmin.discovery import discover_models
+from tests.cli.running import CHECKOUT, SMALL, fresh, metrics
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PARTS, PLUGIN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_every_model_is_in_the_table_and_nothing_else() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(discover_models())
+
+
+def test_the_two_lines_that_ci_runs_are_there() -> None:
+    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
+    assert [line.rpartition("&& ")[2].split()[1:3] for line in lines] == [["cli.py", "fit"], ["-m", "pytest"]]
+
+
+def test_the_parts_import_without_lightning() -> None:
+    code = f"{PARTS}\nimport sys\nassert 'lightning' not in sys.modules\nassert codes.shape == (8, 320)"
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, timeout=120)
+
+
+def test_the_example_model_trains_and_learns(tmp_path: Path) -> None:
+    (tmp_path / "my_package.py").write_text(PLUGIN, encoding="utf-8")
+    words = ["--model", "my_package.MeanFusion", *SMALL[:1], "100", "--trainer.max_epochs", "30", "--run_dir", "run"]
+    done = fresh("fit", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    full = metrics(tmp_path / "run")["metrics"]["avt"]["WA"]
+    assert full == pytest.approx(metrics(tmp_path / "run")["metrics"]["avt"]["bayes_WA"], abs=0.15)
