@@ -1,0 +1,15 @@
+"""The competitors of IF-MMIN, one file each; what is re-exported here is found by the command line."""
+
+from __future__ import annotations
+
+from baselines.mctn import MCTN
+from baselines.mmin import MMIN, MMINWithoutCycle
+from baselines.modality_dropout import CompleteFusion, ModalityDropout
+
+__all__ = [
+    "MCTN",
+    "MMIN",
+    "CompleteFusion",
+    "MMINWithoutCycle",
+    "ModalityDropout",
+]

@@ -1,0 +1,342 @@
+"""MCTN: joint representations by cyclic translation between modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.batch import CONDITION_TABLE, CONDITIONS, MODALITIES, Batch
+from datamodules.errors import InputError
+from datamodules.missing import Visible, visible
+from ifmmin.encoders import LSTMEncoder, frame_mask, initialise
+from ifmmin.module import MissingModalityModule
+
+SOURCES = ("any", "a", "v", "t")
+
+Reading = tuple[Tensor, Tensor]
+"""int64 [R], rows of a batch, and float [R, S, D_m], the steps of one modality decoded for them."""
+
+
+def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Average-pool each sequence to the same number of steps.
+
+    Step j of a sequence of L frames is the mean of its frames ⌊jL/S⌋ to ⌈(j+1)L/S⌉ - 1, which is
+    adaptive average pooling over the true length: a sequence shorter than S repeats frames.
+
+    Args:
+        frames: [K, T, D]; what lies behind the last true frame is not read.
+        lengths: int64 [K] in 1..T.
+        steps: S.
+
+    Returns:
+        [K, S, D].
+    """
+    longest = frames.shape[1]
+    edges = torch.arange(steps + 1, device=lengths.device) * lengths[:, None]
+    start, end = (edges[:, :-1] // steps)[..., None], ((edges[:, 1:] + steps - 1) // steps)[..., None]
+    position = torch.arange(longest, device=lengths.device)
+    weights = ((start <= position) & (position < end)) / (end - start)
+    # A weight of zero does not silence padding that is not a number.
+    true = frames.masked_fill(~frame_mask(lengths, longest)[..., None], 0.0)
+    with torch.autocast(frames.device.type, enabled=False):  # the targets of a regression: no mixed precision
+        return weights.to(frames.dtype) @ true
+
+
+class TranslationEncoder(nn.Module):
+    """E: a bidirectional LSTM whose directions are summed.
+
+    Args:
+        input_dim: width of a step.
+        hidden_dim: H.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(input_dim, hidden_dim, batch_first=True, bidirectional=True)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Encode [B, S, input_dim] to states [B, S, H]."""
+        states: Tensor = self.rnn(steps)[0]
+        forwards, backwards = states.chunk(2, dim=-1)
+        return forwards + backwards
+
+
+class AttentionDecoder(nn.Module):
+    """D: an LSTM that attends to the encoder's states h_1..h_S (additive, Bahdanau et al. 2015).
+
+    From s_0 = 0, α_i = softmax_j(v · tanh(W s_{i-1} + U h_j + b)) and s_i = LSTM(Σ_j α_ij h_j, s_{i-1}).
+    A linear layer per modality reads its features off s_i.
+
+    Args:
+        hidden_dim: H, of the encoder's states and of its own.
+        feature_dims: frame widths of audio, visual, text.
+    """
+
+    def __init__(self, hidden_dim: int, feature_dims: Sequence[int]) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.key = nn.Linear(hidden_dim, hidden_dim)
+        self.score = nn.Linear(hidden_dim, 1, bias=False)
+        self.cell = nn.LSTMCell(hidden_dim, hidden_dim)
+        self.outputs = nn.ModuleList(nn.Linear(hidden_dim, dim) for dim in feature_dims)
+
+    def attend(self, state: Tensor, keys: Tensor) -> Tensor:
+        """α_i [B, S] of a state [B, H] over keys U h_j + b [B, S, H]; each row sums to 1."""
+        scores: Tensor = self.score(torch.tanh(keys + self.query(state)[:, None]))
+        return scores.squeeze(-1).softmax(dim=1)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        """Decode states [B, S, H] of the encoder to as many states s_i [B, S, H]."""
+        keys = self.key(encoded)
+        state = memory = encoded.new_zeros(len(encoded), encoded.shape[2])
+        states = []
+        for _ in range(encoded.shape[1]):
+            weights = self.attend(state, keys)
+            context = torch.bmm(weights[:, None], encoded)[:, 0]
+            state, memory = self.cell(context, (state, memory))
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def read(self, states: Tensor, wanted: Tensor) -> list[Reading]:
+        """Per modality m, the features of the rows whose ``wanted`` [B, 3] names it, off states [B, S, H]."""
+        rows = [column.nonzero(as_tuple=True)[0] for column in wanted.unbind(dim=1)]
+        return [(chosen, output(states[chosen])) for chosen, output in zip(rows, self.outputs, strict=True)]
+
+
+def mean_squared_errors(readings: Sequence[Reading], true: Sequence[Tensor], rows: int) -> Tensor:
+    """[B]: for each row, the mean over its decoded modalities of their MSE; 0 where there is none.
+
+    Args:
+        readings: per modality, from :meth:`AttentionDecoder.read`.
+        true: per modality, the true steps [B, S, D_m] of every row.
+        rows: B.
+    """
+    total = torch.zeros(rows, dtype=true[0].dtype, device=true[0].device)
+    count = torch.zeros_like(total)
+    for (chosen, decoded), steps in zip(readings, true, strict=True):
+        errors = F.mse_loss(decoded, steps[chosen], reduction="none").mean(dim=(1, 2))
+        total = total.index_add(0, chosen, errors.to(total.dtype))
+        count = count.index_add(0, chosen, torch.ones_like(errors, dtype=total.dtype))
+    return total / count.clamp(min=1)
+
+
+class Patience(EarlyStopping):
+    """Early stopping that an interruption does not change.
+
+    It looks before the checkpoint of the epoch is written, and a run that had stopped already is not
+    trained on when it is resumed.
+
+    Args:
+        monitor: name of a metric of which more is better.
+        patience: validations without a better one after which training stops.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once where the resumed run had stopped."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class MCTN(MissingModalityModule):
+    """MCTN, the multimodal cyclic translation network.
+
+    Pham, Liang, Manzini, Morency, Póczos: "Found in translation: learning robust joint
+    representations by cyclic translations between modalities", AAAI 2019.
+
+    A source modality x_S is encoded by E (BiLSTM, directions summed) and translated to a target
+    modality by D (LSTM with attention): x̂_T = D(E(x_S)). The same E and D translate back:
+    x̂_S = D(E(x̂_T)). A second sequence-to-sequence model, without cycle, goes from the encoding E(x_S)
+    to the third modality. What both encodings hold is then about all three modalities, though only
+    the source is ever read: the class comes from the second encoding alone, by an LSTM, attention
+    over its steps and a linear layer. Nothing is decoded to predict.
+
+    L = L_cls + 0.1 MSE(x̂_T, x_T) + 0.1 MSE(x̂_S, x_S) + 0.1 MSE(x̂_third, x_third); hidden 32,
+    20 steps, Adam 1e-4, batch 32, early stopping with patience 20.
+
+    Our choices, where the paper has one source and aligned words of equal width:
+
+    - One model answers all conditions (``source="any"``). Each modality's frames are pooled to 20 steps
+      (:func:`pool_steps`) and projected linearly to ``width``; as both are linear, the order does not
+      matter. x_S is the mean of the available modalities' projected steps. The absent ones are the
+      targets: in the cycle audio, visual, text, audio the one that follows an available one is
+      translated to first, and the other, if there are two, on the second level (from text: audio, then
+      visual, as in the public code). With a single one the second level has no target; the head
+      reads the second encoding all the same. Conditions are drawn as for the other models.
+    - What is regressed are the pooled features as the corpus gives them, by an output layer per modality
+      on each decoder, not their projections: a projection that is trained along could make the error
+      vanish by vanishing. x̂_T enters E through the target's projection. MSE(x̂_S, x_S) is the mean
+      over the available modalities. Each MSE is the mean over steps and features, then over all
+      rows of the batch, where a row without that target counts as 0.
+    - ``source="a"``, ``"v"`` or ``"t"`` is the paper's setting: one source for every utterance, the other two
+      as targets whatever the training mask says. Only the condition that consists of the source
+      is answered; others are reported as "–", and ``forward`` says NaN where the source is absent.
+    - At most 60 epochs, some 8,000 steps, as are the public code's 200 on some 1,300 utterances of MOSI.
+    - D is fed its attention's context alone, as in the public code: with no output fed back, training and
+      test decode alike.
+
+    Differs from the public code: the attention is additive in W s + U h (there linear in [c; h]); the
+    decoder's LSTM has a forget gate of its own (there the input gate is used twice) and its output is not
+    squashed by tanh; cross entropy, not absolute error; pooling, not cutting and zero padding, brings
+    utterances to 20 steps; early stopping watches the metric that selects the best epoch, not the
+    loss; gradients are clipped; no L2 penalty on the last layer.
+
+    Args:
+        feature_dims: frame widths of audio, visual, text.
+        class_names: in label order.
+        source: ``any``, or the one modality (``a``, ``v``, ``t``) that is read.
+        steps: S, what every sequence is pooled to.
+        width: of the common space that the modalities are projected to.
+        hidden_dim: H, of the encoders, the decoders and the head.
+        lambda_translation: weight of MSE(x̂_T, x_T).
+        lambda_cycle: weight of MSE(x̂_S, x_S).
+        lambda_second: weight of MSE(x̂_third, x_third).
+        patience: epochs without a better validation metric after which training stops.
+        batch_size: utterances per optimiser step.
+        learning_rate: of Adam.
+        constant_epochs: the most epochs that are trained.
+        decay_epochs: further epochs, of linear decay to zero.
+        **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
+
+    Raises:
+        InputError: ``source`` is none of the four.
+    """
+
+    def __init__(
+        self,
+        feature_dims: list[int],
+        class_names: list[str],
+        source: Literal["any", "a", "v", "t"] = "any",
+        steps: int = 20,
+        width: int = 128,
+        hidden_dim: int = 32,
+        lambda_translation: float = 0.1,
+        lambda_cycle: float = 0.1,
+        lambda_second: float = 0.1,
+        patience: int = 20,
+        batch_size: int = 32,
+        learning_rate: float = 1e-4,
+        constant_epochs: int = 60,
+        decay_epochs: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            feature_dims,
+            class_names,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            constant_epochs=constant_epochs,
+            decay_epochs=decay_epochs,
+            **kwargs,
+        )
+        if source not in SOURCES:
+            raise InputError(f"source {source!r}: choose one of {', '.join(SOURCES)}.")
+        self.source = source
+        self.steps = steps
+        self.patience = patience
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(dim, width) for name, dim in zip(MODALITIES, feature_dims, strict=True)}
+        )
+        self.encoder = TranslationEncoder(width, hidden_dim)
+        self.decoder = AttentionDecoder(hidden_dim, feature_dims)
+        self.second_encoder = TranslationEncoder(hidden_dim, hidden_dim)
+        self.second_decoder = AttentionDecoder(hidden_dim, feature_dims)
+        self.pooling = LSTMEncoder(hidden_dim, hidden_dim, pooling="attention")
+        self.classifier = nn.Linear(hidden_dim, self.num_classes)
+        self.loss_weights = {"translation": lambda_translation, "cycle": lambda_cycle, "second": lambda_second}
+        initialise(self)
+
+    def answers(self, condition: str) -> bool:
+        """Every condition, or with a fixed source the one in which nothing but it is available."""
+        return self.source in ("any", condition)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Early stopping, unless the trainer has its own."""
+        if self.trainer.early_stopping_callbacks:
+            return []
+        return [Patience(self.monitor_key, self.patience)]
+
+    def readable(self, present: Tensor) -> Tensor:
+        """Bool [B, 3]: what is read of the modalities that are ``present`` [B, 3]."""
+        if self.source == "any":
+            return present
+        return present & CONDITION_TABLE[CONDITIONS.index(self.source)].to(present.device)
+
+    def pooled(self, seen: Visible) -> Tensor:
+        """[K, S, D_m]: the steps of each visible sequence of a modality."""
+        return pool_steps(seen.frames, seen.lengths, self.steps)
+
+    def source_steps(self, batch: Batch) -> Tensor:
+        """x_S [B, S, width]: the mean of the projected steps of what is present in each row."""
+        total = self.classifier.weight.new_zeros(len(batch), self.steps, self.encoder.rnn.input_size)
+        for modality, projection in enumerate(self.projections.values()):
+            seen = visible(batch, modality)
+            projected: Tensor = projection(self.pooled(seen))
+            total = total.index_add(0, seen.rows, projected[seen.slots].to(total.dtype))
+        return total / batch.present.sum(dim=1).clamp(min=1)[:, None, None]
+
+    def true_steps(self, batch: Batch) -> list[Tensor]:
+        """Per modality, the steps [B, S, D_m] of each row's complete utterance; 0 where the corpus has none."""
+        complete = batch.complete()
+        true = []
+        for modality in range(len(MODALITIES)):
+            seen = visible(complete, modality)
+            held = seen.frames.new_zeros(len(complete), self.steps, seen.frames.shape[2])
+            true.append(held.index_copy(0, seen.rows, self.pooled(seen)[seen.slots])[batch.row])
+        return true
+
+    @staticmethod
+    def targets(batch: Batch) -> tuple[Tensor, Tensor]:
+        """Bool [B, 3] twice: the absent modality that is translated to first, and the one that is second."""
+        absent = batch.available[batch.row] & ~batch.present
+        follows = batch.present.roll(1, dims=1)  # whether the modality before it in the cycle is present
+        return absent & follows, absent & ~follows
+
+    def embed(self, readings: Sequence[Reading], rows: int) -> Tensor:
+        """[B, S, width]: decoded steps, at most one modality a row, projected as true ones are."""
+        embedded = self.classifier.weight.new_zeros(rows, self.steps, self.encoder.rnn.input_size)
+        for projection, (chosen, decoded) in zip(self.projections.values(), readings, strict=True):
+            embedded = embedded.index_copy(0, chosen, projection(decoded).to(embedded.dtype))
+        return embedded
+
+    def classify(self, second: Tensor) -> Tensor:
+        """Logits [B, C] of the second encoding [B, S, H]."""
+        lengths = torch.full((len(second),), self.steps, device=second.device)
+        logits: Tensor = self.classifier(self.pooling(second, lengths))
+        return logits
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [B, C]; NaN in rows where a fixed source is absent."""
+        batch = replace(batch, present=self.readable(batch.present))
+        logits = self.classify(self.second_encoder(self.encoder(self.source_steps(batch))))
+        return logits.masked_fill(~batch.present.any(dim=1, keepdim=True), torch.nan)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy and the three mean squared errors."""
+        if self.source != "any":
+            # The paper's setting: the training mask plays no part, all but the source is a target.
+            batch = replace(batch, present=self.readable(batch.available[batch.row]))
+        rows, true = len(batch), self.true_steps(batch)
+        first, second = self.targets(batch)
+
+        encoded = self.encoder(self.source_steps(batch))
+        translated = self.decoder.read(self.decoder(encoded), first)
+        back = self.decoder(self.encoder(self.embed(translated, rows)))
+        cycled = self.decoder.read(back, batch.present & first.any(dim=1, keepdim=True))
+
+        encoded_second = self.second_encoder(encoded)
+        third = self.second_decoder.read(self.second_decoder(encoded_second), second)
+        return {
+            "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
+            "translation": mean_squared_errors(translated, true, rows).mean(),
+            "cycle": mean_squared_errors(cycled, true, rows).mean(),
+            "second": mean_squared_errors(third, true, rows).mean(),
+        }
