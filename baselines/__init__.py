@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from baselines.cm_arr import CMARR
 from baselines.mctn import MCTN
 from baselines.mmin import MMIN, MMINWithoutCycle
 from baselines.modality_dropout import CompleteFusion, ModalityDropout
 
 __all__ = [
+    "CMARR",
     "MCTN",
     "MMIN",
     "CompleteFusion",

@@ -39,6 +39,16 @@ def frame_mask(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
+def round_up(frames: Tensor, rows: int = 4, steps: int = 2) -> Tensor:
+    """Pad frames [K, T, D] with zeros to multiples of ``rows`` sequences and ``steps`` frames.
+
+    On a CPU, oneDNN compiles and keeps a kernel for each new shape, which costs more than the padding.
+    """
+    if frames.device.type != "cpu":
+        return frames
+    return F.pad(frames, (0, 0, 0, -frames.shape[1] % steps, 0, -frames.shape[0] % rows))
+
+
 class SequenceEncoder(nn.Module, ABC):
     """Turns the frames of one modality into an utterance embedding.
 
@@ -108,7 +118,7 @@ class LSTMEncoder(SequenceEncoder):
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
-        states: Tensor = self.rnn(frames)[0]
+        states: Tensor = self.rnn(round_up(frames))[0][: len(frames), : frames.shape[1]]
         if self.pooling == "last":
             return states[torch.arange(len(states), device=states.device), lengths - 1]
         padding = ~frame_mask(lengths, states.shape[1])[..., None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from baselines.cm_arr import CMARR, GaussianEncoder, ModalityFlow, WassersteinContrast
-from datamodules.batch import CONDITIONS, Batch
+from baselines.cm_arr import CMARR
+from baselines.cm_arr.networks import GaussianEncoder, ModalityFlow, WassersteinContrast
+from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch, present_under
+from datamodules.errors import InputError
 from datamodules.linear_gaussian import LinearGaussianCorpus
 from datamodules.missing import UniformConditions, under_conditions, utterance_keys
 from ifmmin.losses import wasserstein2
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_utterances
+from tests.cli.running import SMALL, fit, metrics
 
 PHASES = ("alignment", "reconstruction", "refinement")
 
@@ -35,13 +39,13 @@ def gaussians(size: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
     return mean, torch.rand(size, dim, dtype=torch.float64, generator=generator) + 0.1
 
 
-def random_flow(dim: int, seed: int = 0) -> ModalityFlow:
+def random_flow(dim: int, seed: int = 0, size: float = 0.3) -> ModalityFlow:
     """A flow far from the identity, as training makes it."""
     torch.manual_seed(seed)
     flow = ModalityFlow(dim, couplings=4, hidden_dim=16)
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter.copy_(0.5 * torch.randn_like(parameter))
+            parameter.copy_(size * torch.randn_like(parameter))
     return flow
 
 
@@ -124,24 +128,38 @@ def test_flow_density_integrates_to_one() -> None:
         # All mass but that of |z| > 6, whatever the flow does: the inverse of a box of the base space, with a margin.
         box = flow.inverse(torch.cartesian_prod(*[torch.linspace(-6, 6, 121, dtype=torch.float64)] * 2))
         low, high = box.amin(dim=0) - 1, box.amax(dim=0) + 1
-        steps = 1200
-        axes = [a + (b - a) * (torch.arange(steps) + 0.5) / steps for a, b in zip(low, high, strict=True)]
+        steps = 500
+        middles = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+        axes = [a + (b - a) * middles for a, b in zip(low, high, strict=True)]
         mass = flow.log_prob(torch.cartesian_prod(*axes)).exp().sum() * ((high - low) / steps).prod()
     assert float(mass) == pytest.approx(1.0, abs=2e-3)
 
 
-def test_flow_starts_close_to_the_identity_and_cannot_explode() -> None:
+def test_flow_starts_close_to_the_identity() -> None:
     torch.manual_seed(0)
     flow, points = ModalityFlow(16, couplings=4, hidden_dim=16), torch.randn(50, 16)
     assert (flow(points) - points).abs().max() < 0.5
-    wild = random_flow(16)
-    with torch.no_grad():
-        for parameter in wild.parameters():
-            parameter.mul_(100)
-    # Each coordinate passes two couplings that scale: by e^2 at most each.
-    spread = torch.autograd.functional.jacobian(wild, points[0]).diagonal()
-    assert spread.isfinite().all()
-    assert torch.linalg.slogdet(torch.autograd.functional.jacobian(wild.double(), points[0].double())).logabsdet < 64
+
+
+def test_scales_of_a_flow_are_bounded() -> None:
+    """Each coupling scales half of the coordinates, by less than e^2 each, whatever the parameters."""
+    flow = random_flow(16, size=100.0).double()
+    _, volume = flow.flow().transform.call_and_ladj(torch.randn(50, 16, dtype=torch.float64))
+    assert 8 < volume.abs().max() <= 4 * 8 * 2
+
+
+def test_recovery_counts_observations_at_the_origin() -> None:
+    """The posterior mean of a factor u ~ N(0, 1) seen by several with independent noise of variance κ."""
+    flow = random_flow(3).double()
+    seen = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    prior_count = flow.prior_count
+    for count in (1, 2):
+        precision = 1 + count / prior_count
+        posterior_mean = (seen[:count] / prior_count).sum(dim=0) / precision
+        ours = flow.recover(seen[:count].sum(dim=0, keepdim=True), torch.tensor([[count]]))
+        close(ours[0], flow.inverse(posterior_mean).detach())
+    torch.nn.init.constant_(flow.prior, -5.0)
+    close(flow.recover(seen.sum(dim=0), torch.tensor(2)), flow.inverse(seen.mean(dim=0)).detach())
 
 
 # The model.
@@ -187,7 +205,7 @@ def test_losses_are_their_formulas(partial: bool) -> None:
     present = torch.where(present.any(dim=1, keepdim=True), present, stored.present)
     batch = replace(stored, present=present)
     losses = model.losses(batch)
-    assert set(losses) == {"cls", "align", "nll", "mse", "refine"}
+    assert set(losses) == {"cls", "align", "nll", "recovery", "refine"}
     real, there = model.encode(batch.complete()), batch.available
     flows = [model.flow(m) for m in range(3)]
 
@@ -196,22 +214,22 @@ def test_losses_are_their_formulas(partial: bool) -> None:
     embeddings = real.mean.clone()
     for row, m in product(range(12), range(3)):
         if not present[row, m]:
-            common = torch.stack([flows[n](real.mean[row, n]) for n in range(3) if present[row, n]]).mean(dim=0)
-            embeddings[row, m] = flows[m].inverse(common)
+            common = [flows[n](real.mean[row, n]) for n in range(3) if present[row, n]]
+            embeddings[row, m] = flows[m].inverse(sum(common, torch.zeros(16)) / (len(common) + 1))  # κ starts at 1
         if there[row, m]:
             points.append(real.mean[row, m])
             labels.append(int(batch.labels[row]))
             if not present[row, m]:
                 points.append(embeddings[row, m])
                 labels.append(int(batch.labels[row]))
-                errors.append(float((embeddings[row, m] - real.mean[row, m]).square().mean()))
+                errors.append(float((embeddings[row, m] - real.mean[row, m]).square().sum()))
     logits = model.classify(embeddings)
     close(model(batch), logits)
     close(losses["cls"], -logits.log_softmax(1)[torch.arange(12), batch.labels].mean())
-    close(losses["mse"], sum(errors) / max(1, len(errors)))
+    close(losses["recovery"], sum(errors) / max(1, len(errors)))
     close(losses["refine"], naive_supcon(torch.stack(points), labels, 0.1))
     density = [flows[m].log_prob(real.mean[there[:, m], m]).mean() for m in range(3)]
-    close(losses["nll"], -torch.stack(density).mean() / 16)
+    close(losses["nll"], -torch.stack(density).mean())
     pairs = []
     for m, n in combinations(range(3), 2):
         rows = (there[:, m] & there[:, n]).nonzero()[:, 0]
@@ -228,20 +246,17 @@ def test_classification_sees_nothing_of_what_the_mask_takes_away() -> None:
     for m, frames in enumerate(batch.frames):
         assert frames.grad is not None
         reached = frames.grad.flatten(1).abs().sum(dim=1) > 0
-        assert torch.equal(reached, batch.present[:, m])
+        assert reached.any()
+        assert not (reached & ~batch.present[:, m]).any()
 
 
-def test_reconstruction_does_not_pull_its_target() -> None:
-    """Otherwise embeddings that do not differ at all would be reconstructed best."""
-    model, batch = build(), random_batch(12, seed=6)
-    text_taken = replace(batch, present=torch.tensor([True, True, False]).expand(12, -1))
-    losses = model.losses(text_taken)
-    losses["mse"].backward(retain_graph=True)
-    assert all(p.grad is None or not p.grad.any() for p in model.encoders["text"].parameters())
-    assert any(p.grad is not None and p.grad.any() for p in model.encoders["audio"].parameters())
-    model.zero_grad()
-    losses["nll"].backward()
-    assert all(p.grad is None or not p.grad.any() for p in model.encoders.parameters())
+def test_likelihood_and_recovery_train_the_flows_alone() -> None:
+    """Otherwise embeddings that do not differ at all would be the most likely and best recovered."""
+    model = build().train()
+    losses = model.losses(random_batch(12, seed=6))
+    (losses["nll"] + losses["recovery"]).backward()
+    reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"flows"}
 
 
 @pytest.mark.parametrize("phases", list(product([True, False], repeat=3)), ids=str)
@@ -251,7 +266,7 @@ def test_each_phase_can_be_switched_off(phases: tuple[bool, bool, bool]) -> None
     losses = model.losses(random_batch(8, seed=1))
     expected = {"cls"}
     expected |= {"align"} if on["alignment"] else set()
-    expected |= {"nll", "mse"} if on["reconstruction"] else set()
+    expected |= {"nll", "recovery"} if on["reconstruction"] else set()
     expected |= {"refine"} if on["refinement"] else set()
     assert set(losses) == expected
     model.total_loss(losses).backward()
@@ -263,20 +278,20 @@ def test_each_phase_can_be_switched_off(phases: tuple[bool, bool, bool]) -> None
 def test_without_reconstruction_an_absent_embedding_is_zero() -> None:
     model, batch = build(reconstruction=False), random_batch(6, seed=1)
     encoded = model.encode(batch.complete())
-    embeddings = model.reconstruct(encoded, batch.present)
+    embeddings = model.reconstruct(encoded.embedding, encoded.common, batch.present)
     close(embeddings, torch.where(batch.present[..., None], encoded.mean, 0.0))
 
 
 @torch.no_grad()
 def test_weights_of_the_terms() -> None:
-    weights = {"lambda_align": 2.0, "lambda_nll": 3.0, "lambda_mse": 5.0, "lambda_refine": 7.0}
-    terms = {"cls": 1.0, "align": 1.0, "nll": 1.0, "mse": 1.0, "refine": 1.0}
+    weights: dict[str, Any] = {"lambda_align": 2.0, "lambda_nll": 3.0, "lambda_recovery": 5.0, "lambda_refine": 7.0}
+    terms = {"cls": 1.0, "align": 1.0, "nll": 1.0, "recovery": 1.0, "refine": 1.0}
     model = build(**weights)
     assert float(model.total_loss({name: torch.tensor(value) for name, value in terms.items()})) == 18.0
 
 
 @torch.no_grad()
-def test_samples_in_training_and_means_otherwise() -> None:
+def test_samples_in_training_and_means_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(), random_batch(6, seed=1).complete()
     evaluated = model.encode(batch)
     close(evaluated.embedding, evaluated.mean)
@@ -284,10 +299,10 @@ def test_samples_in_training_and_means_otherwise() -> None:
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    drawn = torch.stack([model.encode(batch).embedding for _ in range(4000)])
-    error = (drawn.mean(dim=0) - evaluated.mean) / (evaluated.std / math.sqrt(4000))
-    assert error.abs().max() < 5
-    assert ((drawn.std(dim=0) / evaluated.std) - 1).abs().max() < 0.1
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)
+    drawn = model.encode(batch)
+    close(drawn.embedding, drawn.mean + drawn.std)
+    monkeypatch.undo()
     torch.manual_seed(1)
     first = model.encode(batch).embedding
     torch.manual_seed(1)
@@ -295,8 +310,9 @@ def test_samples_in_training_and_means_otherwise() -> None:
 
 
 @torch.no_grad()
-def test_an_utterance_is_encoded_once_however_many_rows_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen = build(), []
+def test_an_utterance_is_encoded_once_however_many_rows_read_it() -> None:
+    model = build()
+    seen: list[int] = []
     flowed: list[int] = []
     for encoder in model.encoders.values():
         encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -320,46 +336,87 @@ def test_bfloat16_autocast_is_finite_and_near_full_precision(training: bool) -> 
     assert logits.isfinite().all()
     for name, value in coarse.items():
         assert value.isfinite(), name
-        assert float(value) == pytest.approx(float(full[name]), rel=0.1, abs=0.1), name
+        assert value.item() == pytest.approx(full[name].item(), rel=0.1, abs=0.1), name
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("labels", [[2], [1, 1], [0, 1]], ids=["one utterance", "one class", "no two of a class"])
+def test_losses_of_tiny_batches_are_finite(labels: list[int]) -> None:
+    model, batch = build().train(), random_batch(len(labels), seed=3)
+    losses = model.losses(replace(batch, labels=torch.tensor(labels)))
+    model.total_loss(losses).backward()
+    assert all(value.isfinite() and value.shape == () for value in losses.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("options", [{"heads": 3}, {"heads": 0}, {"couplings": 1}], ids=str)
+def test_impossible_sizes_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        build(**options)
+
+
+def test_a_phase_is_switched_off_on_the_command_line(tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", "--model.refinement", "false", *SMALL, model="CMARR", epochs=2)
+    assert metrics(run)["model"] == "CMARR"
+    columns = (run / "logs" / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert {"train/cls", "train/align", "train/nll", "train/recovery"} <= set(columns)
+    assert "train/refine" not in columns
 
 
 # What it is for.
 
 
+def part(batch: Batch, rows: Tensor) -> Batch:
+    """Some utterances of a batch that has one row for each."""
+    audio, visual, text = (frames[rows] for frames in batch.frames)
+    return replace(
+        batch,
+        frames=(audio, visual, text),
+        lengths=batch.lengths[rows],
+        index=batch.index[rows],
+        labels=batch.labels[rows],
+        utterances=[batch.utterances[row] for row in rows],
+        row=torch.arange(len(rows)),
+        present=batch.present[rows],
+    )
+
+
 def synthetic_batch(size: int, seed: int) -> Batch:
-    """Utterances of the built-in corpus, under the training masks of epoch 0."""
-    sample = LinearGaussianCorpus().sample(size, np.random.default_rng(seed))
-    utterances = [
-        tuple(part.values[part.offsets[i] : part.offsets[i + 1]] for part in sample.frames) for i in range(size)
-    ]
-    batch = batch_of(utterances, dtype=torch.float32)  # type: ignore[arg-type]
+    """Complete utterances as in the built-in corpus, but of few frames, to be quick."""
+    views = [replace(view, median_length=4.0, shortest=4, longest=4) for view in LinearGaussianCorpus().views]
+    sample = LinearGaussianCorpus(views=(views[0], views[1], views[2])).sample(size, np.random.default_rng(seed))
+    audio, visual, text = (list(part.values.reshape(size, 4, -1)) for part in sample.frames)
+    batch = batch_of(list(zip(audio, visual, text, strict=True)), dtype=torch.float32)
     return replace(batch, labels=torch.from_numpy(sample.labels))
 
 
 def test_recovered_embeddings_beat_zero_and_mean_fill_on_held_out_utterances() -> None:
-    train, held_out = synthetic_batch(512, seed=1), synthetic_batch(256, seed=2).complete()
+    train, held_out = synthetic_batch(2048, seed=1), synthetic_batch(1024, seed=2)
     torch.manual_seed(0)
     widths = [frames.shape[-1] for frames in train.frames]
-    model = CMARR(widths, CLASSES, embedding_dim=32, flow_hidden_dim=32, feedforward_dim=32, hidden_dims=[32])
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    sizes: dict[str, Any] = {"embedding_dim": 16, "feedforward_dim": 16, "flow_hidden_dim": 16, "hidden_dims": [16]}
+    model = CMARR(widths, CLASSES, refinement=False, **sizes)  # which is the slowest part
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.05, total_iters=110)
     keys = utterance_keys(train.utterances)
     model.train()
-    for step in range(60):
+    for step in range(110):
         present = torch.from_numpy(UniformConditions()(keys, seed=0, epoch=step))
-        loss = model.total_loss(model.losses(replace(train, present=present)))
+        rows = torch.randperm(2048)[:128]
+        loss = model.total_loss(model.losses(part(replace(train, present=present), rows)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     model.eval()
     with torch.no_grad():
-        usual = model.encode(train.complete()).mean.mean(dim=0)
+        usual = model.encode(train).mean.mean(dim=0)
         real = model.encode(held_out)
-        for absent in range(3):
-            present = torch.ones(len(held_out), 3, dtype=torch.bool)
-            present[:, absent] = False
-            recovered = model.reconstruct(real, present)[:, absent]
-            truth = real.mean[:, absent]
-            error = (recovered - truth).square().mean()
-            assert error < 0.95 * (usual[absent] - truth).square().mean()
-            assert error < 0.95 * truth.square().mean()
+        for condition in MISSING_CONDITIONS:
+            present = torch.tensor(present_under(condition)).expand(len(held_out), -1)
+            recovered = model.reconstruct(real.embedding, real.common, present)
+            error, of_zero, of_mean = (
+                (guess - real.mean)[~present].square().mean() for guess in (recovered, torch.zeros(16), usual)
+            )
+            assert error < of_mean, condition
+            assert error < of_zero, condition
