@@ -9,13 +9,14 @@ from typing import Any
 from datamodules.base import EmotionDataModule
 from datamodules.batch import CONDITIONS
 from datamodules.layouts import IEMOCAP_LAYOUT, Layout
-from datamodules.linear_gaussian import CLASS_NAMES, VERSION, load_source, write_corpus
+from datamodules.linear_gaussian import CLASS_NAMES, VERSION
+from datamodules.linear_gaussian_files import FOLDS, load_source, write_corpus
 
 SYNTHETIC_LAYOUT = Layout(
     name="Synthetic",
     feature_names=("audio", "visual", "text"),
     class_names=tuple(CLASS_NAMES),
-    folds=5,
+    folds=FOLDS,
     speaker_pattern=IEMOCAP_LAYOUT.speaker_pattern,
 )
 

@@ -158,7 +158,7 @@ def _count_on_a_rank(rank: int, folder: str, metric: ConditionConfusion) -> None
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     metric = ConditionConfusion(CLASSES)
-    spawn(_count_on_a_rank, args=(str(tmp_path), metric), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_count_on_a_rank, args=(str(tmp_path), metric), nprocs=2)
     expected = confusion_of(*random_rows(101))
     for rank in (0, 1):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
