@@ -55,6 +55,13 @@ class Timing:
     once: float
 
 
+def now() -> float:
+    """Seconds on a clock, once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class Stopwatch(L.Callback):
     """Times training and validation epochs apart."""
 
@@ -62,13 +69,11 @@ class Stopwatch(L.Callback):
         self.train: list[float] = []
         self.val: list[float] = []
         self.once = 0.0
-        self._mark = time.perf_counter()
+        self._mark = now()
 
     def _lap(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        elapsed, self._mark = now - self._mark, now
+        mark = now()
+        elapsed, self._mark = mark - self._mark, mark
         return elapsed
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -92,12 +97,21 @@ class Stopwatch(L.Callback):
         self.val.append(self._lap())
 
 
-def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any) -> Timing:
-    """Train ``epochs + 1`` epochs and time all but the first."""
+def silence() -> None:
+    """Keep Lightning's remarks out of the tables."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
+
+
+def start(model: MissingModalityModule) -> MissingModalityModule:
+    """Give a stage-2 model an untrained stage 1: how well it was trained does not change how long stage 2 takes."""
     if isinstance(model, PretrainedModule):
-        # How stage 1 was trained does not change how long stage 2 takes.
         model.start_from(split_parts(model.stage1_module().state_dict()))
-    watch = Stopwatch()
+    return model
+
+
+def fit(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any, watch: Stopwatch) -> None:
+    """Train ``epochs + 1`` epochs, the first to warm up, as users do, but without logs and checkpoints."""
     trainer = L.Trainer(
         max_epochs=epochs + 1,
         precision=precision,
@@ -109,6 +123,12 @@ def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, pr
         num_sanity_val_steps=0,
     )
     trainer.fit(model, datamodule=data)
+
+
+def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any) -> Timing:
+    """Train ``epochs + 1`` epochs and time all but the first."""
+    watch = Stopwatch()
+    fit(start(model), data, epochs, precision, watch)
     count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     train, val = watch.train[1:], watch.val[1:]
     return Timing(type(model).__name__, count, min(train), median(train), min(val), median(val), watch.once)
@@ -139,8 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     for name in options.models:
         check_name(name, models, "model")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore")
+    silence()
     data = RandomCorpus(utterances=options.utterances, frames=options.frames)
     console, timings = Console(), []
     for name in options.models:
