@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_name(name, models, "model")
     silence()
     data = RandomCorpus(utterances=options.utterances, frames=options.frames)
-    console, timings = Console(), []
+    console, timings = Console(width=max(110, Console().width)), []
     for name in options.models:
         L.seed_everything(0, verbose=False)
         timings.append(time_model(models[name](**model_facts(data)), data, options.epochs, options.precision))
