@@ -362,7 +362,8 @@ def say(line: str) -> None:
 @contextmanager
 def _clean_process(argv: list[str]) -> Iterator[None]:
     """Give ``argv`` to Lightning, which starts further devices' processes by it, and tidy up after."""
-    before, shared = sys.argv, "LOCAL_RANK" in os.environ
+    before = sys.argv
+    started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0"
     sys.argv = [before[0], *argv]
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("note: %(message)s"))
@@ -380,7 +381,7 @@ def _clean_process(argv: list[str]) -> Iterator[None]:
     finally:
         sys.argv = before
         log.removeHandler(handler)
-        if not shared:
+        if not started_by_lightning:
             runs.drop_if_empty()
             runs.share_run_dir(None)
 

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from ifmmin.cli import main
-from tests.cli.running import SMALL, best, fresh, metrics
+from ifmmin.discovery import discover_models
+from tests.cli.running import CHECKOUT, SMALL, best, fit, fresh, metrics
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+# 13 utterances a speaker: the test split of 13 does not divide by 2.
+ODD = ["--data.utterances_per_speaker", "13", "--data.eval_batch_size", "4"]
+
+# All models in one pair of processes, for most of the time of a fresh process goes into its imports.
+PROGRAM = """
+import sys
+sys.path.insert(0, {checkout!r})
+from ifmmin.cli import main
+if __name__ == "__main__":
+    for model in {models!r}:
+        assert main(["fit", "--model", model, "--run_dir", model, *{options!r}]) == 0, model
+"""
 
 
-def test_two_devices_train_and_count_every_utterance_once(tmp_path: Path) -> None:
-    # 13 utterances a speaker: the test split of 13 does not divide by 2.
-    small = ["--data.utterances_per_speaker", "13", "--data.eval_batch_size", "4"]
-    words = ["--model", "IFMMIN", *small, "--trainer.max_epochs", "2", "--run_dir", "run", *TWO]
-    done = fresh("fit", *words, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of each model on two devices."""
+    folder = tmp_path_factory.mktemp("two")
+    models = sorted(discover_models())
+    program = PROGRAM.format(checkout=str(CHECKOUT), models=models, options=[*ODD, *TWO, "--trainer.max_epochs", "1"])
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    run = tmp_path / "run"
+    return folder
+
+
+@pytest.mark.parametrize("model", sorted(discover_models()))
+def test_two_devices_train_and_count_every_utterance_once(model: str, fitted: Path, tmp_path: Path) -> None:
+    run = fitted / model
     two = metrics(run)
     assert two["record"]["devices"] == 2
     assert all(sum(map(sum, matrix)) == 13 for matrix in two["confusion"].values())
-
-    words = ["test", "--model", "IFMMIN", *small, "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path / "one")]
+    words = ["test", "--model", model, *ODD, "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path / "one")]
     assert main([*words, "--trainer.accelerator", "cpu"]) == 0
     assert metrics(tmp_path / "one")["confusion"] == two["confusion"]
 
 
 def test_two_devices_predict_each_row_once(tmp_path: Path) -> None:
-    from tests.cli.running import fit
-
     run = fit(tmp_path / "run", *SMALL)
     words = ["predict", "--model", "IFMMIN", *SMALL, "--ckpt_path", str(best(run)), "--output"]
     assert main([*words, str(tmp_path / "one.csv")]) == 0
