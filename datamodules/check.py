@@ -249,7 +249,8 @@ def render_check(report: CheckReport) -> RenderableType:
     if not report.found:
         return Group(*parts, Text("No problems.", style="green"))
     parts.append(Text(f"{len(report.found)} problem{'s' if len(report.found) > 1 else ''}:", style="bold red"))
-    return Group(*parts, *(Text(f"- {problem}") for problem in report.problems))
+    # One line each, however long: they are searched and counted.
+    return Group(*parts, *(Text(f"- {problem}", no_wrap=True, overflow="ignore") for problem in report.problems))
 
 
 def _modality_table(facts: Facts) -> Table:

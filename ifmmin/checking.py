@@ -41,7 +41,7 @@ def check_command(argv: Sequence[str], corpora: Mapping[str, type[EmotionDataMod
     given = (options.audio, options.visual, options.text)
     audio, visual, text = (name or usual for name, usual in zip(given, layout.feature_names, strict=True))
     report = check_corpus(Path(options.root), replace(layout, feature_names=(audio, visual, text)))
-    Console().print(render_check(report))
+    Console().print(render_check(report), crop=False)
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
     return 1 if report.problems else 0

@@ -135,8 +135,11 @@ def test_corpora(spoil: Spoil, expected: list[str], here: Path, capsys: pytest.C
     for part in expected:
         assert part in line
     assert files(here) == before
-    # The check says so too, together with everything else.
+    # The check says so too, together with everything else, one line each.
+    capsys.readouterr()
     assert main(["check", "--data", "IEMOCAP", "--data.root", str(root)]) == 1
+    problems = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert any(expected[0] in line and line.endswith(".") for line in problems)
 
 
 def test_a_fold_that_does_not_exist(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
