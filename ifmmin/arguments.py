@@ -90,8 +90,8 @@ def check_words(argv: Sequence[str], models: Iterable[str]) -> None:
     """Catch what jsonargparse would accept silently or explain badly.
 
     Raises:
-        InputError: no model or an unknown one, an unknown corpus, or a value for what follows
-            something else.
+        InputError: no model or an unknown one, an unknown corpus, a seed that is none, or a value for
+            what follows something else.
     """
     models = list(models)
     asked = {word.partition("=")[0] for word in argv}
@@ -103,6 +103,11 @@ def check_words(argv: Sequence[str], models: Iterable[str]) -> None:
         # A settings file or settings in place name the class inside.
         if given is not None and not given.endswith((".yaml", ".yml", ".json")) and "{" not in given:
             check_name(given, known, what)
+    seed = value_of(argv, "--seed_everything")
+    if seed is not None and not (seed.isdecimal() and int(seed) < 2**32):
+        raise InputError(
+            f"--seed_everything {seed}: give a whole number from 0 to {2**32 - 1}, so that the run repeats."
+        )
     follows = {f"--model.{prefix}{fact}": "the data" for fact in LINKED for prefix in ("", "init_args.")}
     follows |= {"--data.seed": "--seed_everything", "--data.init_args.seed": "--seed_everything"}
     for name in (word.partition("=")[0] for word in argv):
