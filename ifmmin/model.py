@@ -45,6 +45,10 @@ class IFMMIN(PretrainedModule):
     Differs from the published code: an absent modality stands for a fixed number of zero frames, not
     for the hidden sequence's length; padding is never read; weight decay does what it says.
 
+    Seen on the built-in corpus: with the published initialisation CMD starts in the thousands (fifth moments of
+    unbounded features) and swamps stage 1's cross entropy, so that H collapses to nearly a constant and
+    L_inv and H' teach next to nothing; ``python -m benchmarks.imagination`` shows it.
+
     Args:
         feature_dims: frame widths of audio, visual, text.
         class_names: in label order.

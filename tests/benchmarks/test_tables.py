@@ -88,3 +88,15 @@ def test_imagination_of_a_checkpoint(runs: Path, tmp_path: Path, capsys: pytest.
     run = fit(tmp_path / "run", *SMALL)
     assert imagination.main([str(best(run))]) == 0
     assert IFMMIN.__name__ in capsys.readouterr().out
+
+    model = IFMMIN.load_from_checkpoint(best(run))
+    data = Synthetic(utterances_per_speaker=12)
+    data.setup("fit")
+    norms = imagination.gradient_norms(model, data)
+    # The invariance loss does not pass through imagination or classifier; all terms reach the encoders.
+    assert norms["inv"]["imagination"] == norms["inv"]["classifier"] == norms["img"]["classifier"] == 0
+    assert all(terms["encoders.text"] > 0 for terms in norms.values())
+    model.zero_grad()
+    model.losses(next(iter(data.train_dataloader())))["cls"].backward()
+    naive = sum(float(p.grad.square().sum()) for p in model.classifier.parameters() if p.grad is not None) ** 0.5
+    assert norms["cls"]["classifier"] == pytest.approx(naive, rel=1e-4)
