@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -396,13 +396,23 @@ def main(args: Sequence[str] | None = None) -> int:
         the exit code: 0, or 1 after one line on standard error that says what is wrong.
     """
     argv = list(sys.argv[1:] if args is None else args)
+    return reported(lambda: _command(argv))
+
+
+def _command(argv: list[str]) -> int:
+    if argv[:1] == ["check"]:
+        return check_command(argv[1:], CORPORA)
+    argv = expand_resume(argv)
+    with _clean_process(argv):
+        check_words(argv, discover_models())
+        IfmminCLI()
+    return 0
+
+
+def reported(command: Callable[[], int]) -> int:
+    """The exit code of ``command``, or 1 after one line that says what is wrong with its input or the disk."""
     try:
-        if argv[:1] == ["check"]:
-            return check_command(argv[1:], CORPORA)
-        argv = expand_resume(argv)
-        with _clean_process(argv):
-            check_words(argv, discover_models())
-            IfmminCLI()
+        return command()
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}; see that the path is right and that there is space.")
@@ -411,7 +421,6 @@ def main(args: Sequence[str] | None = None) -> int:
         if cause is None:
             raise
         return _complain(str(cause))
-    return 0
 
 
 def _complain(line: str) -> int:

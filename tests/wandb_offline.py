@@ -21,12 +21,15 @@ _FULL, _LAST = 1, 4
 
 
 class OfflineRun(TypedDict):
-    """What a run logged: ``files`` are paths relative to the run's ``files`` folder."""
+    """What a run logged: ``files`` are paths relative to its ``files`` folder, ``artifacts`` the files in each by name."""
 
+    group: str
+    job_type: str
     config: dict[str, Any]
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     files: list[str]
+    artifacts: dict[str, list[str]]
 
 
 def read_offline_run(folder: str | Path, timeout: float = 30.0) -> OfflineRun:
@@ -39,16 +42,19 @@ def read_offline_run(folder: str | Path, timeout: float = 30.0) -> OfflineRun:
         TimeoutError: the run was not finished within ``timeout`` seconds.
     """
     (path,) = {found.resolve() for found in Path(folder).rglob("run-*.wandb")}
-    run = OfflineRun(config={}, history=[], summary={}, files=[])
+    run = OfflineRun(group="", job_type="", config={}, history=[], summary={}, files=[], artifacts={})
     for record in _finished_records(path, timeout):
         kind = record.WhichOneof("record_type")
         if kind == "run":
+            run["group"], run["job_type"] = record.run.run_group, record.run.job_type
             _apply(run["config"], record.run.config)
             _apply(run["summary"], record.run.summary)
         elif kind == "config":
             _apply(run["config"], record.config)
         elif kind == "summary":
             _apply(run["summary"], record.summary)
+        elif kind == "artifact":
+            run["artifacts"][record.artifact.name] = sorted(entry.path for entry in record.artifact.manifest.contents)
         elif kind == "history":
             step: dict[str, Any] = {}
             _update(step, record.history.item)

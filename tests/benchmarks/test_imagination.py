@@ -1,11 +1,9 @@
-"""The programs that make tables of finished runs."""
+"""How much a model imagines, measured on models of known answers and on trained ones."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,40 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import imagination, summary
+from benchmarks import imagination
 from datamodules.batch import Batch
 from datamodules.synthetic import Synthetic
 from ifmmin.model import IFMMIN
-from tests.cli.running import SMALL, best, fit, metrics
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in ("0", "1", "2"):
-        fit(folder / seed, *SMALL, "--seed_everything", seed, model="FusionPretraining")
-    return folder
-
-
-def test_mean_and_spread_over_seeds(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert summary.main([str(runs), "--csv", str(tmp_path / "table.csv")]) == 0
-    values = [100 * metrics(runs / seed)["metrics"]["t"]["WA"] for seed in "012"]
-    shown = capsys.readouterr().out
-    assert f"{mean(values):.2f} ± {stdev(values):.2f}" in shown
-    assert "not a corpus result" in shown
-    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 1 + 3 * 9
-
-
-def test_runs_on_other_data_are_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number, change in enumerate(({}, {"data_fingerprint": "other"})):
-        (tmp_path / str(number)).mkdir()
-        record = metrics(runs / "0")
-        record["record"] |= change
-        (tmp_path / str(number) / "metrics.json").write_text(json.dumps(record), encoding="utf-8")
-        (tmp_path / str(number) / "config.yaml").touch()
-    assert summary.main([str(tmp_path)]) == 1
-    assert "not those of the other runs" in capsys.readouterr().err
-    assert summary.main([str(tmp_path / "nothing")]) == 1
+from tests.cli.running import SMALL, best, fit
 
 
 @dataclass
@@ -82,8 +51,9 @@ def test_explained_variance(share: float, expected: float) -> None:
         assert value == pytest.approx(expected, abs=1e-5)
 
 
-def test_imagination_of_a_checkpoint(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert imagination.main([str(best(runs / "0"))]) == 1
+def test_imagination_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = fit(tmp_path / "other", *SMALL, model="FusionPretraining")
+    assert imagination.main([str(best(other))]) == 1
     assert "imagines no embedding" in capsys.readouterr().err
     run = fit(tmp_path / "run", *SMALL)
     assert imagination.main([str(best(run))]) == 0

@@ -1,0 +1,220 @@
+"""The leaderboard: every model on every fold with every seed, resumable, on one machine or a cluster.
+
+    python -m benchmarks.leaderboard --data IEMOCAP --data.root DIR --models all --folds all --seeds 3 --jobs 2
+
+What --data..., --trainer.X, --model.X (every model) and --MODEL.X (one model) say goes to each `fit`.
+Each finished run adds a line to BOARD/records.jsonl; the same command again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.leaderboard.fanout import Local, RayCluster
+from benchmarks.leaderboard.identity import differences
+from benchmarks.leaderboard.page import write_page
+from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
+from benchmarks.leaderboard.progress import Progress
+from benchmarks.leaderboard.records import RECORDS, Record, append, locked, read_lines
+from benchmarks.leaderboard.running import RECORD, best_checkpoint
+from benchmarks.leaderboard.summary import summarise_board
+from benchmarks.leaderboard.tables import terminal_tables, write_tables
+from benchmarks.leaderboard.tracking import Tracking
+from datamodules.errors import InputError
+from ifmmin.cli import reported
+from ifmmin.discovery import discover_models
+
+Key = tuple[str, int, int]
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The board's own options, and the words for ``fit``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.leaderboard",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--models", nargs="+", default=["all"], metavar="MODEL", help="names, or all (default)")
+    add("--folds", nargs="+", default=["all"], metavar="FOLD", help="numbers from 1, or all (default)")
+    add("--seeds", type=int, default=3, metavar="N", help="seeds 0..N-1 (default 3)")
+    add("--jobs", type=int, default=1, metavar="N", help="runs at once (default 1)")
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of each run, on which its last bits depend (default 1)",
+    )
+    add("--board", type=Path, help="the board's folder (default runs/leaderboard/CORPUS)")
+    add("--reference", metavar="MODEL", help="the model that the others are tested against (default IFMMIN)")
+    add(
+        "--cluster",
+        choices=("local", "ray"),
+        default="local",
+        help="processes here (default), or tasks of a Ray cluster",
+    )
+    add(
+        "--gpus",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="with Ray: share of a GPU a run takes, 0.25 for four on one",
+    )
+    add("--wandb", metavar="PROJECT", help="log every run and the board to this Weights & Biases project")
+    add("--report", action="store_true", help="run nothing: only write the tables of what is recorded")
+    options, words = parser.parse_known_args(argv)
+    for name in ("seeds", "jobs", "threads"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} {getattr(options, name)}: it must be at least 1.")
+    return options, words
+
+
+def choose_folds(given: Sequence[str], count: int, corpus: str) -> list[int]:
+    """The folds that ``--folds`` names.
+
+    Raises:
+        InputError: one does not exist.
+    """
+    if list(given) == ["all"]:
+        return list(range(1, count + 1))
+    if wrong := [fold for fold in given if not (fold.isdecimal() and 1 <= int(fold) <= count)]:
+        raise InputError(f"--folds {wrong[0]}: {corpus} has folds 1..{count}; give some of them, or all.")
+    return sorted({int(fold) for fold in given})
+
+
+def matching(records: Sequence[Record], jobs: Sequence[Job], console: Console) -> dict[Key, Record]:
+    """The records of exactly these jobs; those of another code, configuration or corpus are named and left alone."""
+    found: dict[Key, Record] = {}
+    wanted = {job.key: job for job in jobs}
+    other: Counter[str] = Counter()
+    for record in records:
+        key = (record["model"], record["fold"], record["seed"])
+        if key not in wanted:
+            continue
+        if different := differences(record["identity"], wanted[key].identity):
+            other[f"{key[0]}: {', '.join(different)}"] += 1
+        else:
+            found[key] = record
+    for what, count in other.items():
+        console.print(f"not used: {count} record(s) of {what}", markup=False, soft_wrap=True)
+    return found
+
+
+def work(
+    jobs: Sequence[Job], done: dict[Key, Record], board: Path, where: Local | RayCluster, console: Console
+) -> list[str]:
+    """Do the jobs that are not done; ``done`` grows with the board's file.
+
+    Returns:
+        for each run that failed, its name and last lines.
+    """
+    missing = []
+    for job in jobs:
+        kept = board / job.folder / RECORD
+        if job.key not in done and kept.is_file():  # killed between the run's last step and the board's line
+            done[job.key] = json.loads(kept.read_text(encoding="utf-8"))
+            append(board / RECORDS, done[job.key])
+        elif job.key not in done:
+            missing.append(job)
+    stage1 = dict.fromkeys(job.stage1 for job in missing if job.stage1)
+    first: list[Job] = [job for job in stage1 if best_checkpoint(board / job.folder) is None]
+    # Runs without a stage 1 fill the machine while the last of the stages 1 is being trained.
+    rounds = ([*first, *(job for job in missing if not job.stage1)], [job for job in missing if job.stage1])
+    failures: dict[Job, str] = {}
+    with Progress(board, [*rounds[0], *rounds[1]], (key[0] for key in done), where.jobs, console) as progress:
+        for ready in rounds:
+            able = [job for job in ready if job.stage1 not in failures]
+            for job in ready:
+                if job.stage1 in failures:
+                    failures[job] = f"not run, since {job.stage1} failed"
+                    progress.left_out(job)
+            for outcome in where.run(able, board, progress.started):
+                if outcome.record is not None:
+                    append(board / RECORDS, outcome.record)
+                    done[outcome.job.key] = outcome.record
+                if outcome.error:
+                    failures[outcome.job] = outcome.error
+                progress.finished(outcome)
+    return [f"{job}:\n{error}" for job, error in failures.items()]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run what is missing and write the tables; 1 where a run failed.
+
+    Raises:
+        InputError: an option is wrong, the corpus is not there, or the board is in use.
+    """
+    options, words = parse(argv)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    known = discover_models()
+    settings = sort_settings(words, known)
+    corpus = settings.data[0][1] if settings.data[0][0] == "--data" and len(settings.data[0]) > 1 else ""
+    folds = choose_folds(options.folds, corpus_class(corpus).layout.folds, corpus)
+    models = chosen_models(options.models, known)
+    if options.reference and options.reference not in models:
+        raise InputError(f"--reference {options.reference}: not among the models, {', '.join(models)}.")
+    fingerprints = {}
+    for fold in folds:
+        data = make_data(settings, fold, seed=0)
+        data.setup("fit")
+        fingerprints[fold] = data.fingerprint
+    jobs = make_jobs(models, settings, fingerprints, range(options.seeds), options.threads)
+    board: Path = options.board or Path("runs/leaderboard") / corpus
+    tracking = Tracking(options.wandb, board.resolve().name) if options.wandb else None
+    if tracking:
+        jobs = [tracking.follow(job) for job in jobs]
+    with locked(board):
+        records, torn = read_lines(board / RECORDS)
+        for number in torn:
+            console.print(f"{board / RECORDS}: line {number} was cut short by a kill; its run is done again")
+        done = matching(records, jobs, console)
+        failures: list[str] = []
+        if not options.report:
+            console.print(f"{board}: {len(jobs)} runs, {len(done)} of them done already", highlight=False)
+            where = Local(options.jobs, {}) if options.cluster == "local" else None
+            failures = work(
+                jobs, done, board, where or RayCluster(options.jobs, {}, options.threads, options.gpus), console
+            )
+        report(list(done.values()), board, options.reference, console, tracking)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if failures:
+        print(f"error: {len(failures)} runs failed; the same command tries them again.", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def report(
+    records: Sequence[Record], board: Path, reference: str | None, console: Console, tracking: Tracking | None
+) -> None:
+    """Print the tables and write them, and the page, into the board's folder."""
+    if not records:
+        console.print("no run is recorded, so there is no table")
+        return
+    order = sorted(records, key=lambda record: (record["model"], record["fold"], record["seed"]))
+    present = {record["model"] for record in order}
+    summary = summarise_board(order, reference if reference in present else None)
+    wide = Console(width=max(180, console.width)) if not console.is_terminal else console
+    for table in terminal_tables(summary):
+        wide.print(table)
+    paths = [*write_tables(summary, board), write_page(summary, board / "leaderboard.html")]
+    console.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)
+    if tracking:
+        tracking.log_board(summary, paths, board)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    return reported(lambda: run(list(sys.argv[1:] if argv is None else argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

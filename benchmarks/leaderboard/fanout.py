@@ -1,0 +1,113 @@
+"""Doing many jobs at once: as processes of this machine, or as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+
+from benchmarks.leaderboard.plan import Job
+from benchmarks.leaderboard.running import Outcome, execute
+from datamodules.errors import InputError
+
+Started = Callable[[Job], None]
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Local:
+    """Processes on this machine, fanned out by joblib.
+
+    Attributes:
+        jobs: how many at once. With several GPUs, each process gets one of them in turn.
+        environment: variables for every run.
+    """
+
+    jobs: int
+    environment: dict[str, str]
+
+    def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
+        """Do all of ``jobs`` and give each outcome when it is there."""
+        devices: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for slot in range(self.jobs):
+            devices.put(_gpu_of(slot))
+
+        def one(job: Job) -> Outcome:
+            device = devices.get()
+            started(job)
+            try:
+                visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+                return execute(job, board, self.environment | visible)
+            finally:
+                devices.put(device)
+
+        # Threads only wait here: each run is a process, so that none can take another down with it.
+        pool = Parallel(
+            self.jobs, backend="threading", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
+        )
+        yield from pool(delayed(one)(job) for job in jobs)
+
+
+def _gpu_of(slot: int) -> str:
+    """The GPU for the n-th process, by the name CUDA_VISIBLE_DEVICES takes; empty where there is nothing to choose."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    return gpus[slot % len(gpus)] if len(gpus) > 1 else ""
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Tasks of a Ray cluster: the one that RAY_ADDRESS names or that runs here, else one started for this board.
+
+    The board's folder and this checkout must be at the same path on every node.
+
+    Attributes:
+        jobs: how many at once.
+        environment: variables for every run.
+        cpus: of each run.
+        gpus: share of a GPU that each run takes, 0.25 for four on one; 0 for none.
+    """
+
+    jobs: int
+    environment: dict[str, str]
+    cpus: int = 1
+    gpus: float = 0.0
+
+    def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
+        """Do all of ``jobs`` and give each outcome when it is there; a worker that dies costs its own job only."""
+        ray = self._connect()
+        # By name, not by value: a worker imports the same checkout, at the same path.
+        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(execute)
+        waiting, pending = list(reversed(jobs)), dict[Any, Job]()
+        while waiting or pending:
+            while waiting and len(pending) < self.jobs:
+                job = waiting.pop()
+                started(job)
+                pending[task.remote(job, board, self.environment)] = job
+            (done, *_), _ = ray.wait(list(pending), num_returns=1)
+            job = pending.pop(done)
+            try:
+                yield ray.get(done)
+            except ray.exceptions.RayError as error:
+                yield Outcome(job, None, f"its Ray worker died: {str(error).splitlines()[0]}", 0.0)
+
+    def _connect(self) -> Any:
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError("--cluster ray: Ray is not installed; pip install 'ifmmin[ray]'.") from error
+        if not ray.is_initialized():
+            paths = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}}
+            try:
+                ray.init("auto", runtime_env=paths, log_to_driver=False)
+            except ConnectionError:
+                ray.init(
+                    num_cpus=self.jobs * self.cpus, runtime_env=paths, log_to_driver=False, include_dashboard=False
+                )
+        return ray

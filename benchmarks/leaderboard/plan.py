@@ -1,0 +1,250 @@
+"""Which runs a board consists of: every model on every fold with every seed, and the stage 1 they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from typing import Any
+
+from benchmarks.leaderboard.identity import digest, identity
+from datamodules.base import EmotionDataModule
+from datamodules.errors import InputError
+from ifmmin.arguments import CORPORA, Parser
+from ifmmin.discovery import Models, check_name
+from ifmmin.module import MissingModalityModule
+from ifmmin.pretraining import PretrainedModule, Pretraining
+
+Words = tuple[str, ...]
+Option = Words  # one option: its name and its values
+
+OWN = {
+    "--data.fold": "--folds",
+    "--data.seed": "--seeds",
+    "--seed_everything": "--seeds",
+    "--run_dir": "--board",
+    "--ckpt_path": "--board",
+    "--trainer.default_root_dir": "--board",
+    "--trainer.logger": "--wandb",
+}
+"""Options of ``fit`` that the board sets itself, and the option of the board that stands for each."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ``fit`` in a process of its own.
+
+    Attributes:
+        model: the name that ``--model`` takes.
+        name: the model's class name.
+        fold: from 1.
+        seed: of initialisation, order, masks and dropout.
+        words: further words of the command line.
+        identity: what the result stands for, see :mod:`benchmarks.leaderboard.identity`.
+        stage1: the job whose best checkpoint this one starts from; None where the model has no stage 1
+            or was given one.
+        pretraining: whether this is a stage 1, which is trained for others and is not on the board.
+        logging: words that say where it logs, which changes nothing of the result.
+    """
+
+    model: str
+    name: str
+    fold: int
+    seed: int
+    words: Words
+    identity: Mapping[str, Any] = field(hash=False)
+    stage1: Job | None = None
+    pretraining: bool = False
+    logging: Words = ()
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Its place on the board."""
+        return self.name, self.fold, self.seed
+
+    @property
+    def folder(self) -> str:
+        """Of the run, relative to the board's; another one for every identity, so that none goes on with another's."""
+        place = "stage1" if self.pretraining else "runs"
+        mark = digest([repr(sorted(self.identity.items())).encode()])[:8]
+        return f"{place}/fold{self.fold}/{self.name}-seed{self.seed}-{mark}"
+
+    def __str__(self) -> str:
+        """As progress and errors name it."""
+        return f"{self.name} fold {self.fold} seed {self.seed}" + (" (stage 1)" if self.pretraining else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Job:
+        """What :meth:`to_json` gave."""
+        stage1 = cls.from_json(values["stage1"]) if values["stage1"] else None
+        words = {name: tuple(values[name]) for name in ("words", "logging")}
+        return cls(**{**values, **words, "stage1": stage1})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that are passed on to every ``fit``, sorted by what they configure.
+
+    Attributes:
+        data: of the corpus (``--data...``).
+        trainer: of Lightning's trainer (``--trainer...``).
+        model: of every model (``--model.X V``).
+        models: of single models (``--IFMMIN.X V``), by name.
+    """
+
+    data: tuple[Option, ...]
+    trainer: tuple[Option, ...]
+    model: tuple[Option, ...]
+    models: Mapping[str, tuple[Option, ...]]
+
+    def of(self, name: str) -> tuple[Option, ...]:
+        """The settings of one model, as ``--model.X V``."""
+        own = ((f"--model.{option[0].partition('.')[2]}", *option[1:]) for option in self.models.get(name, ()))
+        return (*self.model, *own)
+
+
+def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
+    """Sort the words that the board itself does not know.
+
+    Raises:
+        InputError: a word belongs to nothing, or to what the board sets itself.
+    """
+    passed_on: dict[str, list[Option]] = {"--data": [], "--trainer": [], "--model": []}
+    single: dict[str, list[Option]] = {f"--{name}": [] for name in models}
+    for option in _options(words):
+        if stands := next((ours for theirs, ours in OWN.items() if option[0].startswith(theirs)), None):
+            raise InputError(f"{option[0]}: the board sets it itself; see {stands}.")
+        head, dot, _ = option[0].partition(".")
+        group = (passed_on | single).get(head)
+        if group is None or not (dot or head == "--data"):
+            raise InputError(
+                f"{option[0]}: not known. The board takes its own options (--help), and --data..., --trainer.X, "
+                "--model.X (every model) and --MODEL.X (one model), which go to `fit`."
+            )
+        group.append(option)
+    return Settings(
+        data=tuple(passed_on["--data"]) or (("--data", "Synthetic"),),
+        trainer=tuple(passed_on["--trainer"]),
+        model=tuple(passed_on["--model"]),
+        models={head.removeprefix("--"): tuple(options) for head, options in single.items() if options},
+    )
+
+
+def _options(words: Sequence[str]) -> list[Option]:
+    """Split ``--a 1 --b=2 --c 3 4`` into ``(--a, 1), (--b, 2), (--c, 3, 4)``."""
+    options: list[list[str]] = []
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            options.append([name, value] if equals else [name])
+        elif options:
+            options[-1].append(word)
+        else:
+            raise InputError(f"{word}: belongs to no option.")
+    return [tuple(option) for option in options]
+
+
+def make_data(settings: Settings, fold: int, seed: int) -> EmotionDataModule:
+    """The datamodule that ``fit`` would make of these settings.
+
+    Raises:
+        InputError: a setting is unknown or the corpus is not there.
+    """
+    parser = Parser()
+    parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
+    words = [word for option in settings.data for word in option]
+    config = parser.parse_args([*words, "--data.fold", str(fold), "--data.seed", str(seed)])
+    data = parser.instantiate_classes(config).data
+    assert isinstance(data, EmotionDataModule)
+    return data
+
+
+def chosen_models(names: Sequence[str], known: Models) -> Models:
+    """The models to run; ``all`` are those that can be asked for a prediction, not the stages 1.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    if list(names) == ["all"]:
+        return {name: model for name, model in known.items() if not issubclass(model, Pretraining)}
+    for name in names:
+        check_name(name, [*known, "all"], "model")
+    return {name: known[name] for name in dict.fromkeys(names)}
+
+
+def corpus_class(name: str) -> type[EmotionDataModule]:
+    """The datamodule that ``--data NAME`` means.
+
+    Raises:
+        InputError: it is unknown.
+    """
+    check_name(name, CORPORA, "corpus")
+    if name not in CORPORA:
+        raise InputError(f"corpus {name}: a board takes one of {', '.join(CORPORA)}.")
+    return CORPORA[name]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fold and seed of the board.
+
+    Attributes:
+        fold: from 1.
+        seed: of the runs.
+        fingerprint: of the fold's data.
+        threads: of PyTorch in each run.
+    """
+
+    fold: int
+    seed: int
+    fingerprint: str
+    threads: int
+
+    def job(self, name: str, model: type[MissingModalityModule], options: Sequence[Option], **rest: Any) -> Job:
+        """The job that trains ``model`` here."""
+        # The fingerprint says which data these are, wherever they lie.
+        placeless = [word for option in options if option[0] != "--data.root" for word in option]
+        stands_for = identity(model, placeless, self.fingerprint, self.threads)
+        words = tuple(word for option in options for word in option)
+        return Job(name, model.__name__, self.fold, self.seed, words, stands_for, **rest)
+
+
+def make_jobs(
+    models: Models, settings: Settings, fingerprints: Mapping[int, str], seeds: Sequence[int], threads: int
+) -> list[Job]:
+    """All runs of a board, fold by fold and seed by seed, so that a board cut short is balanced.
+
+    Args:
+        models: by name.
+        settings: passed on to every run.
+        fingerprints: of the data, by fold.
+        seeds: of the runs.
+        threads: of PyTorch in each run.
+    """
+    jobs: list[Job] = []
+    for fold, seed in product(fingerprints, seeds):
+        cell = Cell(fold, seed, fingerprints[fold], threads)
+        common = (*settings.data, *settings.trainer)
+        for name, model in models.items():
+            own = settings.of(name)
+            stage1 = None
+            if issubclass(model, PretrainedModule) and all(option[0] != "--model.pretrained" for option in own):
+                path = f"{model.stage1.__module__}.{model.stage1.__qualname__}"
+                stage1 = cell.job(path, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
+            jobs.append(cell.job(name, model, (*common, *own), stage1=stage1))
+    return jobs
+
+
+def _stage1_options(stage1: type[Pretraining], own: Iterable[Option]) -> list[Option]:
+    """Those settings of a stage-2 model that stage 1 shares or that are meant for it."""
+    prefix = "--model.pretraining."
+    shared = {f"--model.{name}" for name in stage1.architecture}
+    return [
+        (f"--model.{option[0].removeprefix(prefix)}", *option[1:]) if option[0].startswith(prefix) else option
+        for option in own
+        if option[0] in shared or option[0].startswith(prefix)
+    ]

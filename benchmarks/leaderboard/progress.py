@@ -1,0 +1,151 @@
+"""The live table of a board that is being run, and the lines of one whose output is a file."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from threading import Lock
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.leaderboard.plan import Job
+from benchmarks.leaderboard.running import LOG, Outcome
+
+_TAIL = 4096  # bytes; the last line of a log stands in them
+
+
+def readable_time(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> readable_time(45), readable_time(130), readable_time(7300)
+        ('45 s', '2 min', '2 h 02 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Progress:
+    """Counts jobs per model and shows done, running, waiting, failed and the time left.
+
+    Args:
+        board: folder of the board.
+        jobs: all that this call will do.
+        done: runs on record already, per model.
+        at_once: how many jobs run at the same time.
+        console: where to show it; a live table on a terminal, a line per finished job elsewhere.
+    """
+
+    def __init__(self, board: Path, jobs: Sequence[Job], done: Iterable[str], at_once: int, console: Console) -> None:
+        self.board = board
+        self.jobs = list(jobs)
+        self.at_once = at_once
+        self.console = console
+        self._counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for name in done:
+            self._counts[name]["done"] += 1
+        for job in self.jobs:
+            self._counts[self._row(job)]["waiting"] += 1
+        self._running: dict[Job, float] = {}
+        self._took: defaultdict[str, list[float]] = defaultdict(list)
+        self._finished = 0
+        self._lock = Lock()  # jobs are started by threads
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=1)
+
+    def __enter__(self) -> Progress:
+        """Begin to draw."""
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last state on the screen."""
+        if self.console.is_terminal:
+            self._live.stop()
+
+    @staticmethod
+    def _row(job: Job) -> str:
+        return f"{job.name} (stage 1)" if job.pretraining else job.name
+
+    def started(self, job: Job) -> None:
+        """A job begins."""
+        with self._lock:
+            self._running[job] = time.monotonic()
+            self._move(job, "waiting", "running")
+
+    def finished(self, outcome: Outcome) -> None:
+        """A job has ended, one way or the other."""
+        job = outcome.job
+        with self._lock:
+            self._running.pop(job, None)
+            self._move(job, "running", "failed" if outcome.error else "done")
+            self._finished += 1
+            if not outcome.error:
+                self._took[self._row(job)].append(outcome.seconds)
+        if not self.console.is_terminal:
+            how = "FAILED" if outcome.error else "done"
+            self.console.print(
+                f"[{self._finished}/{len(self.jobs)}] {job}: {how} in {readable_time(outcome.seconds)}{self._left()}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    def left_out(self, job: Job) -> None:
+        """A job cannot be done, since its stage 1 failed."""
+        with self._lock:
+            self._move(job, "waiting", "failed")
+            self._finished += 1
+
+    def _move(self, job: Job, source: str, target: str) -> None:
+        self._counts[self._row(job)][source] -= 1
+        self._counts[self._row(job)][target] += 1
+
+    def seconds_left(self) -> float | None:
+        """An estimate from what finished jobs of each model took; None before the first has finished."""
+        everything = [seconds for times in self._took.values() for seconds in times]
+        if not everything:
+            return None
+        usual = {row: mean(self._took[row] or everything) for row in self._counts}
+        now = time.monotonic()
+        waiting = sum(count["waiting"] * usual[row] for row, count in self._counts.items())
+        running = sum(max(0.0, usual[self._row(job)] - (now - since)) for job, since in self._running.items())
+        return (waiting + running) / self.at_once
+
+    def _left(self) -> str:
+        left = self.seconds_left()
+        return f"; about {readable_time(left)} left" if left and self._finished < len(self.jobs) else ""
+
+    def render(self) -> RenderableType:
+        """The table of counts and, below it, what each running job last said."""
+        with self._lock:
+            table = Table(
+                title=f"{self.board}: {self._finished} of {len(self.jobs)} jobs{self._left()}", title_justify="left"
+            )
+            for heading in ("model", "done", "running", "waiting", "failed"):
+                table.add_column(heading, justify="left" if heading == "model" else "right")
+            for row, count in self._counts.items():
+                shown = [str(count[state] or "–") for state in ("done", "running", "waiting", "failed")]
+                table.add_row(row, *shown, style="red" if count["failed"] else None)
+            running = [Text(f"{job}: {self._last_line(job)}", style="dim") for job in self._running]
+        return Group(table, *running)
+
+    def _last_line(self, job: Job) -> str:
+        path = self.board / job.folder / LOG
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _TAIL))
+                lines = file.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,98 @@
+"""Figures that others published, kept with their sources in ``published.csv``; never mixed with measured ones.
+
+They come of other seeds, perhaps other features and folds: they stand in rows of their own, and only on the
+corpus whose name they bear.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from datamodules.batch import MISSING_CONDITIONS
+from datamodules.errors import InputError
+from ifmmin.metrics import METRICS
+
+Metric = Literal["WA", "UA", "F1"]
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+"""The figures: one line per corpus, model and metric, in percent; an empty cell where nothing was published."""
+
+COLUMNS: tuple[str, ...] = ("corpus", "model", "metric", *MISSING_CONDITIONS, "avg", "avg_kind", "source", "note")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        model: as its authors name it.
+        metric: which of the three the values are.
+        values: in [0, 1] by the six missing conditions and ``"mean"``, None where nothing was published.
+        difference: our mean minus theirs, in [-1, 1], by the rows that both have; None where the model
+            was not measured.
+        source: where the values stand.
+        note: what to know of them, or empty.
+    """
+
+    model: str
+    metric: Metric
+    values: dict[str, float | None]
+    difference: dict[str, float] | None
+    source: str
+    note: str
+
+
+def read_published(corpus: str, path: str | Path = PUBLISHED) -> tuple[Published, ...]:
+    """The published rows on a corpus, in the order of the file, without differences.
+
+    Args:
+        corpus: its name; case and punctuation do not matter (``MSPIMPROV`` is ``MSP-IMPROV``).
+        path: a file in the form of :data:`PUBLISHED`.
+
+    Raises:
+        InputError: the columns are others, or a line does not say what it must.
+    """
+    path = Path(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(f"{path}: its columns must be {','.join(COLUMNS)}.")
+        rows = [(line["corpus"], _row(line, f"{path}, line {reader.line_num}")) for line in reader]
+    return tuple(row for name, row in rows if _plain(name) == _plain(corpus))
+
+
+def _row(line: dict[str, str], place: str) -> Published:
+    """One line of the file; ``place`` names it in errors."""
+    if None in line or None in line.values():
+        raise InputError(f"{place}: {len(COLUMNS)} cells are needed; quote a cell that holds a comma.")
+    if not (line["corpus"] and line["model"] and line["source"]):
+        raise InputError(f"{place}: give its corpus, model and source.")
+    if line["metric"] not in METRICS:
+        raise InputError(f"{place}: the metric {line['metric']!r} is none of {', '.join(METRICS)}.")
+    # Averages of any other kind have no row to stand in.
+    if line["avg_kind"] != ("mean" if line["avg"] else ""):
+        raise InputError(f"{place}: avg_kind must be 'mean' where avg is given, and empty where it is not.")
+    cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | {"mean": line["avg"]}
+    values = {name: _fraction(cell, place) for name, cell in cells.items()}
+    return Published(line["model"], cast(Metric, line["metric"]), values, None, line["source"], line["note"])
+
+
+def _fraction(cell: str, place: str) -> float | None:
+    """Percent as a fraction, None for an empty cell."""
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 100:
+        raise InputError(f"{place}: {cell!r} is not a percentage.")
+    return value / 100
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,200 @@
+"""One run, in a process of its own: ``fit``, the missing-rate sweep, and the record of both.
+
+What is done already is not done again: a finished run gives its record, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.leaderboard.plan import Job
+from datamodules.errors import InputError
+from datamodules.files import write_text
+from ifmmin import runs
+
+RECORD = "record.json"
+LOG = "output.log"
+_LAST_LINES = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: which.
+        record: of a finished run; None for a stage 1 and for a run that failed.
+        error: the last lines it printed before it failed; None where it did not.
+        seconds: it took, without what an earlier, interrupted try took.
+    """
+
+    job: Job
+    record: dict[str, Any] | None
+    error: str | None
+    seconds: float
+
+
+def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
+    """Do ``job`` in a fresh process, whatever becomes of it, and wait for it.
+
+    Args:
+        job: the run.
+        board: folder of the board.
+        environment: variables on top of this process's own.
+    """
+    started = time.monotonic()
+    folder = board / job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.leaderboard.running", json.dumps(job.to_json()), str(board)]
+    threads = str(job.identity["threads"])
+    variables = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | environment
+    with (folder / LOG).open("ab") as log:
+        done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+    seconds = time.monotonic() - started
+    if done.returncode:
+        return Outcome(job, None, _last_words(folder / LOG, done.returncode), seconds)
+    record = None if job.pretraining else json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return Outcome(job, record, None, seconds)
+
+
+def _last_words(log: Path, code: int) -> str:
+    """Why a run failed: its last lines, and what its exit code says."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return "\n".join([*lines, f"({how}; all it printed: {log})"])
+
+
+# What follows runs in the job's own process.
+
+
+def main() -> int:
+    """Do the job that the command line describes; 0 where its result is there afterwards."""
+    job, board = Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])
+    _end_with_parent()
+    folder = board / job.folder
+    if (folder / RECORD).is_file() or (job.pretraining and best_checkpoint(folder)):
+        return 0
+    if code := _fit(job, board):
+        return code
+    if not job.pretraining:
+        write_text(folder / RECORD, json.dumps(make_record(job, board), allow_nan=False) + "\n")
+    for last in folder.rglob("last.ckpt"):  # only an interrupted run needs it, and it is as large as the best
+        last.unlink()
+    return 0
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however it did: nobody waits for the result."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _fit(job: Job, board: Path) -> int:
+    from ifmmin.cli import main as command_line
+
+    folder = board / job.folder
+    if (folder / runs.METRICS).is_file():
+        return 0
+    if runs.last_checkpoint(folder):
+        return command_line(["fit", "--resume", str(folder)])
+    if (folder / runs.CONFIG).exists():  # it was killed before its first epoch was kept
+        _clear(folder)
+    words = ["fit", "--model", job.model, *job.words, "--data.fold", str(job.fold), "--seed_everything", str(job.seed)]
+    if job.stage1:
+        words += ["--model.pretrained", str(best_checkpoint(board / job.stage1.folder))]
+    return command_line([*words, *job.logging, "--run_dir", str(folder)])
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOG:
+            path.unlink()
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the best epoch of a finished run, None where it is not finished."""
+    if not (folder / runs.METRICS).is_file():
+        return None
+    checkpoint = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))["record"]["checkpoint"]
+    return folder / "checkpoints" / Path(checkpoint).name if checkpoint else None
+
+
+def make_record(job: Job, board: Path) -> dict[str, Any]:
+    """The line that a finished run adds to the board.
+
+    Raises:
+        InputError: the run kept no checkpoint.
+    """
+    from benchmarks.leaderboard.protocols import missing_rate_sweep
+
+    folder = board / job.folder
+    result = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))
+    made = result.pop("record")
+    checkpoint = best_checkpoint(folder)
+    if checkpoint is None:
+        raise InputError(f"{folder}: the run kept no checkpoint, which the missing-rate sweep needs.")
+    model, data = load_run(job, checkpoint)
+    if data.fingerprint != job.identity["data"]:
+        raise InputError(f"{data.root}: changed while the board ran; start the board again.")
+    kept = ("parameters", "wall_time_s", "commit", "dirty", "platform", "date", "devices")
+    return {
+        **result,
+        "sweep": missing_rate_sweep(model, data, job.seed),
+        "monitor": data.monitor,
+        "identity": job.identity,
+        **{name: made.get(name) for name in kept},
+        "versions": made["versions"],
+        "run": job.folder,
+        "stage1": job.stage1.folder if job.stage1 else None,
+        "checkpoint": str(checkpoint.relative_to(board)),
+    }
+
+
+def load_run(job: Job, checkpoint: Path) -> tuple[Any, Any]:
+    """The model of a checkpoint, and its data set up as it was trained on."""
+    from benchmarks.leaderboard.plan import make_data, sort_settings
+    from ifmmin.compatibility import read_header
+    from ifmmin.discovery import discover_models
+
+    models = discover_models()
+    data = make_data(sort_settings(_data_words(job.words), ()), job.fold, job.seed)
+    data.setup("test")
+    header = read_header(str(checkpoint))
+    model = models[job.model](**header["hyper_parameters"])
+    model.load_state_dict(header["state_dict"])
+    data.adopt_preprocessing(header["ifmmin"]["data"])
+    return model, data
+
+
+def _data_words(words: Sequence[str]) -> list[str]:
+    """The options of ``words`` that configure the data, with their values."""
+    kept: list[str] = []
+    mine = False
+    for word in words:
+        mine = word.startswith("--data") if word.startswith("--") else mine
+        kept += [word] if mine else []
+    return kept
+
+
+if __name__ == "__main__":
+    from ifmmin.cli import reported
+
+    raise SystemExit(reported(main))

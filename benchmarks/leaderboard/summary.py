@@ -1,0 +1,349 @@
+"""All numbers that a leaderboard shows, from the records of its runs.
+
+Values are fractions in [0, 1]; what a model does not answer is None, never a number. Runs are folds x seeds:
+means and standard deviations are over all of them, the paired test is over folds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from statistics import fmean, median, stdev
+from typing import get_args
+
+import numpy as np
+import torch
+
+from benchmarks.leaderboard.paired import DECIMALS, paired_tests, smallest_p
+from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
+from benchmarks.leaderboard.published import Metric as Metric
+from benchmarks.leaderboard.published import Published as Published
+from benchmarks.leaderboard.published import read_published
+from benchmarks.leaderboard.records import Record
+from datamodules.batch import CONDITIONS, MISSING_CONDITIONS
+from datamodules.errors import InputError
+from ifmmin.metrics import SUMMARY_ROWS, macro_f1, unweighted_accuracy, weighted_accuracy
+from ifmmin.report import SYNTHETIC
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
+FUNCTIONS = {"WA": weighted_accuracy, "UA": unweighted_accuracy, "F1": macro_f1}
+
+DEFAULT_REFERENCE = "IFMMIN"
+"""The model the others are tested against, where it is on the board and no other is chosen."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value over runs.
+
+    Attributes:
+        mean: over all runs, in [0, 1].
+        std: the sample standard deviation over runs; None if there is one run.
+        n: the number of runs.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measured model.
+
+    Attributes:
+        model: its name.
+        n: the number of its runs.
+        folds: the folds it was run on.
+        seeds: the seeds it was run with.
+        complete: whether there is a run for every fold and seed of the summary.
+        cells: by metric and :data:`~ifmmin.metrics.SUMMARY_ROWS`; None unless all its runs answer the row.
+        rank: by metric, in the mean of the six missing conditions: 1 is best, ties share, None without a mean.
+        test: by metric; None for the reference, or where fewer than two folds can be compared.
+        gap: by row, the mean over its runs of the Bayes rule's WA minus its own; None where either is unknown.
+        sweep: by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate.
+        confusion: counts [C, C] summed over its runs, by condition, and ``"pooled"`` for the six missing ones.
+        parameters: their number, the median over runs.
+        wall_time_s: of one run in seconds, the median over runs.
+    """
+
+    model: str
+    n: int
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    complete: bool
+    cells: dict[Metric, dict[str, Cell | None]]
+    rank: dict[Metric, int | None]
+    test: dict[Metric, PairedTest | None]
+    gap: dict[str, float | None]
+    sweep: dict[Metric, dict[str, Cell]]
+    confusion: dict[str, list[list[int]]]
+    parameters: int
+    wall_time_s: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A leaderboard.
+
+    Attributes:
+        corpus: its name.
+        is_synthetic: whether it is the built-in corpus.
+        class_names: C names, in label order.
+        monitor: the metric that the corpus selects by, and the entries are ordered by.
+        folds: all folds that occur.
+        seeds: all seeds that occur.
+        reference: the model that the others are tested against.
+        entries: the measured models, best first.
+        published: what others published on this corpus; none on the built-in corpus.
+        bayes: WA of the Bayes rule by row, the mean over folds; None where it is not known.
+        records: of the runs, by model, fold and seed.
+    """
+
+    corpus: str
+    is_synthetic: bool
+    class_names: tuple[str, ...]
+    monitor: Metric
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    reference: str | None
+    entries: tuple[Entry, ...]
+    published: tuple[Published, ...]
+    bayes: dict[str, float] | None
+    records: tuple[Record, ...]
+
+    @property
+    def runs_per_model(self) -> int:
+        """The number of runs of a complete model: folds x seeds."""
+        return len(self.folds) * len(self.seeds)
+
+    def title(self) -> str:
+        """Two lines: the corpus; folds, seeds and the number of runs of a model."""
+        corpus = SYNTHETIC if self.is_synthetic else self.corpus
+        folds, seeds = _counted("fold", self.folds), _counted("seed", self.seeds)
+        return f"Leaderboard on {corpus}\n{folds} · {seeds} · n = {_number(self.runs_per_model, 'run')} a model"
+
+    def test_note(self) -> str:
+        """One sentence or two: what the paired test compares, and the smallest p it can give."""
+        tests = [test for entry in self.entries for test in entry.test.values() if test]
+        if not tests:
+            return "No paired test: it needs a second model and at least two folds."
+        compared = max(sum(entry.test[metric] is not None for entry in self.entries) for metric in METRICS)
+        least, most = min(test.folds for test in tests), max(test.folds for test in tests)
+        paired = f"{most} folds" if least == most else f"the {least} to {most} folds with equal seeds"
+        return (
+            f"Difference and p: mean of six against {self.reference}, averaged over seeds, paired over {paired}; "
+            f"Wilcoxon signed-rank test, two-sided, with Holm's correction over {_number(compared, 'model')}. "
+            f"With {most} folds no p can fall below {smallest_p(most):.4f} "
+            f"({min(1.0, compared * smallest_p(most)):.4f} corrected)."
+        )
+
+    def leaders(self, metric: Metric, row: str) -> tuple[frozenset[str], frozenset[str]]:
+        """The best and the second best measured models of a column.
+
+        Values that look the same in percent with two decimals are ties, and ties are all named; where
+        several share the best value, there is no second.
+        """
+        cells = {entry.model: entry.cells[metric][row] for entry in self.entries}
+        shown = {model: round(100 * cell.mean, 2) for model, cell in cells.items() if cell}
+        values = sorted(shown.values(), reverse=True)
+        best = frozenset(model for model, value in shown.items() if value == values[0])
+        if len(best) > 1 or len(values) < 2:
+            return best, frozenset()
+        return best, frozenset(model for model, value in shown.items() if value == values[1])
+
+
+def summarise_board(records: Sequence[Record], reference: str | None = None) -> Summary:
+    """Everything a leaderboard shows.
+
+    Args:
+        records: of finished runs, in any order: the order does not change the summary.
+        reference: the model to test the others against; if None, ``IFMMIN`` where it is among them, else
+            the best by the corpus's metric.
+
+    Raises:
+        InputError: there are no records; they cannot stand in one table (different corpora, class names or
+            data of one fold; one model with different configurations, code or versions); a run is there
+            twice; or ``reference`` is not among the models.
+    """
+    records = sorted(records, key=lambda record: (record["model"], record["fold"], record["seed"]))
+    _check_comparable(records)
+    runs = {model: list(group) for model, group in groupby(records, key=lambda record: str(record["model"]))}
+    if reference is not None and reference not in runs:
+        raise InputError(f"no runs of the reference model {reference!r}; there are runs of {', '.join(runs)}.")
+    first = records[0]
+    folds, seeds = _distinct(records, "fold"), _distinct(records, "seed")
+    means = {metric: {model: _cell(group, metric, "mean") for model, group in runs.items()} for metric in METRICS}
+    ranks = {metric: _ranks(means[metric]) for metric in METRICS}
+    monitor: Metric = first["monitor"]
+    order = sorted(runs, key=lambda model: (ranks[monitor][model] or len(runs) + 1, model))
+    reference = reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in runs else order[0])
+    tests = {
+        metric: paired_tests({model: _by_fold_and_seed(group, metric) for model, group in runs.items()}, reference)
+        for metric in METRICS
+    }
+    entries = tuple(
+        Entry(
+            model=model,
+            n=len(runs[model]),
+            folds=_distinct(runs[model], "fold"),
+            seeds=_distinct(runs[model], "seed"),
+            complete=len(runs[model]) == len(folds) * len(seeds),
+            cells={metric: {row: _cell(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in METRICS},
+            rank={metric: ranks[metric][model] for metric in METRICS},
+            test={metric: tests[metric].get(model) for metric in METRICS},
+            gap={row: _gap(runs[model], row) for row in SUMMARY_ROWS},
+            sweep=_sweep(runs[model]),
+            confusion=_confusion(runs[model]),
+            parameters=int(median(run["parameters"] for run in runs[model])),
+            wall_time_s=float(median(run["wall_time_s"] for run in runs[model])),
+        )
+        for model in order
+    )
+    return Summary(
+        corpus=first["corpus"],
+        is_synthetic=first["is_synthetic"],
+        class_names=tuple(first["class_names"]),
+        monitor=monitor,
+        folds=folds,
+        seeds=seeds,
+        reference=reference,
+        entries=entries,
+        published=() if first["is_synthetic"] else _published(first["corpus"], entries),
+        bayes=_bayes(records),
+        records=tuple(records),
+    )
+
+
+def _check_comparable(records: Sequence[Record]) -> None:
+    """Raise InputError unless all records may stand in one table."""
+    if not records:
+        raise InputError("no finished runs to make a table of; run the leaderboard first.")
+    seen: dict[tuple[object, ...], tuple[Record, object]] = {}
+
+    def agree(record: Record, what: str, value: object, within: object = None) -> None:
+        other, expected = seen.setdefault((what, within), (record, value))
+        if value != expected:
+            raise InputError(f"{_name(record)} and {_name(other)} differ in {what}; make a table of each apart.")
+
+    for record in records:
+        agree(record, "corpus", [record[key] for key in ("corpus", "is_synthetic", "monitor", "split")])
+        agree(record, "class names", list(record["class_names"]))
+        identity = dict(record["identity"])
+        agree(record, "data", identity.pop("data"), within=record["fold"])
+        agree(record, "configuration, code or versions", identity, within=record["model"])
+    for record, following in pairwise(records):
+        if all(record[key] == following[key] for key in ("model", "fold", "seed")):
+            raise InputError(f"{_name(record)} is recorded twice; keep one of the two records.")
+
+
+def _name(record: Record) -> str:
+    """A run as errors name it."""
+    return f"{record['model']}, fold {record['fold']}, seed {record['seed']} ({record['run']})"
+
+
+def _distinct(records: Iterable[Record], key: str) -> tuple[int, ...]:
+    """The values of ``key`` that occur, in order."""
+    return tuple(sorted({int(record[key]) for record in records}))
+
+
+def _over_runs(values: Sequence[float | None]) -> Cell | None:
+    """Mean and spread; None unless every run has a value."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return Cell(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
+
+
+def _cell(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
+    """One metric of one row over the runs of a model."""
+    return _over_runs([run["metrics"][row][metric] for run in runs])
+
+
+def _ranks(cells: Mapping[str, Cell | None]) -> dict[str, int | None]:
+    """1 for the best mean; equal means share a rank, and the next one is counted on from all before it."""
+    means = {model: round(cell.mean, DECIMALS) for model, cell in cells.items() if cell}
+    return {
+        model: 1 + sum(other > means[model] for other in means.values()) if model in means else None for model in cells
+    }
+
+
+def _by_fold_and_seed(runs: Iterable[Record], metric: Metric) -> dict[int, dict[int, float]]:
+    """The mean of the six conditions, of the runs that have one."""
+    values: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    for run in runs:
+        value = run["metrics"]["mean"][metric]
+        if value is not None:
+            values[run["fold"]][run["seed"]] = value
+    return values
+
+
+def _gap(runs: Sequence[Record], row: str) -> float | None:
+    """How far below the Bayes rule the runs stay, in WA."""
+    pairs = [(run["metrics"][row]["bayes_WA"], run["metrics"][row]["WA"]) for run in runs]
+    cell = _over_runs([None if None in pair else pair[0] - pair[1] for pair in pairs])
+    return cell.mean if cell else None
+
+
+def _bayes(records: Sequence[Record]) -> dict[str, float] | None:
+    """WA of the Bayes rule by row, each fold counted once; None where a fold lacks it."""
+    limits: dict[str, float] = {}
+    for row in SUMMARY_ROWS:
+        values: dict[int, float | None] = {}
+        for record in records:
+            # A model that answers nothing in a row has no limit there; another one of the fold may.
+            values[record["fold"]] = record["metrics"][row]["bayes_WA"] or values.get(record["fold"])
+        cell = _over_runs(list(values.values()))
+        if cell is None:
+            return None
+        limits[row] = cell.mean
+    return limits
+
+
+def _sweep(runs: Sequence[Record]) -> dict[Metric, dict[str, Cell]]:
+    """By metric and missing rate; {} unless all runs answer the same rates."""
+    rates = sorted(runs[0]["sweep"], key=float)
+    if not rates or any(run["sweep"].keys() != set(rates) for run in runs):
+        return {}
+    counts = torch.tensor([[run["sweep"][rate] for rate in rates] for run in runs])  # [runs, rates, C, C]
+    if not bool(counts.sum((-2, -1)).all()):
+        return {}
+    result: dict[Metric, dict[str, Cell]] = {}
+    for metric in METRICS:
+        columns = FUNCTIONS[metric](counts).T.tolist()
+        cells = {rate: _over_runs(values) for rate, values in zip(rates, columns, strict=True)}
+        result[metric] = {rate: cell for rate, cell in cells.items() if cell}
+    return result
+
+
+def _confusion(runs: Sequence[Record]) -> dict[str, list[list[int]]]:
+    """Counts summed over runs, by condition and pooled over the six missing ones."""
+    counts = {name: sum(np.array(run["confusion"][name]) for run in runs) for name in CONDITIONS}
+    counts["pooled"] = sum(counts[name] for name in MISSING_CONDITIONS)
+    return {name: np.asarray(matrix).tolist() for name, matrix in counts.items()}
+
+
+def _published(corpus: str, entries: Iterable[Entry]) -> tuple[Published, ...]:
+    """The published rows, with our difference where the same model was measured."""
+    measured = {entry.model: entry.cells for entry in entries}
+    rows = []
+    for row in read_published(corpus):
+        ours = measured[row.model][row.metric] if row.model in measured else {}
+        pairs = {name: (ours.get(name), value) for name, value in row.values.items()}
+        difference = {name: cell.mean - value for name, (cell, value) in pairs.items() if cell and value is not None}
+        rows.append(replace(row, difference=difference if row.model in measured else None))
+    return tuple(rows)
+
+
+def _counted(name: str, numbers: Sequence[int]) -> str:
+    """``fold 3``, ``folds 1–10``, ``seeds 0, 2, 5``."""
+    consecutive = len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    text = f"{numbers[0]}–{numbers[-1]}" if consecutive else ", ".join(map(str, numbers))
+    return f"{name}{'s' * (len(numbers) > 1)} {text}"
+
+
+def _number(count: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -1,0 +1,119 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.leaderboard.identity import code_version, differences
+from benchmarks.leaderboard.plan import Job, chosen_models, make_jobs, sort_settings
+from datamodules.errors import InputError
+from ifmmin.discovery import discover_models
+
+MODELS = discover_models()
+
+
+def jobs(*words: str, models: tuple[str, ...] = ("MMIN", "MMINWithoutCycle", "IFMMIN", "ModalityDropout")) -> list[Job]:
+    settings = sort_settings(words, MODELS)
+    return make_jobs({name: MODELS[name] for name in models}, settings, {1: "one", 2: "two"}, range(2), threads=1)
+
+
+def test_every_model_on_every_fold_with_every_seed() -> None:
+    assert sorted(job.key for job in jobs()) == sorted(
+        (name, fold, seed)
+        for name in ("MMIN", "MMINWithoutCycle", "IFMMIN", "ModalityDropout")
+        for fold in (1, 2)
+        for seed in (0, 1)
+    )
+
+
+def test_stage_1_is_shared_by_those_that_start_from_the_same() -> None:
+    mmin, without_cycle, ifmmin, dropout = jobs()[:4]
+    assert mmin.stage1 == without_cycle.stage1
+    assert mmin.stage1 is not None and mmin.stage1.name == "FusionPretraining"
+    assert ifmmin.stage1 is not None and ifmmin.stage1.name == "InvariantPretraining"
+    assert dropout.stage1 is None
+    assert len({job.stage1 for job in jobs() if job.stage1}) == 2 * 2 * 2
+
+
+def test_a_setting_of_stage_1_parts_it() -> None:
+    mmin, without_cycle = jobs("--MMIN.pretraining.decay_epochs", "3", models=("MMIN", "MMINWithoutCycle"))[:2]
+    assert mmin.stage1 != without_cycle.stage1
+    assert mmin.stage1 and mmin.stage1.words[-2:] == ("--model.decay_epochs", "3")
+    # The other settings of a model are not stage 1's.
+    plain, other = jobs("--MMIN.decay_epochs=3", models=("MMIN", "MMINWithoutCycle"))[:2]
+    assert plain.stage1 == other.stage1 and plain.words[-2:] == ("--model.decay_epochs", "3")
+
+
+def test_the_users_own_stage_1_is_taken() -> None:
+    (job, *_) = jobs("--IFMMIN.pretrained", "some.ckpt", models=("IFMMIN",))
+    assert job.stage1 is None and "some.ckpt" in job.words
+
+
+def test_a_job_reaches_another_process_whole() -> None:
+    for job in jobs():
+        assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_settings_reach_the_runs_they_name() -> None:
+    settings = sort_settings(
+        ["--data", "IEMOCAP", "--data.root=x", "--trainer.max_epochs", "2", "--MMIN.a", "1"], MODELS
+    )
+    assert settings.data == (("--data", "IEMOCAP"), ("--data.root", "x"))
+    assert settings.trainer == (("--trainer.max_epochs", "2"),)
+    assert settings.of("MMIN") == (("--model.a", "1"),) and settings.of("IFMMIN") == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.fold", "2"], "--folds"),
+        (["--seed_everything", "2"], "--seeds"),
+        (["--trainer.logger", "WandbLogger"], "--wandb"),
+        (["--model", "MMIN"], "not known"),
+        (["--nonsense", "1"], "not known"),
+        (["word"], "belongs to no option"),
+    ],
+)
+def test_what_the_board_sets_or_nobody_knows_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sort_settings(words, MODELS)
+
+
+def test_all_models_are_those_that_predict() -> None:
+    chosen = chosen_models(["all"], MODELS)
+    assert "IFMMIN" in chosen and "CompleteFusion" in chosen
+    assert not {"InvariantPretraining", "FusionPretraining"} & chosen.keys()
+    with pytest.raises(InputError, match="Did you mean MMIN"):
+        chosen_models(["MMINN"], MODELS)
+
+
+def test_the_place_of_the_data_is_no_configuration() -> None:
+    here, there = (jobs("--data", "IEMOCAP", "--data.root", place)[0] for place in ("/a", "/b"))
+    assert here.identity == there.identity and here.words != there.words
+    more = jobs("--trainer.max_epochs", "2")[0]
+    assert differences(jobs()[0].identity, more.identity) == [
+        f"config {jobs()[0].identity['config'][:8]} (now {more.identity['config'][:8]})"
+    ]
+    assert jobs()[0].folder != more.folder
+
+
+def test_the_code_of_a_model_is_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "plugged"
+    (package / "parts").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "parts" / "__init__.py").write_text("")
+    (package / "parts" / "layer.py").write_text("width = 3\n")
+    (package / "mine.py").write_text("from .parts.layer import width\nclass Mine: pass\n")
+    (package / "other.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from importlib import import_module
+
+    mine = import_module("plugged.mine").Mine
+    before = code_version(mine)
+    (package / "other.py").write_text("x = 2\n")
+    (package / "__init__.py").write_text("from plugged.mine import Mine\n")
+    assert code_version(mine) == before
+    (package / "parts" / "layer.py").write_text("width = 4\n")
+    assert code_version(mine) != before
+    for name in [name for name in sys.modules if name.startswith("plugged")]:
+        monkeypatch.delitem(sys.modules, name)

@@ -1,0 +1,57 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.leaderboard.protocols import RATES, missing_rate_sweep
+from datamodules import Synthetic
+from datamodules.batch import MODALITIES
+from datamodules.missing import MissingRate, utterance_keys
+from ifmmin.compatibility import model_facts
+from ifmmin.discovery import discover_models
+
+
+@pytest.fixture(scope="module")
+def data() -> Synthetic:
+    data = Synthetic(utterances_per_speaker=12)
+    data.setup("test")
+    return data
+
+
+def test_sweep_is_every_utterance_under_its_own_mask(data: Synthetic) -> None:
+    torch.manual_seed(0)
+    model = discover_models()["ModalityDropout"](**model_facts(data))
+    found = missing_rate_sweep(model, data, seed=3)
+    assert list(found) == [f"{rate:.1f}" for rate in RATES]
+    (batch,) = data.in_order("test")
+    model.eval()
+    for rate in (0.0, 0.3, 0.7):
+        expected = np.zeros((4, 4), dtype=int)
+        masks = MissingRate(rate)(utterance_keys(batch.utterances), 3, 0)
+        for number, mask in enumerate(masks):
+            row = replace(batch, row=torch.tensor([number]), present=torch.from_numpy(mask)[None])
+            with torch.no_grad():
+                expected[int(batch.labels[number]), int(model(row).argmax())] += 1
+        assert found[f"{rate:.1f}"] == expected.tolist()
+
+
+def test_masks_are_nested_and_leave_one_modality() -> None:
+    keys = utterance_keys([f"utterance {number}" for number in range(4000)])
+    shown = [MissingRate(rate)(keys, 0, 0) for rate in RATES]
+    assert shown[0].all()
+    assert all(mask.any(axis=1).all() for mask in shown)
+    for less, more in pairwise(shown):
+        alone = more.sum(axis=1) == 1  # the one that is given back may differ
+        assert (less | ~more)[~alone].all()
+    # Each modality is absent at the rate, less the utterances whose last modality is given back.
+    for rate, mask in zip(RATES, shown, strict=True):
+        expected = rate - rate ** len(MODALITIES) / len(MODALITIES)
+        assert np.allclose((~mask).mean(axis=0), expected, atol=0.03)
+
+
+def test_a_model_that_does_not_answer_all_has_no_sweep(data: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = discover_models()["ModalityDropout"](**model_facts(data))
+    monkeypatch.setattr(model, "answers", lambda condition: condition != "v")
+    assert missing_rate_sweep(model, data, seed=0) == {}

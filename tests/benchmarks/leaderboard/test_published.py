@@ -1,0 +1,91 @@
+"""Published figures: read, checked, and set against ours."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.leaderboard.published import COLUMNS, PUBLISHED, read_published
+from benchmarks.leaderboard.summary import summarise_board
+from datamodules.batch import MISSING_CONDITIONS
+from datamodules.errors import InputError
+from tests.benchmarks.leaderboard.boards import board_records
+
+GOOD = "IEMOCAP,MMIN,UA,59.00,51.60,68.02,65.43,75.14,73.61,65.47,mean,a paper,"
+
+
+def test_every_line_of_the_file_is_read() -> None:
+    with PUBLISHED.open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["corpus"] == "IEMOCAP"]
+    rows = read_published("IEMOCAP")
+    assert len(rows) == len(lines) > 0
+    for row, line in zip(rows, lines, strict=True):
+        assert (row.model, row.metric, row.source, row.note) == tuple(
+            line[name] for name in ("model", "metric", "source", "note")
+        )
+        for name, value in row.values.items():
+            cell = line["avg" if name == "mean" else name]
+            assert value == (pytest.approx(float(cell) / 100) if cell else None)
+        if all(row.values.values()):
+            six = sum(row.values[name] or 0 for name in MISSING_CONDITIONS) / 6
+            assert row.values["mean"] == pytest.approx(six, abs=6e-5)  # they are averages of what stands beside them
+
+
+def test_a_corpus_is_known_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text(",".join(COLUMNS) + f"\n{GOOD}\n" + GOOD.replace("IEMOCAP", "MSP-IMPROV") + "\n", encoding="utf-8")
+    assert len(read_published("MSPIMPROV", path)) == len(read_published("iemocap", path)) == 1
+    assert read_published("Synthetic", path) == ()
+
+
+def test_difference_where_the_model_was_measured() -> None:
+    board = summarise_board(board_records(["IFMMIN", "MMIN"], [1, 2], [0, 1]))
+    ours = {entry.model: entry.cells for entry in board.entries}["MMIN"]
+    assert {row.model for row in board.published} == {"MMIN", "MCTN", "CIF-MMIN"}
+    for row in board.published:
+        if row.model != "MMIN":
+            assert row.difference is None
+            continue
+        known = {name for name, value in row.values.items() if value is not None}
+        assert row.difference is not None
+        assert row.difference.keys() == known
+        for name in known:
+            cell, value = ours[row.metric][name], row.values[name]
+            assert cell is not None
+            assert value is not None
+            assert row.difference[name] == pytest.approx(cell.mean - value)
+
+
+def test_no_difference_in_what_our_run_does_not_answer() -> None:
+    board = summarise_board(board_records(["MMIN"], [1], [0], unanswered=["MMIN"]))
+    assert [row.difference for row in board.published if row.model == "MMIN"] == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (GOOD.replace(",mean,", ",pooled,"), "avg_kind"),
+        (GOOD.replace(",65.47,mean,", ",,mean,"), "avg_kind"),
+        (GOOD.replace("59.00", "159.00"), "'159.00' is not a percentage"),
+        (GOOD.replace("59.00", "n/a"), "'n/a' is not a percentage"),
+        (GOOD.replace("UA", "WF1"), "'WF1' is none of WA, UA, F1"),
+        (GOOD.replace("a paper", ""), "source"),
+        (GOOD + ",more", "cells are needed"),
+        ("IEMOCAP,MMIN,UA", "cells are needed"),
+    ],
+)
+def test_wrong_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text(f"{','.join(COLUMNS)}\n{GOOD}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=message) as error:
+        read_published("IEMOCAP", path)
+    assert str(error.value).startswith(f"{path}, line 3")
+
+
+def test_wrong_columns(tmp_path: Path) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text("corpus,model\nIEMOCAP,MMIN\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its columns must be"):
+        read_published("IEMOCAP", path)
