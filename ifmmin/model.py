@@ -104,6 +104,10 @@ class IFMMIN(PretrainedModule):
         imagined, joint = self.imagination(h.flatten(1), H)
         return Imagined(H, imagined, joint, self.classifier(joint))
 
+    def predicted_invariant(self, batch: Batch) -> Tensor:
+        """H' [B, 3E], the invariant features predicted from what is present in each row."""
+        return self.imagine(batch).invariant
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, classes]."""
         return self.imagine(batch).logits

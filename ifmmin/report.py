@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -197,7 +197,8 @@ def write_results(results: Results, folder: str | Path, prefix: str = "") -> lis
     paths = [folder / f"{prefix}{name}" for name in ("metrics.json", "metrics.csv", "confusion.png")]
     write_text(paths[0], json.dumps(as_json(results), indent=2, allow_nan=False) + "\n")
     write_text(paths[1], _csv_text(results))
-    _draw_confusion(results, paths[2])
+    with atomic_path(paths[2]) as temporary:
+        confusion_figure(results).savefig(temporary)
     return paths
 
 
@@ -241,11 +242,29 @@ def _csv_text(results: Results) -> str:
     return text.getvalue()
 
 
-def _draw_confusion(results: Results, path: Path) -> None:
-    """Eight confusion matrices, one per condition and one pooled, rows normalised, as a PNG."""
+def confusion_figure(results: Results) -> Figure:
+    """Draw :func:`confusion_grid` of one result, each matrix under its WA and UA."""
     rows = {row.condition: row for row in results.rows()}
     matrices = dict(zip(CONDITIONS, results.confusion.cpu(), strict=True))
     matrices["pooled"] = torch.stack([matrices[condition] for condition in MISSING_CONDITIONS]).sum(0)
+    headings = {
+        name: f"{_label(results, name)}\nWA {_percent(rows[name].WA)}   UA {_percent(rows[name].UA)}"
+        for name in matrices
+    }
+    return confusion_grid(results.title(), headings, matrices, results.class_names)
+
+
+def confusion_grid(
+    title: str, headings: Mapping[str, str], matrices: Mapping[str, Tensor], class_names: Sequence[str]
+) -> Figure:
+    """Draw eight confusion matrices, one per condition and one pooled.
+
+    Args:
+        title: of the whole figure.
+        headings: what stands above each matrix, by condition and ``"pooled"``.
+        matrices: counts [C, C], true classes in rows, by condition and ``"pooled"``.
+        class_names: C names, in label order.
+    """
     # Not pyplot: it would choose a backend and keep every figure for the whole process.
     figure = Figure(figsize=(15, 8.4), dpi=110, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
@@ -254,20 +273,25 @@ def _draw_confusion(results: Results, path: Path) -> None:
     # One available modality above, two below, and what is reported apart in the last column.
     order = ("a", "v", "t", COMPLETE, "av", "at", "vt", "pooled")
     for axes, name in zip(grid.flat, order, strict=True):
-        row = rows[name]
-        axes.set_title(f"{_label(results, name)}\nWA {_percent(row.WA)}   UA {_percent(row.UA)}", fontsize=12)
-        _draw_matrix(axes, matrices[name], results.class_names)
+        axes.set_title(headings[name], fontsize=12)
+        draw_matrix(axes, matrices[name], class_names)
     for axes in grid[:, 0]:
         axes.set_ylabel("true class (each row is 100%)", fontsize=11)
     for axes in grid[1]:
         axes.set_xlabel("predicted class", fontsize=11)
-    figure.suptitle(results.title(), fontsize=14)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    figure.suptitle(title, fontsize=14)
+    return figure
 
 
-def _draw_matrix(axes: Axes, confusion: Tensor, class_names: list[str]) -> None:
-    """One matrix [C, C]: colour and percent are shares of the row, with the count below."""
+def draw_matrix(axes: Axes, confusion: Tensor, class_names: Sequence[str]) -> None:
+    """Draw one confusion matrix.
+
+    Args:
+        axes: where.
+        confusion: counts [C, C], true classes in rows; colour and percent are shares of the row, the
+            count stands below. An empty one is marked as not answered.
+        class_names: C names, in label order.
+    """
     total = confusion.sum(1, keepdim=True)
     shares = (confusion / total.clamp(min=1)).numpy()
     classes = len(class_names)

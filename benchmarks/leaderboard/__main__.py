@@ -157,8 +157,8 @@ def run(argv: Sequence[str]) -> int:
     console = Console(soft_wrap=not sys.stdout.isatty())
     known = discover_models()
     settings = sort_settings(words, known)
-    corpus = settings.data[0][1] if settings.data[0][0] == "--data" and len(settings.data[0]) > 1 else ""
-    folds = choose_folds(options.folds, corpus_class(corpus).layout.folds, corpus)
+    corpus = corpus_class(settings)
+    folds = choose_folds(options.folds, corpus.layout.folds, corpus.__name__)
     models = chosen_models(options.models, known)
     if options.reference and options.reference not in models:
         raise InputError(f"--reference {options.reference}: not among the models, {', '.join(models)}.")
@@ -168,7 +168,7 @@ def run(argv: Sequence[str]) -> int:
         data.setup("fit")
         fingerprints[fold] = data.fingerprint
     jobs = make_jobs(models, settings, fingerprints, range(options.seeds), options.threads)
-    board: Path = options.board or Path("runs/leaderboard") / corpus
+    board: Path = options.board or Path("runs/leaderboard") / corpus.__name__
     tracking = Tracking(options.wandb, board.resolve().name) if options.wandb else None
     if tracking:
         jobs = [tracking.follow(job) for job in jobs]

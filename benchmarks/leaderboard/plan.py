@@ -126,8 +126,10 @@ def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
                 "--model.X (every model) and --MODEL.X (one model), which go to `fit`."
             )
         group.append(option)
+    if all(option[0] != "--data" for option in passed_on["--data"]):
+        passed_on["--data"].insert(0, ("--data", "Synthetic"))  # the default of `fit`
     return Settings(
-        data=tuple(passed_on["--data"]) or (("--data", "Synthetic"),),
+        data=tuple(passed_on["--data"]),
         trainer=tuple(passed_on["--trainer"]),
         model=tuple(passed_on["--model"]),
         models={head.removeprefix("--"): tuple(options) for head, options in single.items() if options},
@@ -176,12 +178,13 @@ def chosen_models(names: Sequence[str], known: Models) -> Models:
     return {name: known[name] for name in dict.fromkeys(names)}
 
 
-def corpus_class(name: str) -> type[EmotionDataModule]:
+def corpus_class(settings: Settings) -> type[EmotionDataModule]:
     """The datamodule that ``--data NAME`` means.
 
     Raises:
         InputError: it is unknown.
     """
+    name = next((" ".join(option[1:]) for option in settings.data if option[0] == "--data"), "")
     check_name(name, CORPORA, "corpus")
     if name not in CORPORA:
         raise InputError(f"corpus {name}: a board takes one of {', '.join(CORPORA)}.")

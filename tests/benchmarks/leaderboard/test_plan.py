@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.leaderboard.identity import code_version, differences
-from benchmarks.leaderboard.plan import Job, chosen_models, make_jobs, sort_settings
+from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_jobs, sort_settings
 from datamodules.errors import InputError
 from ifmmin.discovery import discover_models
 
@@ -77,6 +77,14 @@ def test_settings_reach_the_runs_they_name() -> None:
 def test_what_the_board_sets_or_nobody_knows_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         sort_settings(words, MODELS)
+
+
+def test_the_built_in_corpus_is_the_default() -> None:
+    for words in ([], ["--data.utterances_per_speaker", "12"]):
+        settings = sort_settings(words, MODELS)
+        assert settings.data[0] == ("--data", "Synthetic") and corpus_class(settings).__name__ == "Synthetic"
+    with pytest.raises(InputError, match="corpus 'IEMOCUP' is not known"):
+        corpus_class(sort_settings(["--data", "IEMOCUP"], MODELS))
 
 
 def test_all_models_are_those_that_predict() -> None:

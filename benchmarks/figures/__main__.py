@@ -1,0 +1,130 @@
+"""Pictures of a finished run or of a leaderboard, as PNG and PDF.
+
+    python -m benchmarks.figures runs/leaderboard/Synthetic
+    python -m benchmarks.figures runs/Synthetic/fold1/IFMMIN-seed0/run-1 --output pictures
+
+Of a board: WA, UA and F1 per condition as bars, the missing-rate curves, the confusion matrices of all
+models together and of each. Of a run: its confusion matrices and, for a model with invariant features,
+t-SNE of the predicted ones (H') and the curve of L_inv; a board shows these of its best such model, first
+fold, first seed. A picture that cannot be drawn is named with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.figures import board as pictures
+from benchmarks.figures.finished import FinishedRun, read_run
+from benchmarks.figures.invariance import PredictsInvariantFeatures, features_figure, loss_figure
+from benchmarks.figures.style import write_figure
+from benchmarks.leaderboard.records import RECORDS, Record, latest, read_records
+from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from datamodules.errors import InputError
+from ifmmin.discovery import discover_models
+from ifmmin.report import confusion_figure
+from ifmmin.runs import CONFIG
+
+Drawing = tuple[str, Callable[[], Figure]]
+"""A figure's name, which is its file's, and what draws it; InputError where it cannot be drawn."""
+
+
+def drawings_of_run(run: FinishedRun) -> Iterator[Drawing]:
+    """The figures of one run."""
+    yield "confusion", partial(confusion_figure, run.results)
+    yield from _invariance(lambda: run)
+
+
+def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
+    """The figures of a board in ``folder``."""
+    for metric in METRICS:
+        yield f"conditions_{metric}", partial(pictures.bars_figure, summary, metric)
+    for metric in METRICS:
+        yield f"missing_rate_{metric}", partial(pictures.missing_rate_figure, summary, metric)
+    yield "confusion", partial(pictures.pooled_confusion_figure, summary)
+    for entry in summary.entries:
+        yield f"confusion_{entry.model}", partial(pictures.confusion_figure, summary, entry)
+    yield from _invariance(partial(best_run_with_invariant_features, folder, summary))
+
+
+def _invariance(run: Callable[[], FinishedRun]) -> Iterator[Drawing]:
+    yield "invariant_features", lambda: features_figure(run())
+    yield "invariance_loss", lambda: loss_figure(run())
+
+
+def best_run_with_invariant_features(folder: Path, summary: Summary) -> FinishedRun:
+    """The first fold and seed of the best-ranked model that predicts invariant features.
+
+    Raises:
+        InputError: no model does, or the run's folder is not there.
+    """
+    models = discover_models()
+    for entry in summary.entries:
+        if entry.model in models and issubclass(models[entry.model], PredictsInvariantFeatures):
+            own = (record for record in summary.records if record["model"] == entry.model)
+            return read_run(folder / min(own, key=lambda record: (record["fold"], record["seed"]))["run"])
+    raise InputError(f"{folder}: no model of this board predicts invariant features.")
+
+
+def latest_records(folder: Path) -> list[Record]:
+    """The last record of each model, fold and seed; a board keeps what earlier code or settings gave, too.
+
+    Raises:
+        InputError: there is none.
+    """
+    records = read_records(folder / RECORDS)
+    if not records:
+        raise InputError(f"{folder / RECORDS}: no record in it; let the leaderboard finish a run first.")
+    kept = latest(records)
+    if len(kept) < len(records):
+        print(f"not used: {len(records) - len(kept)} record(s) of another code, configuration or data than the last")
+    return kept
+
+
+def drawings(folder: Path) -> Iterator[Drawing]:
+    """The figures of whatever ``folder`` holds.
+
+    Raises:
+        InputError: it holds neither a board nor a finished run.
+    """
+    if (folder / RECORDS).is_file():
+        return drawings_of_board(folder, summarise_board(latest_records(folder)))
+    if (folder / CONFIG).is_file():
+        return drawings_of_run(read_run(folder))
+    raise InputError(
+        f"{folder}: neither a board ({RECORDS}) nor a run ({CONFIG}) there; "
+        "name a folder that a leaderboard or a fit printed."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the figures and print their paths; 1 where there is nothing to draw from or no place to write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN_OR_BOARD")
+    parser.add_argument("--output", type=Path, help="where the figures go; by default RUN_OR_BOARD/figures")
+    options = parser.parse_args(argv)
+    output = options.output or options.folder / "figures"
+    try:
+        for name, draw in drawings(options.folder):
+            try:
+                figure = draw()
+            except InputError as reason:
+                print(f"left out: {name}: {reason}")
+            else:
+                print("\n".join(map(str, write_figure(figure, output / name))), flush=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or output}: {error.strerror}; see that there is space.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,171 @@
+"""What a model with invariant features has learnt: figures 3a and 3b of the IF-MMIN paper, of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from benchmarks.figures.finished import FinishedRun
+from benchmarks.figures.style import COLOURS, MARKERS, empty_figure
+from datamodules.base import EmotionDataModule
+from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch
+from datamodules.errors import InputError
+from datamodules.missing import random_bits, under_conditions, utterance_keys
+from ifmmin.report import SYNTHETIC, readable
+
+UTTERANCES = 100
+"""Drawn under each condition, as in the paper."""
+
+LOGGED = "train/inv"
+"""L_inv in the CSV logs, not weighted."""
+
+_PERPLEXITY = 30.0
+
+
+@runtime_checkable
+class PredictsInvariantFeatures(Protocol):
+    """A model with invariant features, whatever its class."""
+
+    def predicted_invariant(self, batch: Batch) -> Tensor:
+        """H' [B, D], the invariant features predicted from what is present in each row."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Predicted invariant features under the six missing conditions.
+
+    Attributes:
+        features: float32 [n, D], H'.
+        condition: int64 [n], positions in :data:`~datamodules.batch.CONDITIONS`.
+        utterances: ids of the utterances, each of which occurs under every condition.
+    """
+
+    features: npt.NDArray[np.float32]
+    condition: npt.NDArray[np.int64]
+    utterances: tuple[str, ...]
+
+
+def chosen_utterances(data: EmotionDataModule, split: str, count: int = UTTERANCES) -> npt.NDArray[np.int64]:
+    """Positions in the corpus of ``count`` utterances of a split, or of all where it has fewer.
+
+    The choice is a fixed random one and depends on the ids alone, not on their order.
+    """
+    rows = data.rows(split)
+    bits = random_bits(utterance_keys([data.held.utterances[row] for row in rows]), 0)
+    return rows[np.argsort(bits, kind="stable")[:count]]
+
+
+@torch.no_grad()
+def predicted_invariant_points(model: PredictsInvariantFeatures, data: EmotionDataModule, split: str) -> Points:
+    """H' of some utterances of a split under each of the six missing conditions."""
+    chosen = torch.from_numpy(chosen_utterances(data, split))
+    features, conditions = [], []
+    for batch in data.in_order(split):
+        rows, condition = under_conditions(batch, MISSING_CONDITIONS)
+        kept = torch.isin(batch.index[rows.row], chosen)
+        if kept.any():
+            features.append(model.predicted_invariant(replace(rows, row=rows.row[kept], present=rows.present[kept])))
+            conditions.append(condition[kept])
+    names = tuple(data.held.utterances[row] for row in chosen.tolist())
+    return Points(torch.cat(features).float().numpy(), torch.cat(conditions).numpy(), names)
+
+
+def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """t-SNE of ``features`` [n, D], n at least 4, in the plane: float32 [n, 2], the same every time.
+
+    Raises:
+        InputError: scikit-learn is not installed, or the features do not vary.
+    """
+    try:
+        from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise InputError("t-SNE needs scikit-learn: pip install 'ifmmin[figures]'.") from error
+    if not float(features.std(axis=0).max()) > 0:
+        raise InputError("the features are the same for all utterances and conditions, so there is nothing to draw.")
+    perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
+    method = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    with threadpool_limits(1):  # threads would add in another order each time
+        points: npt.NDArray[np.float32] = method.fit_transform(features)
+    return points
+
+
+def features_figure(run: FinishedRun) -> Figure:
+    """t-SNE of H' under the six missing conditions.
+
+    Raises:
+        InputError: the model predicts no invariant features; or its data, its checkpoint or
+            scikit-learn are not there.
+    """
+    if not issubclass(run.model_class, PredictsInvariantFeatures):
+        raise InputError(f"{run.folder}: {run.results.model} predicts no invariant features.")
+    model, data = run.load()
+    assert isinstance(model, PredictsInvariantFeatures)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # t-SNE would enlarge the last bits in which other numbers of threads differ
+    try:
+        points = predicted_invariant_points(model, data, run.results.split)
+    finally:
+        torch.set_num_threads(threads)
+    return draw_features(run, points, embed(points.features))
+
+
+def draw_features(run: FinishedRun, points: Points, places: npt.NDArray[Any]) -> Figure:
+    """One mark per utterance and condition at ``places`` [n, 2]."""
+    figure = empty_figure(7, 7.2)
+    axes = figure.subplots()
+    for condition, colour, marker in zip(MISSING_CONDITIONS, COLOURS, MARKERS, strict=False):
+        here = places[points.condition == CONDITIONS.index(condition)]
+        axes.scatter(here[:, 0], here[:, 1], s=22, c=colour, marker=marker, alpha=0.8, lw=0, label=readable(condition))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", adjustable="datalim")
+    # t-SNE hides the scale: features that have collapsed look as rich as others.
+    spread = float(points.features.std(axis=0).mean())
+    axes.set_xlabel(f"t-SNE (no unit); H' itself has a standard deviation of {spread:.2g} per coordinate", fontsize=11)
+    size = f"{_fold_and_seed(run)} · {run.results.split} · {len(points.utterances)} utterances under each condition"
+    figure.suptitle(f"Predicted invariant features H'\n{_model_and_corpus(run)}\n{size}", fontsize=12)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=12, frameon=False, markerscale=1.6, title="available")
+    return figure
+
+
+def loss_figure(run: FinishedRun) -> Figure:
+    """The curve of L_inv over epochs.
+
+    Raises:
+        InputError: the run logged none, or its logs are not there or damaged.
+    """
+    values = run.logged(LOGGED)
+    if not values:
+        raise InputError(f"{run.folder}: {run.results.model} logs no {LOGGED}.")
+    figure = empty_figure(7, 4.5)
+    axes = figure.subplots()
+    epochs = sorted(values)
+    axes.plot([epoch + 1 for epoch in epochs], [values[epoch] for epoch in epochs], color=COLOURS[0], marker=".")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+    axes.yaxis.get_offset_text().set_fontsize(11)
+    axes.set_xlabel("epoch", fontsize=12)
+    axes.set_ylabel("$L_{inv}$, mean over the epoch", fontsize=12)
+    axes.tick_params(labelsize=11)
+    axes.grid(color="#e0e0e0", lw=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    title = f"Invariance loss in training (not weighted)\n{_model_and_corpus(run)}\n{_fold_and_seed(run)}"
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _model_and_corpus(run: FinishedRun) -> str:
+    return f"{run.results.model} on {SYNTHETIC if run.results.is_synthetic else run.results.corpus}"
+
+
+def _fold_and_seed(run: FinishedRun) -> str:
+    return f"fold {run.results.fold} · seed {run.results.seed}"

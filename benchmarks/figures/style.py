@@ -1,0 +1,47 @@
+"""What all figures share: colours, an empty figure, and writing it as PNG and PDF with the same bytes every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from datamodules.files import atomic_path
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999", "#F0E442", "#000000")
+"""Okabe and Ito's colours and their grey, which colour-blind readers tell apart; the best seen on white first."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+"""A second way to tell series apart, as many as :data:`COLOURS`."""
+
+HATCHES = ("", "///", "...", "xxx")
+"""Where there are more series than colours, the second nine get the second pattern, and so on."""
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """A white figure of ``width`` x ``height`` inches that makes room for its labels."""
+    # Not pyplot: it would choose a backend and keep every figure for the whole process.
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)  # type: ignore[union-attr, call-arg]
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem``.png (200 dots per inch) and ``stem``.pdf, each whole or not at all.
+
+    Returns:
+        the two paths.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    png, pdf = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".pdf"))
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=200)
+    # Type 42: publishers refuse matplotlib's default, Type 3. No date: the same figure has the same bytes.
+    with matplotlib.rc_context({"pdf.fonttype": 42}), atomic_path(pdf) as temporary:
+        figure.savefig(temporary, metadata={"CreationDate": None})
+    return [png, pdf]
