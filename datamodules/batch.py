@@ -78,7 +78,9 @@ class Batch:
         return replace(self, row=row, present=self.available)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = True) -> Batch:
-        """Move every tensor to ``device``, and the frames to ``dtype``."""
+        """Move every tensor to ``device``, and the frames to ``dtype``; without waiting only towards a GPU."""
+        # From a GPU the values might be read before they are there.
+        non_blocking = non_blocking and torch.device(device).type == "cuda"
         moved = self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         audio, visual, text = (frames.to(dtype) if dtype else frames for frames in moved.frames)
         return replace(moved, frames=(audio, visual, text))

@@ -200,6 +200,8 @@ def visible(batch: Batch, modality: int) -> Visible:
     slots = (needed.cumsum(0) - 1)[stored]
     frames, lengths = batch.frames[modality], batch.lengths[:, modality]
     if not bool(needed.all()):
-        frames, lengths = frames[needed], lengths[needed]
+        sequences = needed.nonzero(as_tuple=True)[0]
+        lengths = lengths[sequences]
+        frames = frames.index_select(0, sequences)
     longest = int(lengths.max()) if len(lengths) else 0
     return Visible(frames[:, :longest], lengths, rows, slots)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batch import MODALITIES, Batch
-from datamodules.missing import visible
+from datamodules.missing import Visible, visible
+from ifmmin.winning_window import winning_response
 
 Pooling = Literal["max", "last", "attention"]
 
@@ -39,14 +40,29 @@ def frame_mask(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
-def round_up(frames: Tensor, rows: int = 4, steps: int = 2) -> Tensor:
-    """Pad frames [K, T, D] with zeros to multiples of ``rows`` sequences and ``steps`` frames.
+def padding_mask(lengths: Tensor, longest: int) -> Tensor | None:
+    """Bool [K, longest]: True on padding; None where there is none (a GPU is not asked: its answer takes long)."""
+    if lengths.device.type == "cpu" and bool((lengths >= longest).all()):
+        return None
+    return ~frame_mask(lengths, longest)
 
-    On a CPU, oneDNN compiles and keeps a kernel for each new shape, which costs more than the padding.
+
+def in_autocast(frames: Tensor) -> Tensor:
+    """Frames in the precision that autocast gives to what reads them: converted once, before they are copied."""
+    device = frames.device.type
+    return frames.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else frames
+
+
+def by_time(frames: Tensor) -> Tensor:
+    """Frames [K, T, D] as [T, K, D], as an LSTM reads them; on a CPU with zeros up to full multiples.
+
+    oneDNN compiles and keeps a kernel for each new shape, which costs more than up to 3 sequences and 1 frame.
     """
+    turned = frames.transpose(0, 1)
     if frames.device.type != "cpu":
-        return frames
-    return F.pad(frames, (0, 0, 0, -frames.shape[1] % steps, 0, -frames.shape[0] % rows))
+        return turned
+    sequences = -len(frames) % 4 if len(frames) > 1 else 0
+    return F.pad(turned, (0, 0, 0, sequences, 0, -frames.shape[1] % 2))
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -77,21 +93,37 @@ class SequenceEncoder(nn.Module, ABC):
         """Encode frames [K, T, D] with lengths int64 [K] in 1..T to [K, E]."""
         return self.head(self.pool(frames, lengths))
 
-    def absent_rows(self, count: int) -> Tensor:
-        """[count, E]: the embedding of a modality that is not there, a function of the parameters alone.
-
-        The zero frames are read once; dropout is drawn for every row, as for any other.
-        """
+    def zero_frames(self) -> tuple[Tensor, Tensor]:
+        """The one sequence [1, absent_frames, D], and its length [1], as which an absent modality is read."""
         weight = next(self.parameters())
         zeros = weight.new_zeros(1, self.absent_frames, self.input_dim)
-        pooled = self.pool(zeros, torch.full((1,), self.absent_frames, device=weight.device))
-        if self.training:
-            return self.head(pooled.expand(count, -1))
-        return self.head(pooled).expand(count, -1)
+        return zeros, torch.full((1,), self.absent_frames, device=weight.device)
+
+    def pool_absent(self) -> Tensor:
+        """[1, P]: what :meth:`pool` makes of :meth:`zero_frames`, a function of the parameters alone."""
+        return self.pool(*self.zero_frames())
 
     def absent(self) -> Tensor:
-        """[E]: as :meth:`absent_rows`, of one row."""
-        return self.absent_rows(1)[0]
+        """[E]: the embedding of a modality that is not there."""
+        return self.head(self.pool_absent())[0]
+
+    def embed(self, seen: Visible, rows: int) -> Tensor:
+        """[rows, E]: each row's embedding; every sequence is pooled once, the zero frames only where a row needs them.
+
+        Dropout is drawn anew for every row.
+        """
+        count = len(seen.lengths)
+        if not count:
+            # In training read in full, so that every parameter has a gradient: several devices would wait for it.
+            pooled = self.pool(*self.zero_frames()) if torch.is_grad_enabled() else self.pool_absent()
+        else:
+            pooled = self.pool(seen.frames, seen.lengths)
+            if len(seen.rows) < rows:
+                pooled = torch.cat([pooled, self.pool_absent()])
+        slots = torch.full((rows,), count, device=seen.rows.device).index_copy(0, seen.rows, seen.slots)
+        if self.training:
+            return self.head(pooled.index_select(0, slots))
+        return self.head(pooled).index_select(0, slots)
 
 
 class LSTMEncoder(SequenceEncoder):
@@ -110,24 +142,37 @@ class LSTMEncoder(SequenceEncoder):
     ) -> None:
         super().__init__(input_dim, embedding_dim, absent_frames)
         self.pooling = pooling
-        self.rnn = nn.LSTM(input_dim, embedding_dim, batch_first=True)
+        self.rnn = nn.LSTM(input_dim, embedding_dim)
         if pooling == "attention":
             self.attention = nn.Linear(embedding_dim, embedding_dim)
             self.attention_vector = nn.Linear(embedding_dim, 1, bias=False)
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
+        frames, half = in_autocast(frames), len(frames) // 2
+        if frames.device.type == "cpu" and half >= 16:
+            # The loader gives short sequences first: read apart, they are not padded to the longest of all.
+            longest = int(lengths[:half].max())
+            if longest <= 0.8 * frames.shape[1]:
+                short = self.pool(frames[:half, :longest], lengths[:half])
+                return torch.cat([short, self.pool(frames[half:], lengths[half:])])
+        return self.pool_together(frames, lengths)
+
+    def pool_together(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """:meth:`pool` in one run of the LSTM, padding included."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
-        states: Tensor = self.rnn(round_up(frames))[0][: len(frames), : frames.shape[1]]
+        states: Tensor = self.rnn(by_time(frames))[0][: frames.shape[1], : len(frames)]
         if self.pooling == "last":
-            return states[torch.arange(len(states), device=states.device), lengths - 1]
-        padding = ~frame_mask(lengths, states.shape[1])[..., None]
+            return states[lengths - 1, torch.arange(len(lengths), device=states.device)]
+        padding = padding_mask(lengths, len(states))
+
+        def masked(values: Tensor) -> Tensor:
+            return values if padding is None else values.masked_fill(padding.t()[..., None], -torch.inf)
+
         if self.pooling == "max":
-            return states.masked_fill(padding, -torch.inf).amax(dim=1)
-        scores = self.attention_vector(torch.tanh(self.attention(states)))
-        weights = scores.masked_fill(padding, -torch.inf).softmax(dim=1)
-        pooled: Tensor = (weights * states).sum(dim=1)
-        return pooled
+            return masked(states).amax(dim=0)
+        weights = masked(self.attention_vector(torch.tanh(self.attention(states)))).softmax(dim=0)
+        return (weights * states).sum(dim=0)
 
 
 class TextCNN(SequenceEncoder):
@@ -163,17 +208,26 @@ class TextCNN(SequenceEncoder):
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
-        short = max(0, self.widest - frames.shape[1])
-        words = F.pad(frames, (0, 0, 0, short)).transpose(1, 2)
+        frames = in_autocast(frames)
+        if (short := self.widest - frames.shape[1]) > 0:
+            frames = F.pad(frames, (0, 0, 0, short))
+        # The last window lies wholly inside the sequence, zero-extended to the largest width.
+        inside, longest = lengths.clamp(min=self.widest), frames.shape[1]
         pooled = []
-        for width, convolution in zip(self.widths, self.convolutions, strict=True):
-            windows = convolution(words)
-            # The last window lies wholly inside the sequence, zero-extended to the largest width.
-            count = lengths.clamp(min=self.widest) - width + 1
-            padding = ~frame_mask(count, windows.shape[2])[:, None, :]
-            # ReLU is monotone, so max over time may come first, on a single value per channel.
-            pooled.append(windows.masked_fill(padding, -torch.inf).amax(dim=2).relu())
-        return torch.cat(pooled, dim=1)
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv1d)
+            beyond = convolution.kernel_size[0] - 1
+            padding = padding_mask(inside - beyond, longest - beyond)
+            pooled.append(winning_response(frames, convolution, padding))
+        # ReLU is monotone, so max over time may come first, on a single value per channel.
+        return torch.cat(pooled, dim=1).relu()
+
+    def pool_absent(self) -> Tensor:
+        """See :class:`SequenceEncoder`; a window of zero frames leaves the bias."""
+        biases: list[Tensor] = [
+            parameter for name, parameter in self.convolutions.named_parameters() if name.endswith("bias")
+        ]
+        return torch.cat(biases).relu()[None]
 
     def head(self, pooled: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
@@ -227,15 +281,9 @@ class ModalityEncoders(nn.ModuleDict):
 
     def forward(self, batch: Batch) -> Tensor:
         """Embed the B rows of ``batch``: [B, 3, E], modalities in the order audio, visual, text."""
-        columns = []
-        for modality, encoder in enumerate(self.encoders()):
-            seen = visible(batch, modality)
-            column = encoder.absent_rows(len(batch))
-            if len(seen.rows):
-                embedded = encoder(seen.frames, seen.lengths).index_select(0, seen.slots)
-                # Autocast may give both halves different types; index_copy wants one.
-                column = column.to(embedded.dtype).index_copy(0, seen.rows, embedded)
-            columns.append(column)
+        columns = [
+            encoder.embed(visible(batch, modality), len(batch)) for modality, encoder in enumerate(self.encoders())
+        ]
         return torch.stack(columns, dim=1)
 
     def absent(self) -> Tensor:

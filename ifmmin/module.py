@@ -197,8 +197,10 @@ class MissingModalityModule(L.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with the schedule of :func:`constant_then_linear`, stepped once an epoch."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # Under float16 a fused step would take the loss scale out only after our clipping.
+        fused = self.trainer.precision != "16-mixed"
         optimizer = torch.optim.Adam(
-            trainable, lr=self.learning_rate, betas=(self.beta1, 0.999), weight_decay=self.weight_decay, fused=True
+            trainable, lr=self.learning_rate, betas=(self.beta1, 0.999), weight_decay=self.weight_decay, fused=fused
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}

@@ -158,6 +158,29 @@ def test_an_absent_modality_is_so_many_zero_frames(kind: Kind, absent_frames: in
     np.testing.assert_allclose(array(encoder.absent()), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("order", ["ascending", "descending", "random"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_sequences_of_very_different_lengths(kind: Kind, order: str) -> None:
+    """So many that they are read in parts, whatever order they come in."""
+    encoder = encoder_of(kind)
+    rng = np.random.default_rng(5)
+    lengths = np.sort(np.exp(rng.normal(2, 1, 70)).astype(int) + 1)
+    lengths = {"ascending": lengths, "descending": lengths[::-1], "random": rng.permutation(lengths)}[order]
+    sequences = [rng.standard_normal((T, DIMS[2])) for T in lengths.tolist()]
+    frames, true = padded(sequences, 2, torch.float64)
+    embedded = encoder(frames, true)
+    for ours, alone in zip(array(embedded), sequences, strict=True):
+        np.testing.assert_allclose(ours, naive(encoder, alone), rtol=1e-10, atol=1e-12)
+    embedded.sum().backward()
+    together = [parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None]
+    encoder.zero_grad()
+    for start in range(70):
+        part = frames[start : start + 1, : int(true[start])]
+        encoder(part, true[start : start + 1]).sum().backward()
+    for whole, parameter in zip(together, encoder.parameters(), strict=True):
+        torch.testing.assert_close(whole, parameter.grad, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_dropout_is_the_only_randomness(kind: Kind) -> None:
     encoder = encoder_of(kind).train()
@@ -257,11 +280,11 @@ class Counting(SequenceEncoder):
 
 
 def test_dropout_is_drawn_for_every_row_that_lacks_text() -> None:
-    encoder = TextCNN(7, WIDTH, channels=16, dropout=0.5).train()
-    rows = encoder.absent_rows(64)
-    assert len(rows.unique(dim=0)) > 1
-    encoder.eval()
-    assert torch.equal(encoder.absent_rows(64), encoder.absent().expand(64, -1))
+    made = ModalityEncoders.of_dims(DIMS, WIDTH, channels=16).train()
+    batch = batch_of(random_utterances(64), np.tile([True, True, False], (64, 1))).to("cpu", torch.float32)
+    assert len(made(batch)[:, 2].unique(dim=0)) > 1
+    made.eval()
+    torch.testing.assert_close(made(batch)[:, 2], made.absent()[2].expand(64, -1))
 
 
 def test_seven_conditions_cost_one_encoding_per_modality() -> None:
