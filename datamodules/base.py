@@ -20,11 +20,14 @@ from datamodules.corpus import Corpus, feature_dims, fingerprint, read_corpus, t
 from datamodules.errors import CorpusError, InputError
 from datamodules.layouts import Layout
 from datamodules.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
+from datamodules.memory import return_free_memory
 from datamodules.missing import mask_sampler
 from datamodules.statistics import Statistics, difference, shipped_statistics
 from datamodules.targets import Targets, identical_folds, read_targets, shared_speakers
 
 _STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it
+
+_BATCHES_PER_RETURN = 16  # seldom enough to cost about 1 % of the time
 
 notice = rank_zero_only(logging.getLogger("ifmmin").warning)
 """Say one line to the user, on the first device only."""
@@ -49,6 +52,9 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: utterances per optimiser step over all devices together; None: the model's own.
         eval_batch_size: utterances per evaluation batch.
         workers: processes that prepare batches; 0 prepares them in the training process.
+        memory_budget_gb: 10^9 bytes that features may take in memory, in each process of a run; by default as much
+            as keeps a run below 1.5 GB. If they take more, batches are read from the files, about as fast unless
+            these are compressed; no result changes.
         train_mask: ``uniform`` (one of the six missing conditions, uniformly, anew each epoch), a
             missing rate such as ``0.3``, or one of the seven conditions for all.
         conditions: conditions under which validation and test evaluate every utterance.
@@ -84,6 +90,7 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: int | None = None,
         eval_batch_size: int = 256,
         workers: int = 0,
+        memory_budget_gb: float = 0.5,
         train_mask: str = "uniform",
         conditions: Sequence[str] = CONDITIONS,
         predict_split: Literal["train", "val", "test", "all"] | None = None,
@@ -100,6 +107,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.workers = workers
+        self.memory_budget_gb = memory_budget_gb
         self.mask = mask_sampler(train_mask)
         self.conditions = tuple(conditions)
         self.predict_split = predict_split or ("test" if (self.root / "target").is_dir() else "all")
@@ -108,6 +116,8 @@ class EmotionDataModule(L.LightningDataModule):
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             if value is not None and value < 1:
                 raise InputError(f"{name} {value}: it must be at least 1.")
+        if not memory_budget_gb >= 0:
+            raise InputError(f"memory_budget_gb {memory_budget_gb}: it must be at least 0.")
         if unknown := [condition for condition in self.conditions if condition not in CONDITIONS]:
             raise InputError(f"condition {unknown[0]!r}: choose among {', '.join(CONDITIONS)}.")
         self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
@@ -122,6 +132,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
+        self._batches_done = 0
 
     # Reading.
 
@@ -132,15 +143,18 @@ class EmotionDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read targets and features once, and check what must hold before anything is trained."""
         if stage == "predict" and self.predict_split == "all":
-            self._hold(read_corpus(self.root, self.corpus_layout, None, complete=False), None)
+            self._hold(self._read(None, complete=False), None)
             return
         if self.targets is None:
             targets = read_targets(self.root, self.corpus_layout, self.fold)
             self._check_fold(targets)
             utterances = [name for split in targets.values() for name in split.utterances]
             # Only prediction may do without a modality: training and scores need comparable data.
-            corpus = read_corpus(self.root, self.corpus_layout, utterances, complete=stage != "predict")
-            self._hold(corpus, targets)
+            self._hold(self._read(utterances, complete=stage != "predict"), targets)
+
+    def _read(self, utterances: Sequence[str] | None, complete: bool) -> Corpus:
+        budget = self.memory_budget_gb * 1e9
+        return read_corpus(self.root, self.corpus_layout, utterances, complete=complete, memory_budget=budget)
 
     def _hold(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
         self.corpus, self.targets = corpus, targets
@@ -168,7 +182,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def held(self) -> Corpus:
-        """The corpus in memory.
+        """The corpus in use.
 
         Raises:
             RuntimeError: before ``setup``.
@@ -179,7 +193,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def corpus_size(self) -> int:
-        """The number of utterances in memory, above every ``Batch.index``."""
+        """The number of utterances in use, above every ``Batch.index``."""
         return len(self.held.utterances)
 
     def rows(self, split: str) -> IntArray:
@@ -228,7 +242,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of every id, label, split and frame in memory."""
+        """A hash of every id, label, split and frame in use."""
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.held, self.targets)
         return self._fingerprint
@@ -323,6 +337,17 @@ class EmotionDataModule(L.LightningDataModule):
         """``predict_split``, with whatever modalities each utterance has."""
         return self._loader(self.predict_split, training=False)
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Return free memory to the system from time to time."""
+        self._batch_done()
+        return batch
+
+    def _batch_done(self) -> None:
+        # Tensors of ever new sizes leave gaps that few later ones fit: a process would grow all along a long epoch.
+        self._batches_done += 1
+        if self._batches_done % _BATCHES_PER_RETURN == 0:
+            return_free_memory()
+
     def in_order(self, split: str) -> Iterator[Batch]:
         """Every utterance of a split once, unmasked, in an order that nothing changes."""
         dataset = self._dataset(training=False)
@@ -330,6 +355,7 @@ class EmotionDataModule(L.LightningDataModule):
         cost: IntArray = self.held.lengths.sum(dim=1).numpy()[rows]
         for request in LengthBatches(rows, cost, self.eval_batch_size, shuffle=False):
             yield dataset[request]
+            self._batch_done()
 
     def bayes_accuracy(self, split: str) -> dict[str, float] | None:
         """WA of the Bayes-optimal rule on a split per condition, where it is known."""
@@ -337,5 +363,5 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def labels(self) -> Tensor:
-        """int64 [N]: the labels of the corpus in memory, -1 where unknown."""
+        """int64 [N]: the labels of the corpus, -1 where unknown."""
         return self._labels

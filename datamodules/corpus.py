@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.batch import MODALITIES
-from datamodules.features import Entries, FeatureFile, not_finite, open_features, unreadable
+from datamodules.features import Entries, FeatureFile, open_features
+from datamodules.frames import Frames, RaggedFrames, StoredFrames
 from datamodules.layouts import Layout
+from datamodules.memory import return_free_memory
 from datamodules.problems import Problem, about, raise_first, root_problems
 from datamodules.statistics import Moments, Statistics, shipped_statistics
 from datamodules.targets import IntArray, Targets
 
 __all__ = [
     "Corpus",
+    "Frames",
     "RaggedFrames",
     "Statistics",
     "feature_dims",
@@ -38,50 +40,30 @@ __all__ = [
 ]
 
 
-class RaggedFrames(NamedTuple):
-    """One modality of N utterances, every frame kept once, as stored.
-
-    Attributes:
-        values: float32 [F, D], the frames of all utterances, one utterance after the other.
-        offsets: int64 [N+1]; utterance i is ``values[offsets[i]:offsets[i+1]]``, empty where it is not there.
-    """
-
-    values: Tensor
-    offsets: Tensor
-
-    @property
-    def dim(self) -> int:
-        """The number D of values in a frame; 0 where the modality is not there at all."""
-        return self.values.shape[1]
-
-    @property
-    def lengths(self) -> Tensor:
-        """int64 [N]: the number of frames of each utterance."""
-        return self.offsets.diff()
-
-
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All features of N utterances, in memory once.
+    """All features of N utterances.
 
     Attributes:
         root: the folder they were read from.
         utterances: N ids.
-        frames: audio, visual and text.
+        frames: audio, visual and text, all in memory or all on disk.
         lengths: int64 [N, 3], the number of frames; 0 where the modality is not there.
     """
 
     root: Path
     utterances: list[str]
-    frames: tuple[RaggedFrames, RaggedFrames, RaggedFrames]
+    frames: tuple[Frames, Frames, Frames]
     lengths: Tensor
 
 
-def read_corpus(root: Path, layout: Layout, utterances: Sequence[str] | None, *, complete: bool) -> Corpus:
-    """Read the features of some utterances, or of all.
+def read_corpus(
+    root: Path, layout: Layout, utterances: Sequence[str] | None, *, complete: bool, memory_budget: float = math.inf
+) -> Corpus:
+    """Read the features of some utterances, or of all, and check every frame.
 
-    Features of any float or integer type are read as float32. Shapes are read first, so that each modality
-    is read straight into the one tensor that holds it.
+    Features of any float or integer type are read as float32, and kept as float16 where all of a file are. They
+    are held in memory if all three modalities together fit ``memory_budget``; otherwise they stay on disk.
 
     Args:
         root: the folder that holds A, V and L.
@@ -89,6 +71,7 @@ def read_corpus(root: Path, layout: Layout, utterances: Sequence[str] | None, *,
         utterances: the ids to read, in this order; None for every id in any of the files, sorted.
         complete: True where every utterance must have all three modalities. False where a modality may
             be absent: no file, no entry for an utterance, or an entry without frames.
+        memory_budget: bytes that the frames may take in memory.
 
     Raises:
         CorpusError: the root or a file is missing or damaged, an utterance is missing or has no frames,
@@ -96,20 +79,22 @@ def read_corpus(root: Path, layout: Layout, utterances: Sequence[str] | None, *,
     """
     root = Path(root)
     raise_first(root_problems(root))
-    with ExitStack() as stack:
-        files = [_open(layout.feature_path(root, modality), stack, complete) for modality in range(len(MODALITIES))]
-        if utterances is None:
-            utterances = sorted({name for file in files if file for name in file.names})
-        if not utterances:
-            raise_first([_no_features(root)])
-        entries = [_look_up(file, utterances, complete) for file in files]
-        lengths = np.stack([entry.lengths for entry in entries], axis=1)
-        nothing = [utterances[row] for row in np.flatnonzero(~lengths.any(axis=1)).tolist()]
-        raise_first(about(root, nothing, "has no features in any modality", "extract at least one, or leave it out"))
-        # Only here are frames read: whatever the shapes give away is known before the long part.
-        audio, visual, text = (
-            _read_frames(file, entry, utterances) for file, entry in zip(files, entries, strict=True)
-        )
+    paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
+    if utterances is None:
+        utterances = sorted({name for path in paths for name in _names(path, complete)})
+    if not utterances:
+        raise_first([_no_features(root)])
+    # One file after the other: what HDF5 remembers of an open file takes up to 100 MB.
+    entries = [_look_up(path, utterances, complete) for path in paths]
+    return_free_memory()
+    lengths = np.stack([entry.lengths for entry in entries], axis=1)
+    nothing = [utterances[row] for row in np.flatnonzero(~lengths.any(axis=1)).tolist()]
+    raise_first(about(root, nothing, "has no features in any modality", "extract at least one, or leave it out"))
+    # Only here are frames read: whatever the shapes give away is known before the long part.
+    fits = sum(entry.nbytes for entry in entries) <= memory_budget
+    audio, visual, text = (
+        _read_frames(path, entry, utterances, fits) for path, entry in zip(paths, entries, strict=True)
+    )
     return Corpus(root, list(utterances), (audio, visual, text), torch.from_numpy(lengths))
 
 
@@ -121,70 +106,80 @@ def feature_dims(root: Path, layout: Layout) -> list[int]:
     """
     root = Path(root)
     raise_first(root_problems(root))
-    with ExitStack() as stack:
-        files = [_open(layout.feature_path(root, modality), stack, False) for modality in range(len(MODALITIES))]
-        if not any(files):
-            raise_first([_no_features(root)])
-        return [file.width() if file else 0 for file in files]
+    paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
+    if not any(path.exists() for path in paths):
+        raise_first([_no_features(root)])
+    return [_width(path) for path in paths]
 
 
 def _no_features(root: Path) -> Problem:
     return Problem(root, "no features of any utterance", "check the root folder and the feature names")
 
 
-def _open(path: Path, stack: ExitStack, complete: bool) -> FeatureFile | None:
-    """Open a feature file until ``stack`` ends; None where it does not exist and need not."""
+def _open(path: Path, complete: bool) -> FeatureFile | None:
+    """Open a feature file; None where it does not exist and need not."""
     if not complete and not path.exists():
         return None
     file = open_features(path)
     if isinstance(file, Problem):
         raise_first([file])
         return None
-    return stack.enter_context(file)
+    return file
 
 
-def _look_up(file: FeatureFile | None, utterances: Sequence[str], complete: bool) -> Entries:
-    """What a file holds of the utterances."""
+def _names(path: Path, complete: bool) -> list[str]:
+    """All ids in a file."""
+    file = _open(path, complete)
     if file is None:
-        return Entries(np.zeros(len(utterances), dtype=np.int64), 0)
-    entries, problems = file.entries(utterances, complete)
+        return []
+    with file:
+        return file.names
+
+
+def _width(path: Path) -> int:
+    """The width of the frames in a file, 0 where there is none."""
+    file = _open(path, complete=False)
+    if file is None:
+        return 0
+    with file:
+        return file.width()
+
+
+def _look_up(path: Path, utterances: Sequence[str], complete: bool) -> Entries:
+    """What a file holds of the utterances."""
+    file = _open(path, complete)
+    if file is None:
+        return Entries.none(len(utterances))
+    with file:
+        entries, problems = file.entries(utterances, complete)
     raise_first(problems)
     return entries
 
 
-def _read_frames(file: FeatureFile | None, entries: Entries, utterances: Sequence[str]) -> RaggedFrames:
+def _read_frames(path: Path, entries: Entries, utterances: Sequence[str], in_memory: bool) -> Frames:
     """All frames of one modality, checked to be finite."""
-    offsets = np.concatenate([[0], entries.lengths.cumsum()])
-    values = torch.empty(int(offsets[-1]), entries.width)
-    if file is None or not len(values):
-        return RaggedFrames(values, torch.from_numpy(offsets))
-    flat, bounds = values.numpy(), offsets.tolist()
-    damaged = [
-        utterance
-        for row, utterance in enumerate(utterances)
-        if bounds[row] < bounds[row + 1] and not file.read_into(utterance, flat[bounds[row] : bounds[row + 1]])
-    ]
-    raise_first(unreadable(file.path, damaged))
-    # The extremes of the whole tensor tell at once, without another tensor of its size, whether any is NaN or infinite.
-    if not bool(torch.stack(torch.aminmax(values)).isfinite().all()):
-        frames = values.isfinite().all(dim=1).logical_not().nonzero().ravel().numpy()
-        rows = np.unique(np.searchsorted(offsets, frames, side="right") - 1)
-        raise_first(not_finite(file.path, [utterances[row] for row in rows.tolist()]))
-    return RaggedFrames(values, torch.from_numpy(offsets))
+    if not entries.lengths.any():
+        # There may be no file.
+        return RaggedFrames(torch.empty(0, entries.width), torch.zeros(len(utterances) + 1, dtype=torch.int64))
+    stored = StoredFrames(path, utterances, entries)
+    if in_memory:
+        return stored.in_memory()
+    stored.check()
+    return stored
 
 
-def train_statistics(frames: RaggedFrames, rows: IntArray | Tensor) -> Statistics:
+def train_statistics(frames: Frames, rows: IntArray | Tensor) -> Statistics:
     """Mean and standard deviation over all frames of some utterances.
 
     Args:
         frames: one modality.
         rows: int [n], the positions of a fold's train utterances in the corpus.
     """
-    values, offsets = frames.values.numpy(), frames.offsets.tolist()
     total = Moments.none(frames.dim)
     for row in np.asarray(rows).tolist():
-        if offsets[row + 1] > offsets[row]:
-            total = total.with_more(Moments.of(values[offsets[row] : offsets[row + 1]]))
+        values = frames.utterance(row).numpy()
+        if len(values):
+            total = total.with_more(Moments.of(values))
     return total.statistics()
 
 
@@ -201,7 +196,14 @@ def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None) -> str:
         "utterances": corpus.utterances,
         "shapes": [[frames.dim, corpus.lengths[:, m].tolist()] for m, frames in enumerate(corpus.frames)],
         "targets": {split: [target.utterances, target.labels.tolist()] for split, target in (targets or {}).items()},
-        # A cyclic redundancy check sees every change of a single value, and is quick.
-        "values": [zlib.crc32(frames.values.numpy().data) for frames in corpus.frames],
+        "values": [_checksum(frames) for frames in corpus.frames],
     }
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _checksum(frames: Frames) -> int:
+    """A cyclic redundancy check of all values: it sees every change of a single one, and is quick."""
+    total = 0
+    for row in range(len(frames.offsets) - 1):
+        total = zlib.crc32(frames.utterance(row).numpy().data, total)
+    return total

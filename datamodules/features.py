@@ -17,11 +17,13 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5f, h5p, h5s
+from h5py import h5d, h5f, h5p, h5s, h5t
 
 from datamodules.problems import Problem, about
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+_SINGLE, _HALF = h5t.py_create(np.dtype(np.float32)), h5t.py_create(np.dtype(np.float16))
 
 # What h5py raises for an entry that is damaged or not what it should be.
 _H5_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -34,10 +36,25 @@ class Entries:
     Attributes:
         lengths: int64 [N], the number of frames, 0 where there is nothing to read.
         width: the number of values in a frame, 0 where no utterance has a frame.
+        positions: int64 [N], the byte of the file where the frames begin, if they lie there as ``dtype``, one
+            after the other; -1 where only HDF5 can read them.
+        dtype: float16 where all frames are stored as such, otherwise float32: what they are kept as.
     """
 
     lengths: npt.NDArray[np.int64]
     width: int
+    positions: npt.NDArray[np.int64]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes all frames take as ``dtype``."""
+        return int(self.lengths.sum()) * self.width * self.dtype.itemsize
+
+    @classmethod
+    def none(cls, utterances: int) -> Entries:
+        """Of a file that is not there."""
+        return cls(np.zeros(utterances, np.int64), 0, np.full(utterances, -1), np.dtype(np.float32))
 
 
 class FeatureFile:
@@ -70,15 +87,17 @@ class FeatureFile:
         Returns:
             what is there, and what is wrong; an utterance with a problem has nothing to read.
         """
-        shapes: dict[int, tuple[int, int]] = {}
+        lengths, widths, positions = (np.zeros(len(utterances), dtype=np.int64) for _ in range(3))
+        single, half = (np.zeros(len(utterances), dtype=np.bool_) for _ in range(2))
         absent, foreign, misshapen, empty = [], [], [], []
-        for position, utterance in enumerate(utterances):
+        for row, utterance in enumerate(utterances):
             if utterance not in self._known:
                 absent.append(utterance)
                 continue
             try:
                 # Opened again to be read: kept open, the datasets of a corpus take hundreds of megabytes.
-                shape = h5d.open(self._file.id, utterance.encode()).shape
+                dataset = h5d.open(self._file.id, utterance.encode())
+                shape, kind, offset = dataset.shape, dataset.get_type(), dataset.get_offset()
             except _H5_ERRORS:
                 foreign.append(utterance)
                 continue
@@ -87,24 +106,28 @@ class FeatureFile:
             elif not shape or len(shape) != 2 or shape[1] == 0:
                 misshapen.append(utterance)
             else:
-                shapes[position] = shape
+                lengths[row], widths[row] = shape
+                single[row], half[row] = kind == _SINGLE, kind == _HALF
+                # HDF5 gives no offset where the frames are in chunks, compressed, or in another file.
+                positions[row] = -1 if offset is None else offset
 
-        width = Counter(shape[1] for shape in shapes.values()).most_common(1)[0][0] if shapes else 0
-        odd = [position for position, shape in shapes.items() if shape[1] != width]
-        odd_width = shapes[odd[0]][1] if odd else 0
-        lengths = np.zeros(len(utterances), dtype=np.int64)
-        for position, shape in shapes.items():
-            lengths[position] = shape[0] if shape[1] == width else 0
+        there = lengths > 0
+        width = Counter(widths[there].tolist()).most_common(1)[0][0] if there.any() else 0
+        odd = np.flatnonzero(there & (widths != width)).tolist()
+        lengths[odd] = 0
+        all_half = bool(there.any() and half[there].all())
+        positions[~(half if all_half else single)] = -1
         problems = about(self.path, foreign, "not a readable dataset", "extract its features again")
         problems += about(self.path, misshapen, "not of the shape [frames, width]", "extract its features again")
         remedy = "extract all with the same extractor"
-        names = [utterances[position] for position in odd]
+        odd_width = widths[odd[0]] if odd else 0
+        names = [utterances[row] for row in odd]
         problems += about(self.path, names, f"frames of {odd_width} values where most have {width}", remedy)
         if complete:
             remedy = "extract its features, or take it out of the target files"
             problems += about(self.path, absent, "not in this file", remedy)
             problems += about(self.path, empty, "has no frames", remedy)
-        return Entries(lengths, width), problems
+        return Entries(lengths, width, positions, np.dtype(np.float16 if all_half else np.float32)), problems
 
     def read_into(self, utterance: str, frames: FloatArray) -> bool:
         """Read an utterance into ``frames``, contiguous and of its shape; False where that cannot be done."""

@@ -1,4 +1,4 @@
-"""From a corpus in memory to batches: order, masks, normalisation and padding, a whole batch at a time."""
+"""From a corpus to batches: order, masks, normalisation and padding, a whole batch at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.batch import Batch
-from datamodules.corpus import Corpus, RaggedFrames, Statistics
+from datamodules.corpus import Corpus, Frames, Statistics
 from datamodules.missing import MaskSampler, restrict, utterance_keys
 
 Normalization = Literal["train", "utterance", "none"]
@@ -28,7 +28,7 @@ class Request:
     epoch: int
 
 
-def padded(frames: RaggedFrames, rows: Tensor) -> tuple[Tensor, Tensor]:
+def padded(frames: Frames, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Gather utterances into one padded tensor.
 
     Args:
@@ -38,20 +38,20 @@ def padded(frames: RaggedFrames, rows: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         float32 [N, T, D], zero behind the last frame, and bool [N, T], True on true frames.
     """
-    start, end = frames.offsets[rows], frames.offsets[rows + 1]
-    longest = int((end - start).max()) if len(rows) else 0
-    position = start[:, None] + torch.arange(longest)
-    true = position < end[:, None]
-    if not len(frames.values):
-        return frames.values.new_zeros(len(rows), longest, frames.dim), true
-    # Padding gathers some frame or other, which is then overwritten.
-    gathered = frames.values.index_select(0, position.clamp_(max=len(frames.values) - 1).flatten())
-    gathered = gathered.view(len(rows), longest, frames.dim)
-    return gathered.masked_fill_(~true[..., None], 0.0), true
+    lengths = frames.offsets[rows + 1] - frames.offsets[rows]
+    longest = int(lengths.max()) if len(rows) else 0
+    true = torch.arange(longest) < lengths[:, None]
+    return without_padding(frames.gather(rows, longest), true), true
+
+
+def without_padding(gathered: Tensor, true: Tensor) -> Tensor:
+    """Set what is not ``true`` to zero, in place."""
+    # Where all utterances are equally long there is nothing to write.
+    return gathered if bool(true.all()) else gathered.masked_fill_(~true[..., None], 0.0)
 
 
 def normalized(gathered: Tensor, true: Tensor, how: Normalization, statistics: Statistics | None) -> Tensor:
-    """Normalise padded frames [N, T, D] and leave the padding at zero.
+    """Normalise padded frames [N, T, D], in place where that is possible, and leave the padding at zero.
 
     Args:
         gathered: from :func:`padded`.
@@ -68,20 +68,20 @@ def normalized(gathered: Tensor, true: Tensor, how: Normalization, statistics: S
         mean, std = statistics.mean, statistics.std
     else:
         # Counted from the first frame: a constant feature is then exactly zero, whatever its size.
-        gathered = (gathered - gathered[:, :1]).masked_fill_(~true[..., None], 0.0)
+        gathered = without_padding(gathered - gathered[:, :1], true)
         count = true.sum(dim=1).clamp(min=1)[:, None, None]
         mean = gathered.sum(dim=1, keepdim=True) / count
         spread = ((gathered - mean).square() * true[..., None]).sum(dim=1, keepdim=True) / count
         std = spread.sqrt()
         std = std.masked_fill(std == 0, 1.0)
-    return ((gathered - mean) / std).masked_fill_(~true[..., None], 0.0)
+    return without_padding(gathered.sub_(mean).div_(std), true)
 
 
 class UtteranceDataset(Dataset[Batch]):
     """Makes the batch that a :class:`Request` asks for.
 
     Args:
-        corpus: N utterances in memory.
+        corpus: N utterances.
         labels: int64 [N], -1 where unknown.
         normalization: per modality.
         statistics: per modality, for those normalised by training statistics.

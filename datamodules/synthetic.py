@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from datamodules.base import EmotionDataModule
 from datamodules.batch import CONDITIONS
 from datamodules.layouts import IEMOCAP_LAYOUT, Layout
@@ -19,6 +22,9 @@ SYNTHETIC_LAYOUT = Layout(
     folds=FOLDS,
     speaker_pattern=IEMOCAP_LAYOUT.speaker_pattern,
 )
+
+
+_TOGETHER = 1000  # utterances whose frames are in memory at once
 
 
 def default_root(utterances_per_speaker: int) -> Path:
@@ -52,11 +58,19 @@ class Synthetic(EmotionDataModule):
     def bayes_accuracy(self, split: str) -> dict[str, float]:
         """WA of the Bayes-optimal rule on the utterances of a split, per condition."""
         rows = self.rows(split)
-        labels = self.labels.numpy()[rows]
-        values = [frames.values.numpy() for frames in self.held.frames]
-        offsets = [frames.offsets.numpy() for frames in self.held.frames]
-        decisions = self.source.log_posterior_batch(values, offsets)[:, rows].argmax(axis=-1)
-        return {
-            condition: float((decided == labels).mean())
-            for condition, decided in zip(CONDITIONS, decisions, strict=True)
-        }
+        correct = np.zeros(len(CONDITIONS))
+        for part in np.array_split(rows, max(1, len(rows) // _TOGETHER)):
+            decided = self.source.log_posterior_batch(*self._stacked(part)).argmax(axis=-1)
+            correct += (decided == self.labels.numpy()[part]).sum(axis=1)
+        return dict(zip(CONDITIONS, (correct / len(rows)).tolist(), strict=True))
+
+    def _stacked(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.int64]]]:
+        """The frames of some utterances one after the other, and where each begins, by modality."""
+        values, offsets = [], []
+        for frames in self.held.frames:
+            parts = [frames.utterance(row).numpy() for row in rows.tolist()]
+            values.append(np.concatenate(parts))
+            offsets.append(np.cumsum([0, *map(len, parts)]))
+        return values, offsets

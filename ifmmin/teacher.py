@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
+from datamodules.errors import InputError
 from ifmmin.encoders import ModalityEncoders
+
+LARGEST_MEMORY = 2**28
+"""Bytes of embeddings that a teacher holds in memory, some 170,000 utterances; more of them lie in a temporary file."""
+
+
+class FileRows:
+    """Rows of one shape in a temporary file that vanishes with the process, to read and write as those of a tensor.
+
+    Args:
+        count: how many; the disk space is taken at once.
+        shape: of a row.
+        like: rows have its dtype and come back on its device.
+
+    Raises:
+        InputError: there is no room for them.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], like: Tensor) -> None:
+        self._blank = like.new_empty(0, *shape)
+        self._size = like.new_empty(shape).nbytes
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the rows are needed
+            os.posix_fallocate(self._file.fileno(), 0, count * self._size)
+        except OSError as error:
+            raise InputError(
+                f"{tempfile.gettempdir()}: no room for {count * self._size / 1e9:.1f} GB of the teacher's embeddings "
+                f"({error.strerror}); free some, or set TMPDIR to a folder on another disk."
+            ) from error
+
+    def __setitem__(self, index: Tensor, rows: Tensor) -> None:
+        """Write ``rows`` [n, *shape] at the positions ``index`` [n]."""
+        stored = rows.cpu().contiguous().view(torch.uint8).numpy()
+        for position, row in zip(index.tolist(), stored, strict=True):
+            os.pwrite(self._file.fileno(), row, position * self._size)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The rows [n, *shape] at the positions ``index`` [n]."""
+        rows = self._blank.new_empty(len(index), *self._blank.shape[1:], device="cpu")
+        stored = rows.view(torch.uint8).numpy()
+        for position, row in zip(index.tolist(), stored, strict=True):
+            os.preadv(self._file.fileno(), [row], position * self._size)
+        return rows.to(self._blank.device)
 
 
 class Teacher(nn.Module):
@@ -26,7 +71,7 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.eval()
         # [utterances, 3, E] and [3, E]; no buffers: they are not part of a checkpoint.
-        self._memory: Tensor | None = None
+        self._memory: Tensor | FileRows | None = None
         self._absent: Tensor | None = None
 
     def train(self, mode: bool = True) -> Teacher:
@@ -40,10 +85,15 @@ class Teacher(nn.Module):
         Args:
             batches: every utterance once, in an order that does not depend on the epoch.
             utterances: the size of the corpus, above every ``Batch.index``.
+
+        Raises:
+            InputError: there are more than memory may hold, and no room for them on disk.
         """
         self.forget()
         weight = next(self.parameters())
-        memory = weight.new_zeros(utterances, 3, self.encoders.embedding_dim)
+        shape = (3, self.encoders.embedding_dim)
+        fits = utterances * weight.new_empty(shape).nbytes <= LARGEST_MEMORY
+        memory = weight.new_zeros(utterances, *shape) if fits else FileRows(utterances, shape, weight)
         for batch in batches:
             batch = batch.to(weight.device, weight.dtype)
             memory[batch.index] = self.encoders(batch.complete())

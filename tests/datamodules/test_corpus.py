@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from datamodules.corpus import (
+    Frames,
     feature_dims,
     fingerprint,
     read_corpus,
@@ -38,6 +41,8 @@ PREFIX = {"train": "trn", "val": "val", "test": "tst"}
 FIRST, SECOND, THIRD = (utterance_id("IEMOCAP", number) for number in range(3))
 AUDIO, VISUAL, TEXT = (IEMOCAP_LAYOUT.feature_path(Path(), modality) for modality in range(3))
 
+BUDGETS = pytest.mark.parametrize("budget", [math.inf, 0], ids=["in memory", "on disk"])
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -45,11 +50,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
+def stacked(frames: Frames) -> Tensor:
+    return torch.cat([frames.utterance(row) for row in range(len(frames.offsets) - 1)])
+
+
 # What is read is what is there.
 
 
+@BUDGETS
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_samples_are_read_as_h5py_and_numpy_read_them(name: str) -> None:
+def test_samples_are_read_as_h5py_and_numpy_read_them(name: str, budget: float) -> None:
     root, layout = SAMPLES[name], LAYOUTS[name]
     for fold in (1, layout.folds):
         targets = read_targets(root, layout, fold)
@@ -61,15 +71,14 @@ def test_samples_are_read_as_h5py_and_numpy_read_them(name: str) -> None:
             np.testing.assert_array_equal(target.labels, expected)
             assert target.labels.dtype == np.int64
     utterances = [name for split in targets.values() for name in split.utterances][::-1]
-    corpus = read_corpus(root, layout, utterances, complete=True)
+    corpus = read_corpus(root, layout, utterances, complete=True, memory_budget=budget)
     assert corpus.utterances == utterances
     for modality, frames in enumerate(corpus.frames):
         expected_frames = load_features(layout.feature_path(root, modality), utterances)
-        assert frames.values.dtype == torch.float32
         assert frames.dim == (26, 34, 48)[modality]
-        np.testing.assert_array_equal(frames.values.numpy(), np.concatenate(expected_frames))
-        np.testing.assert_array_equal(frames.lengths.numpy(), [len(one) for one in expected_frames])
-        torch.testing.assert_close(corpus.lengths[:, modality], frames.lengths)
+        np.testing.assert_array_equal(stacked(frames), np.concatenate(expected_frames))
+        np.testing.assert_array_equal(frames.offsets.diff().numpy(), [len(one) for one in expected_frames])
+        torch.testing.assert_close(corpus.lengths[:, modality], frames.offsets.diff())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -93,35 +102,38 @@ def test_the_written_corpus_has_every_speaker_in_one_test_split(name: str, tmp_p
     assert [frames.dim for frames in read_corpus(tmp_path, layout, written, complete=True).frames] == [3, 2, 4]
 
 
+@BUDGETS
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int16", "uint8", ">f4"])
-def test_other_number_types_are_read_as_float32(root: Path, dtype: str) -> None:
+def test_other_number_types_are_read_as_float32(root: Path, dtype: str, budget: float) -> None:
     frames = np.arange(10).reshape(2, 5).astype(dtype)
     change_features(root / AUDIO, {FIRST: frames})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [SECOND, FIRST], complete=True)
-    np.testing.assert_array_equal(corpus.frames[0].values[-2:].numpy(), np.arange(10).reshape(2, 5))
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [SECOND, FIRST], complete=True, memory_budget=budget)
+    np.testing.assert_array_equal(corpus.frames[0].utterance(1), np.arange(10).reshape(2, 5))
 
 
-def test_compressed_features_are_read(root: Path) -> None:
+@BUDGETS
+def test_compressed_features_are_read(root: Path, budget: float) -> None:
     frames = np.random.default_rng(0).standard_normal((50, 5)).astype(np.float32)
     with h5py.File(root / AUDIO, "r+") as file:
         del file[FIRST]
         file.create_dataset(FIRST, data=frames, chunks=(7, 3), compression="gzip")
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST], complete=True)
-    np.testing.assert_array_equal(corpus.frames[0].values.numpy(), frames)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST], complete=True, memory_budget=budget)
+    np.testing.assert_array_equal(corpus.frames[0].utterance(0), frames)
 
 
 # What is not there.
 
 
-def test_absent_modalities_are_empty_in_prediction(root: Path) -> None:
+@BUDGETS
+def test_absent_modalities_are_empty_in_prediction(root: Path, budget: float) -> None:
     (root / AUDIO).unlink()
     change_features(root / VISUAL, {FIRST: None, SECOND: np.zeros((0, 6), dtype=np.float32)})
     change_features(root / TEXT, {THIRD: np.zeros((0,))})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND, THIRD], complete=False)
-    assert corpus.frames[0].values.shape == (0, 0)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND, THIRD], complete=False, memory_budget=budget)
+    assert stacked(corpus.frames[0]).shape == (0, 0)
     assert (corpus.lengths > 0).tolist() == [[False, False, True], [False, False, True], [False, True, False]]
     stored = load_features(root / TEXT, [FIRST, SECOND])
-    np.testing.assert_array_equal(corpus.frames[2].values.numpy(), np.concatenate(stored))
+    np.testing.assert_array_equal(stacked(corpus.frames[2]), np.concatenate(stored))
     assert feature_dims(root, IEMOCAP_LAYOUT) == [0, 6, 7]
 
 
@@ -218,23 +230,25 @@ BAD_FEATURES: list[tuple[str, Damage, bool, str]] = [
 def test_bad_features_are_named(root: Path, damage: Damage, stops_prediction: bool, message: str) -> None:
     utterances = [utterance_id("IEMOCAP", number) for number in range(48)]
     damage(root)
-    with pytest.raises(CorpusError, match=message) as caught:
-        read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=True)
-    assert "\n" not in str(caught.value)
-    if stops_prediction:
-        with pytest.raises(CorpusError, match=message):
-            read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False)
-    else:
-        read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False)
+    for budget in (math.inf, 0):
+        with pytest.raises(CorpusError, match=message) as caught:
+            read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=True, memory_budget=budget)
+        assert "\n" not in str(caught.value)
+        if stops_prediction:
+            with pytest.raises(CorpusError, match=message):
+                read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False, memory_budget=budget)
+        else:
+            read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False, memory_budget=budget)
 
 
 # Statistics.
 
 
+@BUDGETS
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_statistics_are_those_of_all_train_frames(name: str) -> None:
+def test_statistics_are_those_of_all_train_frames(name: str, budget: float) -> None:
     root, layout = SAMPLES[name], LAYOUTS[name]
-    corpus = read_corpus(root, layout, None, complete=True)
+    corpus = read_corpus(root, layout, None, complete=True, memory_budget=budget)
     train = read_targets(root, layout, 3)["train"].utterances
     rows = np.array([corpus.utterances.index(utterance) for utterance in train])
     for modality, frames in enumerate(corpus.frames):

@@ -30,7 +30,7 @@ def ragged(sequences: list[FloatArray]) -> RaggedFrames:
 
 def corpus_of(utterances: list[Utterance]) -> Corpus:
     audio, visual, text = (ragged([utterance[m] for utterance in utterances]) for m in range(3))
-    lengths = torch.stack([frames.lengths for frames in (audio, visual, text)], dim=1)
+    lengths = torch.stack([frames.offsets.diff() for frames in (audio, visual, text)], dim=1)
     return Corpus(Path("memory"), [f"utterance {i}" for i in range(len(utterances))], (audio, visual, text), lengths)
 
 

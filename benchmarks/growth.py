@@ -1,0 +1,279 @@
+"""How time and memory grow with the corpus: 1, 4 and 16 times IEMOCAP's utterances; 1, 2 and 4 times its frames.
+
+    python -m benchmarks.growth [--quick] [--model IFMMIN] [--batches 100] [--csv table.csv] [--plot table.png]
+
+Random numbers are written as a corpus in the public layout (16 GB for 16 times IEMOCAP), trained on, and deleted.
+Each size is measured in a process of its own with all features on disk, and where they fit --memory, in another one
+with the epochs in turns on disk and in memory, so that the ratio of the two is of the same minute.
+
+Microseconds per utterance are of training; validation, the teacher's one pass and setup are not in them. Processor
+time is given too: on a machine that others use it repeats better than time on the clock. Peak memory is that of the
+whole process, Python, setup, the teacher's pass and validation included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.epochs import Stopwatch, silence, start
+from benchmarks.random_corpus import DIMS, UTTERANCES, RandomCorpus
+from benchmarks.throughput import peak_memory
+from datamodules.batch import Batch
+from datamodules.corpus import Corpus
+from datamodules.files import atomic_path
+from ifmmin.compatibility import model_facts
+from ifmmin.discovery import check_name, discover_models
+
+QUICK_UTTERANCES, QUICK_BATCHES = 500, 20
+SIZES = ((1, 1), (4, 1), (16, 1), (1, 2), (1, 4))
+"""Factors on utterances and on frames."""
+
+FORMS = {"disk": 0.0, "memory": float("inf")}
+"""The memory budget of each form, in GB."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One corpus in one form.
+
+    Attributes:
+        utterances: in the corpus.
+        frames: factor on IEMOCAP's frames.
+        gigabytes: 10^9 bytes that all features take.
+        form: where they are: ``disk`` or ``memory``.
+        setup: seconds to read and check them.
+        clock: microseconds of an utterance of training, the median over epochs.
+        processor: the same of processor time, over all threads.
+        ratio: time on the clock relative to ``memory`` in the same process; NaN where that was not run.
+        processor_ratio: the same of processor time.
+        peak: largest resident memory of the process, in MiB; in a process with both forms, of both.
+    """
+
+    utterances: int
+    frames: float
+    gigabytes: float
+    form: str
+    setup: float
+    clock: float
+    processor: float
+    ratio: float
+    processor_ratio: float
+    peak: float
+
+
+class Turns(Stopwatch):
+    """Gives the epochs of a run to several forms of one corpus in turns; the batches are the same.
+
+    Args:
+        forms: the corpus in each form.
+    """
+
+    def __init__(self, forms: Sequence[Corpus]) -> None:
+        super().__init__()
+        self.forms = forms
+        self.processor: list[float] = []
+        self.utterances: list[int] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Have every form go through the same batches, also where an epoch has only some of them."""
+        super().on_train_start(trainer, pl_module)
+        loader: Any = trainer.train_dataloader
+        set_epoch = loader.sampler.set_epoch
+        loader.sampler.set_epoch = lambda epoch: set_epoch(epoch // len(self.forms))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose the form and start the clocks."""
+        loader: Any = trainer.train_dataloader
+        loader.dataset.corpus = self.forms[trainer.current_epoch % len(self.forms)]
+        self.utterances.append(0)
+        super().on_train_epoch_start(trainer, pl_module)
+        self._processor_mark = time.process_time()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count utterances."""
+        self.utterances[-1] += len(batch)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End a training epoch."""
+        self.processor.append(time.process_time() - self._processor_mark)
+        super().on_validation_start(trainer, pl_module)
+
+    def microseconds(self, seconds: Sequence[float], form: int) -> float:
+        """Per utterance, the median over the epochs of a form without the first, which warms up."""
+        each = [1e6 * spent / count for spent, count in zip(seconds, self.utterances, strict=True)]
+        return median(each[form :: len(self.forms)][1:])
+
+
+def measure(
+    name: str, folder: Path, utterances: int, frames: float, forms: Sequence[str], repeats: int, batches: int
+) -> list[Point]:
+    """Train on a written corpus in every form in turns; to be called in a process of its own."""
+    silence()
+    held, setup = [], []
+    for form in forms:
+        begin = time.perf_counter()
+        data = RandomCorpus(utterances, frames, folder=folder, memory_budget_gb=FORMS[form])
+        data.setup("fit")
+        held.append(data.held)
+        setup.append(time.perf_counter() - begin)
+    L.seed_everything(0, verbose=False)
+    watch = Turns(held)
+    trainer = L.Trainer(
+        max_epochs=(repeats + 1) * len(forms),
+        limit_train_batches=batches or 1.0,
+        logger=False,
+        callbacks=[watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(start(discover_models()[name](**model_facts(data))), datamodule=data)
+    clock = [watch.microseconds(watch.train, form) for form in range(len(forms))]
+    processor = [watch.microseconds(watch.processor, form) for form in range(len(forms))]
+    ratios, processor_ratios = (relative(times, forms) for times in (clock, processor))
+    size = sum(int(lengths.sum()) * dim for lengths, dim in zip(held[0].lengths.unbind(1), DIMS, strict=True)) * 4e-9
+    peak = peak_memory()
+    return [
+        Point(utterances, frames, size, form, setup[i], clock[i], processor[i], ratios[i], processor_ratios[i], peak)
+        for i, form in enumerate(forms)
+    ]
+
+
+def relative(times: Sequence[float], forms: Sequence[str]) -> list[float]:
+    """Each time relative to that of ``memory``; NaN where that was not run."""
+    reference = times[forms.index("memory")] if "memory" in forms else float("nan")
+    return [each / reference for each in times]
+
+
+def apart(*arguments: Any) -> list[Point]:
+    """:func:`measure` in a fresh process, whose memory nothing else has touched."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def measure_size(
+    options: argparse.Namespace, utterances: int, frames: float, scratch: Path
+) -> tuple[Point, Point | None]:
+    """Write a corpus and measure it: on disk alone, and where it fits in turns with memory, which gives the ratios."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="ifmmin-growth-") as folder:
+        RandomCorpus(utterances, frames).write(Path(folder))
+        arguments = (options.model, Path(folder), utterances, frames)
+        (alone,) = apart(*arguments, ["disk"], options.repeats, options.batches)
+        if alone.gigabytes > options.memory:
+            return alone, None
+        disk, memory = apart(*arguments, ["disk", "memory"], options.repeats, options.batches)
+        return replace(alone, ratio=disk.ratio, processor_ratio=disk.processor_ratio), memory
+
+
+def table_of(rows: Sequence[tuple[Point, Point | None]], title: str) -> Table:
+    """A line for each size."""
+    table = Table(title=title, title_justify="left")
+    disk_headings = "utterances", "frames", "GB", "setup s", "disk: µs", "CPU µs", "MiB"
+    memory_headings = "memory: µs", "CPU µs", "MiB", "ratio", "CPU ratio"
+    for heading in disk_headings + memory_headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for disk, memory in rows:
+        cells = [f"{disk.utterances:,}", f"{disk.frames:g}x", f"{disk.gigabytes:.2f}", f"{disk.setup:.1f}"]
+        cells += [f"{disk.clock:.0f}", f"{disk.processor:.0f}", f"{disk.peak:.0f}"]
+        if memory:
+            cells += [f"{memory.clock:.0f}", f"{memory.processor:.0f}", f"{memory.peak:.0f}"]
+            cells += [f"{disk.ratio:.2f}", f"{disk.processor_ratio:.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+def draw(path: Path, rows: Sequence[tuple[Point, Point | None]], title: str) -> None:
+    """Time per utterance over utterances and over frames, and peak memory over the size of the corpus."""
+    figure = Figure(figsize=(12, 3.6), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    over_utterances, over_frames, over_size = figure.subplots(1, 3)
+    colours = {"disk": "#2f6fb0", "memory": "#b0b0b0"}
+    points = [point for row in rows for point in row if point]
+    for form, colour in colours.items():
+        mine = [point for point in points if point.form == form]
+        wide = [point for point in mine if point.frames == 1]
+        long = [point for point in mine if point.utterances == min(each.utterances for each in mine)]
+        label = f"features {'on' if form == 'disk' else 'in'} {form}"
+        over_utterances.plot([p.utterances for p in wide], [p.clock for p in wide], "o-", color=colour, label=label)
+        over_frames.plot([p.frames for p in long], [p.clock for p in long], "o-", color=colour)
+        by_size = sorted(mine, key=lambda point: point.gigabytes)
+        over_size.plot([p.gigabytes for p in by_size], [p.peak for p in by_size], "o-", color=colour)
+    labels = {
+        over_utterances: ("utterances", "training, µs per utterance"),
+        over_frames: ("factor on frames", "training, µs per utterance"),
+        over_size: ("features, GB", "peak memory, MiB"),
+    }
+    for axes, (x, y) in labels.items():
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel=x, ylabel=y)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    over_utterances.legend(frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+
+
+def write_csv(path: Path, rows: Sequence[tuple[Point, Point | None]]) -> None:
+    """Every point on a line."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
+        writer.writeheader()
+        writer.writerows(asdict(point) for row in rows for point in row if point)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure all sizes and print and write the table."""
+    models = discover_models()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="IFMMIN")
+    parser.add_argument("--quick", action="store_true", help="a tenth of IEMOCAP's utterances, 20 batches an epoch")
+    parser.add_argument("--utterances", type=int, help=f"of the smallest corpus (default: {UTTERANCES})")
+    parser.add_argument("--batches", type=int, help="train on so many of an epoch's batches, drawn at random; 0: all")
+    parser.add_argument("--repeats", type=int, default=2, help="epochs, after one that warms up")
+    parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also held in memory")
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where corpora are written")
+    parser.add_argument("--csv", type=Path, help="also write every point to this file")
+    parser.add_argument("--plot", type=Path, help="also draw the table to this file (.png, .pdf, .svg)")
+    options = parser.parse_args(argv)
+    check_name(options.model, models, "model")
+    smallest = options.utterances or (QUICK_UTTERANCES if options.quick else UTTERANCES)
+    if options.batches is None:
+        options.batches = QUICK_BATCHES if options.quick else 0
+    console, rows = Console(width=max(120, Console().width)), []
+    for utterances, frames in SIZES:
+        rows.append(measure_size(options, smallest * utterances, frames, options.scratch))
+        disk = rows[-1][0]
+        console.print(
+            f"{disk.utterances:,} utterances, {frames}x frames: {disk.clock:.0f} µs an utterance, {disk.peak:.0f} MiB"
+        )
+    title = f"{options.model}, {torch.get_num_threads()} threads: microseconds per utterance of training"
+    console.print(table_of(rows, title))
+    if options.csv:
+        write_csv(options.csv, rows)
+    if options.plot:
+        draw(options.plot, rows, title)
+
+
+if __name__ == "__main__":
+    main()
