@@ -21,7 +21,7 @@ from ifmmin.module import MissingModalityModule
 SOURCES = ("any", "a", "v", "t")
 
 Reading = tuple[Tensor, Tensor]
-"""int64 [R], rows of a batch, and float [R, S, D_m], the steps of one modality decoded for them."""
+"""int64 [R], rows of a batch, and float [R, S, D], steps of one modality for them: decoded, or projected."""
 
 
 def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
@@ -42,11 +42,11 @@ def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
     edges = torch.arange(steps + 1, device=lengths.device) * lengths[:, None]
     start, end = (edges[:, :-1] // steps)[..., None], ((edges[:, 1:] + steps - 1) // steps)[..., None]
     position = torch.arange(longest, device=lengths.device)
-    weights = ((start <= position) & (position < end)) / (end - start)
+    weights = ((start <= position) & (position < end)).to(frames.dtype) / (end - start)
     # A weight of zero does not silence padding that is not a number.
     true = frames.masked_fill(~frame_mask(lengths, longest)[..., None], 0.0)
     with torch.autocast(frames.device.type, enabled=False):  # the targets of a regression: no mixed precision
-        return weights.to(frames.dtype) @ true
+        return weights @ true
 
 
 class TranslationEncoder(nn.Module):
@@ -104,24 +104,26 @@ class AttentionDecoder(nn.Module):
             states.append(state)
         return torch.stack(states, dim=1)
 
-    def read(self, states: Tensor, wanted: Tensor) -> list[Reading]:
-        """Per modality m, the features of the rows whose ``wanted`` [B, 3] names it, off states [B, S, H]."""
-        rows = [column.nonzero(as_tuple=True)[0] for column in wanted.unbind(dim=1)]
-        return [(chosen, output(states[chosen])) for chosen, output in zip(rows, self.outputs, strict=True)]
+    def read(self, encoded: Tensor, wanted: Tensor) -> list[Reading]:
+        """Per modality m, decode [B, S, H] for the rows whose ``wanted`` [B, 3] names it, and for no others."""
+        rows = wanted.any(dim=1).nonzero(as_tuple=True)[0]
+        states = self(encoded[rows])
+        chosen = [column.nonzero(as_tuple=True)[0] for column in wanted[rows].unbind(dim=1)]
+        return [(rows[which], output(states[which])) for which, output in zip(chosen, self.outputs, strict=True)]
 
 
-def mean_squared_errors(readings: Sequence[Reading], true: Sequence[Tensor], rows: int) -> Tensor:
+def mean_squared_errors(readings: Sequence[Reading], true: Sequence[Tensor], row: Tensor) -> Tensor:
     """[B]: for each row, the mean over its decoded modalities of their MSE; 0 where there is none.
 
     Args:
         readings: per modality, from :meth:`AttentionDecoder.read`.
-        true: per modality, the true steps [B, S, D_m] of every row.
-        rows: B.
+        true: per modality, the true steps [N, S, D_m] of every utterance.
+        row: int64 [B], the utterance of each row.
     """
-    total = torch.zeros(rows, dtype=true[0].dtype, device=true[0].device)
+    total = torch.zeros(len(row), dtype=true[0].dtype, device=true[0].device)
     count = torch.zeros_like(total)
     for (chosen, decoded), steps in zip(readings, true, strict=True):
-        errors = F.mse_loss(decoded, steps[chosen], reduction="none").mean(dim=(1, 2))
+        errors = F.mse_loss(decoded, steps[row[chosen]], reduction="none").mean(dim=(1, 2))
         total = total.index_add(0, chosen, errors.to(total.dtype))
         count = count.index_add(0, chosen, torch.ones_like(errors, dtype=total.dtype))
     return total / count.clamp(min=1)
@@ -274,23 +276,21 @@ class MCTN(MissingModalityModule):
         """[K, S, D_m]: the steps of each visible sequence of a modality."""
         return pool_steps(seen.frames, seen.lengths, self.steps)
 
-    def source_steps(self, batch: Batch) -> Tensor:
-        """x_S [B, S, width]: the mean of the projected steps of what is present in each row."""
-        total = self.classifier.weight.new_zeros(len(batch), self.steps, self.encoder.rnn.input_size)
-        for modality, projection in enumerate(self.projections.values()):
-            seen = visible(batch, modality)
-            projected: Tensor = projection(self.pooled(seen))
-            total = total.index_add(0, seen.rows, projected[seen.slots].to(total.dtype))
-        return total / batch.present.sum(dim=1).clamp(min=1)[:, None, None]
+    def source_steps(self, projected: Sequence[Reading], present: Tensor) -> Tensor:
+        """x_S [B, S, width]: the mean of the projected steps of what is ``present`` [B, 3] in each row."""
+        total = self.classifier.weight.new_zeros(len(present), self.steps, self.encoder.rnn.input_size)
+        for rows, steps in projected:
+            total = total.index_add(0, rows, steps.to(total.dtype))
+        return total / present.sum(dim=1).clamp(min=1)[:, None, None]
 
     def true_steps(self, batch: Batch) -> list[Tensor]:
-        """Per modality, the steps [B, S, D_m] of each row's complete utterance; 0 where the corpus has none."""
+        """Per modality, the steps [N, S, D_m] of each complete utterance; 0 where the corpus has none."""
         complete = batch.complete()
         true = []
         for modality in range(len(MODALITIES)):
-            seen = visible(complete, modality)
+            seen = visible(complete, modality)  # one row an utterance: its rows are in the order of its slots
             held = seen.frames.new_zeros(len(complete), self.steps, seen.frames.shape[2])
-            true.append(held.index_copy(0, seen.rows, self.pooled(seen)[seen.slots])[batch.row])
+            true.append(held.index_copy_(0, seen.rows, self.pooled(seen)))
         return true
 
     @staticmethod
@@ -316,7 +316,11 @@ class MCTN(MissingModalityModule):
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, C]; NaN in rows where a fixed source is absent."""
         batch = replace(batch, present=self.readable(batch.present))
-        logits = self.classify(self.second_encoder(self.encoder(self.source_steps(batch))))
+        projected = []
+        for modality, projection in enumerate(self.projections.values()):
+            seen = visible(batch, modality)
+            projected.append((seen.rows, projection(self.pooled(seen))[seen.slots]))
+        logits = self.classify(self.second_encoder(self.encoder(self.source_steps(projected, batch.present))))
         return logits.masked_fill(~batch.present.any(dim=1, keepdim=True), torch.nan)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -324,19 +328,24 @@ class MCTN(MissingModalityModule):
         if self.source != "any":
             # The paper's setting: the training mask plays no part, all but the source is a target.
             batch = replace(batch, present=self.readable(batch.available[batch.row]))
-        rows, true = len(batch), self.true_steps(batch)
+        true, row = self.true_steps(batch), batch.row
         first, second = self.targets(batch)
-
-        encoded = self.encoder(self.source_steps(batch))
-        translated = self.decoder.read(self.decoder(encoded), first)
-        back = self.decoder(self.encoder(self.embed(translated, rows)))
+        # Pooled once, as targets; of these the source is what is present.
+        projected = []
+        for projection, steps, present in zip(
+            self.projections.values(), true, batch.present.unbind(dim=1), strict=True
+        ):
+            shown = present.nonzero(as_tuple=True)[0]
+            projected.append((shown, projection(steps[row[shown]])))
+        encoded = self.encoder(self.source_steps(projected, batch.present))
+        translated = self.decoder.read(encoded, first)
+        back = self.encoder(self.embed(translated, len(batch)))
         cycled = self.decoder.read(back, batch.present & first.any(dim=1, keepdim=True))
-
         encoded_second = self.second_encoder(encoded)
-        third = self.second_decoder.read(self.second_decoder(encoded_second), second)
+        third = self.second_decoder.read(encoded_second, second)
         return {
             "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
-            "translation": mean_squared_errors(translated, true, rows).mean(),
-            "cycle": mean_squared_errors(cycled, true, rows).mean(),
-            "second": mean_squared_errors(third, true, rows).mean(),
+            "translation": mean_squared_errors(translated, true, row).mean(),
+            "cycle": mean_squared_errors(cycled, true, row).mean(),
+            "second": mean_squared_errors(third, true, row).mean(),
         }

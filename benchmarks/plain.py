@@ -2,9 +2,9 @@
 
 It does what the published code of MMIN and IF-MMIN does, at its own cost: utterances are loaded,
 normalised and masked one at a time, batches are drawn in random order and padded to their longest
-utterance, all three modalities of every row are encoded with the frames of the absent ones
-multiplied by zero, the frozen teacher is run in every step, text is convolved as a picture, and
-validation makes one pass per condition that encodes everything again.
+utterance, all three modalities of every row are encoded, whatever is absent, and validation makes one
+pass per condition that encodes everything again. The models have habits of their own:
+:mod:`benchmarks.plain_models`, :mod:`benchmarks.plain_cm_arr`, :mod:`benchmarks.plain_mctn`.
 
 All in float32, as published, with features held in memory.
 """
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.plain_models import Utterance, plain_model
+from benchmarks.plain_forms import plain_model
+from benchmarks.plain_models import Utterance
 from datamodules.base import EmotionDataModule
 from datamodules.batch import present_under
 from ifmmin.module import MissingModalityModule
@@ -52,7 +53,7 @@ class UtteranceItems(Dataset[Utterance]):
         row = self.rows[position]
         loaded = []
         for stored, statistics in zip(self.corpus.frames, self.statistics, strict=True):
-            frames = stored.values[stored.offsets[row] : stored.offsets[row + 1]]
+            frames = stored.utterance(int(row))
             loaded.append(frames if statistics is None else (frames - statistics.mean) / statistics.std)
         present = torch.tensor(present_under(random.choice(self.conditions)), dtype=torch.float32)
         return Utterance((loaded[0], loaded[1], loaded[2]), present, self.labels[row])
@@ -103,6 +104,8 @@ class PlainLoop:
     def clip(self) -> None:
         """Clip the gradients of each sub-network."""
         for network in self.model.subnetworks():
+            if next(network.parameters(), None) is None:  # a loss
+                continue
             nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
     def train(self, share: float = 1.0) -> float:

@@ -1,29 +1,23 @@
-"""The published models, written anew in plain PyTorch, to be measured against.
+"""IF-MMIN and MMIN as published, written anew in plain PyTorch, to be measured against.
 
-They compute the same function as those of this library, from the same weights (see
-:func:`plain_model`), where lengths are fixed. Elsewhere they differ as the published code does:
-padding is read, and an absent modality is as many zero frames as its batch is long.
+The frames of absent modalities are multiplied by zero and encoded like others, text is convolved as a
+picture, and the frozen teacher is run in every step, for IF-MMIN twice.
 
 Widths are the published ones: the library's defaults.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations, pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines import MMIN
 from datamodules.batch import COMPLETE, MISSING_CONDITIONS, MODALITIES
-from ifmmin.model import IFMMIN
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import InvariantPretraining
 
 EMBEDDING, CHANNELS, TEXT_DROPOUT = 128, 128, 0.5
 WINDOWS = (3, 4, 5)
@@ -158,19 +152,10 @@ def moment_discrepancy(x: Tensor, y: Tensor) -> Tensor:
 
 
 class PlainModel(nn.Module, ABC):
-    """One of the published models.
-
-    Args:
-        feature_dims: frame widths of audio, visual, text.
-        classes: their number.
-    """
+    """One of the published models, made of the frame widths of audio, visual, text and the number of classes."""
 
     train_conditions: ClassVar[tuple[str, ...]] = MISSING_CONDITIONS
     val_conditions: ClassVar[tuple[str, ...]] = MISSING_CONDITIONS
-
-    def __init__(self, feature_dims: Sequence[int], classes: int) -> None:
-        super().__init__()
-        self.encoders = Encoders(feature_dims)
 
     @abstractmethod
     def forward(self, batch: Utterance) -> Tensor:
@@ -182,8 +167,8 @@ class PlainModel(nn.Module, ABC):
 
     def subnetworks(self) -> list[nn.Module]:
         """The networks whose gradients are clipped separately."""
-        rest = [child for name, child in self.named_children() if name != "encoders" and "teacher" not in name]
-        return [*self.encoders.values(), *rest]
+        trained = [child for name, child in self.named_children() if "teacher" not in name]
+        return [part for child in trained for part in (child.values() if isinstance(child, nn.ModuleDict) else [child])]
 
 
 class PlainInvariantPretraining(PlainModel):
@@ -192,7 +177,8 @@ class PlainInvariantPretraining(PlainModel):
     train_conditions = val_conditions = (COMPLETE,)
 
     def __init__(self, feature_dims: Sequence[int], classes: int) -> None:
-        super().__init__(feature_dims, classes)
+        super().__init__()
+        self.encoders = Encoders(feature_dims)
         self.invariance = invariance_encoder()
         self.classifier = classifier(6 * EMBEDDING, classes, dropout=0.3)
 
@@ -217,7 +203,8 @@ class PlainStage2(PlainModel):
     """What the stage-2 models share: a frozen teacher that is run in every step."""
 
     def __init__(self, feature_dims: Sequence[int], classes: int) -> None:
-        super().__init__(feature_dims, classes)
+        super().__init__()
+        self.encoders = Encoders(feature_dims)
         self.imagination = Cascade()
         self.classifier = classifier(BLOCKS * BLOCK_DIMS[-1], classes, dropout=0.5)
         self.teacher = Encoders(feature_dims).requires_grad_(False)
@@ -290,38 +277,3 @@ class PlainMMIN(PlainStage2):
             "img": F.mse_loss(imagined, self.absent_part(batch)),
             "cycle": F.mse_loss(self.cycle(imagined)[0], h.detach()),
         }
-
-
-PLAIN_FORMS: Mapping[type[MissingModalityModule], type[PlainModel]] = {
-    IFMMIN: PlainIFMMIN,
-    InvariantPretraining: PlainInvariantPretraining,
-    MMIN: PlainMMIN,
-}
-
-_RENAMED = {
-    r"teacher\.encoders\.": "teacher.",
-    r"invariance\.layers\.0": "invariance.0",
-    r"invariance\.layers\.3": "invariance.2",
-    r"classifier\.hidden\.": "classifier.",
-    r"classifier\.output\.": f"classifier.{3 * len(HIDDEN_DIMS)}.",
-}
-
-
-def plain_tensors(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters, or gradients, of a model of this library by the names and in the shapes of its plain form."""
-    tensors = {}
-    for name, tensor in ours.items():
-        for pattern, replacement in _RENAMED.items():
-            name = re.sub(pattern, replacement, name)
-        # Conv1d [out, dim, width] is Conv2d [out, 1, width, dim] over a picture of one channel.
-        picture = "convolutions" in name and name.endswith("weight")
-        tensors[name] = tensor.transpose(1, 2).unsqueeze(1) if picture else tensor
-    return tensors
-
-
-def plain_model(module: MissingModalityModule) -> PlainModel:
-    """The plain form of a model of this library, with a copy of its weights and in its precision."""
-    model = PLAIN_FORMS[type(module)](module.feature_dims, module.num_classes)
-    state: dict[str, Any] = plain_tensors(module.state_dict())
-    model.to(next(module.parameters()).dtype).load_state_dict(state)
-    return model

@@ -4,11 +4,12 @@
 
 Both run in turns in one process, on the same random numbers of IEMOCAP's size and from the same
 weights: ours through Lightning's Trainer, as users run it, in the given precision; the published
-loop (:mod:`benchmarks.plain`) in float32, as published. Ours validates all seven conditions, the
-published loop the six missing ones. What comes once per run is not counted in the epochs: the
-teacher's pass over the training utterances has its own column. --quick runs only a fifth of the
-published loop's batches, drawn at random, and scales the time up; ours is always run in full,
-because its batches differ in length by design.
+loop (:mod:`benchmarks.plain`) in float32, as published, around the plain form of the model
+(:mod:`benchmarks.plain_forms`). Ours validates all seven conditions, the published loop the six
+missing ones. What comes once per run is not counted in the epochs: the teacher's pass over the
+training utterances has its own column. --quick makes two repeats instead of three and runs only a
+fifth of the published loop's batches, drawn at random, and scales the time up by the utterances
+they held; ours is always run in full, because its batches differ in length by design.
 
 Peak memory is that of the whole process while one of the two runs: Python, the features in memory,
 and the some 50 MiB that the other keeps, included.
@@ -34,12 +35,12 @@ from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, fit, now, silence, start
 from benchmarks.plain import PlainLoop
-from benchmarks.plain_models import PLAIN_FORMS
+from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
 from datamodules.files import atomic_path
 from ifmmin.compatibility import model_facts
 
-QUICK_SHARE = 0.2
+QUICK_SHARE, QUICK_REPEATS, REPEATS = 0.2, 2, 3
 WARM_UP_SHARE = 0.05
 MODELS = {model.__name__: model for model in PLAIN_FORMS}
 
@@ -215,9 +216,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Time the models and print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--quick", action="store_true", help="a fifth of the published loop's batches, scaled up")
+    parser.add_argument(
+        "--quick", action="store_true", help="two repeats, a fifth of the published loop's batches, scaled up"
+    )
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of ours")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, help=f"timed epochs of each (default {REPEATS}, quick {QUICK_REPEATS})")
     parser.add_argument("--utterances", type=int, default=UTTERANCES)
     parser.add_argument("--csv", type=Path, help="also write every repeat to this file")
     parser.add_argument("--plot", type=Path, help="also draw the table to this file (.png, .pdf, .svg)")
@@ -226,14 +229,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = RandomCorpus(utterances=options.utterances)
     data.setup("fit")
     share = QUICK_SHARE if options.quick else 1.0
+    repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
     console, comparisons = Console(width=max(140, Console().width)), []
     for name in options.models:
-        comparisons.append(compare(name, data, options.repeats, options.precision, share))
+        comparisons.append(compare(name, data, repeats, options.precision, share))
         console.print(f"{name}: {spread(comparisons[-1].ratios, 1)} times as fast")
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     title = f"{options.utterances} random utterances, {where}, ours in {options.precision}, published in float32"
-    caption = f"median (min – max) of {options.repeats} epochs" + (
-        f"; published: {share:.0%} of the batches, scaled up" if options.quick else ""
+    caption = f"median (min – max) of {repeats} epochs" + (
+        f"; published: {share:.0%} of the batches, scaled up per utterance" if options.quick else ""
     )
     console.print(table_of(comparisons, title, caption))
     if options.csv:

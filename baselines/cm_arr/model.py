@@ -230,13 +230,15 @@ class CMARR(MissingModalityModule):
         complete = batch.complete()
         # A modality's encoding depends on that modality alone: encoded complete, and masked afterwards.
         real, there = self.encode(complete), complete.present
-        embedding = self.reconstruct(real.embedding[batch.row], real.common[batch.row], batch.present)
         taken = there[batch.row] & ~batch.present
-        losses = {"cls": F.cross_entropy(self.classify(embedding), batch.label)}
+        if self.reconstruction:
+            embedding, flow_losses = self._recover(real, batch, taken)
+        else:
+            flow_losses = {}
+            embedding = self.reconstruct(real.embedding[batch.row], real.common[batch.row], batch.present)
+        losses = {"cls": F.cross_entropy(self.classify(embedding), batch.label), **flow_losses}
         if self.alignment:
             losses["align"] = self._align(real, there)
-        if self.reconstruction:
-            losses |= self._reconstruction_losses(real, there, batch, taken)
         if self.refinement:
             points, labels = [real.embedding[there]], [batch.labels[:, None].expand(-1, 3)[there]]
             if self.reconstruction:
@@ -255,15 +257,20 @@ class CMARR(MissingModalityModule):
             terms.append(self.contrast(mean[:, m], std[:, m], mean[:, n], std[:, n]))
         return torch.stack(terms).mean()
 
-    def _reconstruction_losses(self, real: Encoded, there: Tensor, batch: Batch, taken: Tensor) -> dict[str, Tensor]:
-        """The likelihood and the recovery of fixed embeddings, which train the flows."""
-        flows = [self.flow(modality) for modality in range(len(MODALITIES))]
-        fixed, target = real.embedding.detach(), real.mean.detach()[batch.row]
-        density = [flow.log_prob(fixed[there[:, m], m]).mean() for m, flow in enumerate(flows)]
-        common = torch.stack([flow(fixed[:, m]) for m, flow in enumerate(flows)], dim=1)
-        recovered = self.reconstruct(fixed[batch.row], common[batch.row], batch.present)
-        distance = (recovered - target).square().sum(dim=-1)
-        return {
-            "nll": -torch.stack(density).mean(),
+    def _recover(self, real: Encoded, batch: Batch, taken: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The embeddings [B, 3, E] under the mask; likelihood and recovery of fixed ones, to train the flows alone."""
+        rows, there, fixed = batch.row, batch.available, real.embedding.detach()
+        mapped = [self.flow(modality).with_density(fixed[:, modality]) for modality in range(len(MODALITIES))]
+        common, density = (torch.stack(parts, dim=1) for parts in zip(*mapped, strict=True))
+        # Each row twice, in one pass of the inverses: as encoded, and fixed.
+        embedding, recovered = self.reconstruct(
+            torch.cat([real.embedding[rows], fixed[rows]]),
+            torch.cat([real.common[rows], common[rows]]),
+            batch.present.repeat(2, 1),
+        ).chunk(2)
+        distance = (recovered - real.mean.detach()[rows]).square().sum(dim=-1)
+        likelihood = density.masked_fill(~there, 0.0).sum(dim=0) / there.sum(dim=0).clamp(min=1)
+        return embedding, {
+            "nll": -likelihood.mean(),
             "recovery": distance.masked_fill(~taken, 0.0).sum() / taken.sum().clamp(min=1),
         }

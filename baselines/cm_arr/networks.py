@@ -28,6 +28,42 @@ def full_precision(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+def attend(layer: nn.TransformerEncoderLayer, frames: Tensor, lengths: Tensor, together: int = 32) -> Tensor:
+    """What ``layer`` (ReLU, norm last) makes of several sequences, computed on their true frames alone.
+
+    Only for the attention itself are frames padded, among sequences of similar length.
+
+    Args:
+        layer: whose weights and dropout are used.
+        frames: [F, E], one sequence after the other, the shortest first.
+        lengths: int64 [K], ascending, at least 1; F is their sum.
+        together: how many sequences are padded together.
+
+    Returns:
+        [F, E].
+    """
+    probability, attention = layer.dropout.p if layer.training else 0.0, layer.self_attn
+    projected = F.linear(frames, attention.in_proj_weight, attention.in_proj_bias)
+    groups = lengths.split(together)
+    mixed = []
+    for group, part in zip(groups, projected.split([int(group.sum()) for group in groups]), strict=True):
+        true = frame_mask(group, int(group[-1]))
+        padded = part.new_zeros(*true.shape, part.shape[1])
+        padded[true] = part
+        bias = part.new_zeros(true.shape).masked_fill(~true, -torch.inf)[:, None]
+        # Head by head, [k, T, E / heads] each: all heads in one product would have to be copied together first.
+        query, key, value = (heads.split(attention.head_dim, dim=2) for heads in padded.chunk(3, dim=2))
+        context = []
+        for q, k, v in zip(query, key, value, strict=True):
+            weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=attention.head_dim**-0.5).softmax(dim=2)
+            context.append(torch.bmm(F.dropout(weights, probability).to(v.dtype), v))
+        mixed.append(torch.cat(context, dim=2)[true])
+    states = layer.norm1(frames + F.dropout(attention.out_proj(torch.cat(mixed)), probability))
+    hidden = F.dropout(layer.linear1(states).relu(), probability)
+    result: Tensor = layer.norm2(states + F.dropout(layer.linear2(hidden), probability))
+    return result
+
+
 class GaussianEncoder(nn.Module):
     """Self-attention over the frames of a modality; the pooled utterance is a diagonal Gaussian.
 
@@ -51,13 +87,15 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode frames [K, T, D] with lengths int64 [K] in 1..T to μ and σ, each [K, E]."""
-        padding = ~frame_mask(lengths, frames.shape[1])
-        # Attention gives padding the weight 0, but 0 times something not finite would get through.
-        projected = self.project(frames.masked_fill(padding[..., None], 0.0))
-        states = self.attention(projected, src_key_padding_mask=padding)
+        longest = frames.shape[1]
+        ascending, order = lengths.sort()
+        position = order[:, None] * longest + torch.arange(longest, device=order.device)
+        true = position[frame_mask(ascending, longest)]
+        states = attend(self.attention, self.project(frames.flatten(0, 1).index_select(0, true)), ascending)
         with full_precision(states):
-            states = states.to(self.mean.weight.dtype).masked_fill(padding[..., None], 0.0)
-            pooled = states.sum(dim=1) / lengths[:, None]
+            states = states.to(self.mean.weight.dtype)
+            total = states.new_zeros(len(lengths), states.shape[1]).index_add(0, true // longest, states)
+            pooled = total / lengths[:, None]
             log_std = LOG_STD_BOUND * torch.tanh(self.log_std(pooled) / LOG_STD_BOUND)
             return self.mean(pooled), log_std.exp()
 
@@ -125,11 +163,12 @@ class ModalityFlow(nn.Module):
             embeddings: Tensor = self.flow().transform.inv(common)
             return embeddings
 
-    def log_prob(self, embeddings: Tensor) -> Tensor:
-        """Log density [...] of embeddings [..., E], in nats."""
+    def with_density(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Map embeddings [..., E] to the common space [..., E]; and their log density [...], in nats."""
         with full_precision(embeddings):
-            density: Tensor = self.flow().log_prob(embeddings)
-            return density
+            flow = self.flow()
+            common, volume = flow.transform.call_and_ladj(embeddings)
+            return common, flow.base.log_prob(common) + volume
 
     @property
     def prior_count(self) -> Tensor:

@@ -13,9 +13,15 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from baselines.cm_arr import CMARR
-from baselines.cm_arr.networks import GaussianEncoder, ModalityFlow, WassersteinContrast
+from baselines.cm_arr.networks import (
+    GaussianEncoder,
+    ModalityFlow,
+    WassersteinContrast,
+    attend,
+)
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch, present_under
 from datamodules.errors import InputError
 from datamodules.linear_gaussian import LinearGaussianCorpus
@@ -116,7 +122,7 @@ def test_flow_inverse_undoes_the_flow() -> None:
 def test_flow_density_is_the_change_of_variables() -> None:
     flow = random_flow(4).double()
     points = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for point, density in zip(points, flow.log_prob(points), strict=True):
+    for point, density in zip(points, flow.with_density(points)[1], strict=True):
         jacobian = torch.autograd.functional.jacobian(flow, point)
         normal = -0.5 * flow(point).square().sum() - 2 * math.log(2 * math.pi)
         close(density, (normal + torch.linalg.slogdet(jacobian).logabsdet).detach())
@@ -131,7 +137,7 @@ def test_flow_density_integrates_to_one() -> None:
         steps = 500
         middles = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
         axes = [a + (b - a) * middles for a, b in zip(low, high, strict=True)]
-        mass = flow.log_prob(torch.cartesian_prod(*axes)).exp().sum() * ((high - low) / steps).prod()
+        mass = flow.with_density(torch.cartesian_prod(*axes))[1].exp().sum() * ((high - low) / steps).prod()
     assert float(mass) == pytest.approx(1.0, abs=2e-3)
 
 
@@ -174,12 +180,37 @@ def test_encoder_pools_the_states_of_attention_over_true_frames() -> None:
     frames[2, 1:] = torch.nan
     mean, std = encoder(frames, lengths)
     for row, length in enumerate(lengths.tolist()):
+        # PyTorch's own forward of the layer, which the encoder does not use.
         states = encoder.attention(encoder.project(frames[row : row + 1, :length]))[0].mean(dim=0)
         close(mean[row], encoder.mean(states))
         close(std[row], (3 * torch.tanh(encoder.log_std(states) / 3)).exp())
     huge, spread = encoder(1e6 * torch.nan_to_num(frames), lengths)
     assert huge.isfinite().all()
     assert (spread <= math.exp(3)).all() and (spread >= math.exp(-3)).all()
+
+
+@pytest.mark.parametrize("lengths", [[9], [3, 3, 3], [1, 1, 2, 5, 5, 8, 9]])
+def test_attention_on_true_frames_is_that_of_pytorch_on_padded_ones(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 12, dropout=0.5, batch_first=True).double().eval()
+    frames = torch.randn(sum(lengths), 8, dtype=torch.float64, requires_grad=True)
+    padded = pad_sequence(frames.split(lengths), batch_first=True)
+    padding = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
+    reference = layer(padded, src_key_padding_mask=padding)[~padding]
+    ours = attend(layer, frames, torch.tensor(lengths), together=3)
+    close(ours, reference.detach())
+    direction = torch.randn_like(ours)
+    results = [torch.autograd.grad(states, [frames, *layer.parameters()], direction) for states in (ours, reference)]
+    for mine, theirs in zip(*results, strict=True):
+        close(mine, theirs)
+
+
+def test_dropout_is_in_training_alone() -> None:
+    encoder = GaussianEncoder(5, 8, heads=2, feedforward_dim=8, dropout=0.5)
+    frames, lengths = torch.randn(4, 6, 5), torch.tensor([6, 4, 1, 6])
+    assert not torch.equal(encoder(frames, lengths)[0], encoder(frames, lengths)[0])
+    encoder.eval()
+    assert torch.equal(encoder(frames, lengths)[0], encoder(frames, lengths)[0])
 
 
 def naive_supcon(points: Tensor, labels: list[int], temperature: float) -> float:
@@ -228,7 +259,7 @@ def test_losses_are_their_formulas(partial: bool) -> None:
     close(losses["cls"], -logits.log_softmax(1)[torch.arange(12), batch.labels].mean())
     close(losses["recovery"], sum(errors) / max(1, len(errors)))
     close(losses["refine"], naive_supcon(torch.stack(points), labels, 0.1))
-    density = [flows[m].log_prob(real.mean[there[:, m], m]).mean() for m in range(3)]
+    density = [flows[m].with_density(real.mean[there[:, m], m])[1].mean() for m in range(3)]
     close(losses["nll"], -torch.stack(density).mean())
     pairs = []
     for m, n in combinations(range(3), 2):

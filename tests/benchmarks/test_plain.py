@@ -14,7 +14,8 @@ from torch import Tensor
 from benchmarks import throughput
 from benchmarks.epochs import start
 from benchmarks.plain import PlainLoop, UtteranceItems, collate
-from benchmarks.plain_models import PLAIN_FORMS, Utterance, plain_tensors
+from benchmarks.plain_forms import PLAIN_FORMS, plain_tensors
+from benchmarks.plain_models import Utterance
 from benchmarks.random_corpus import RandomCorpus
 from datamodules.batch import CONDITION_TABLE, CONDITIONS, Batch
 from datamodules.loading import Request
@@ -46,7 +47,7 @@ def batch() -> Batch:
 def both(name: str, corpus: RandomCorpus) -> tuple[MissingModalityModule, PlainLoop]:
     """A model in both forms, in float64 and without dropout; a teacher that is not the student."""
     torch.manual_seed(0)
-    model = start(MODELS[name](**model_facts(corpus) | {"feature_dims": list(DIMS)}))
+    model = start(MODELS[name](**model_facts(corpus) | {"feature_dims": list(DIMS)}, clip_norm=1e-3))
     if isinstance(model, PretrainedModule):
         with torch.no_grad():
             for parameter in model.parameters():
@@ -92,7 +93,7 @@ def test_losses_and_gradients_are_those_of_the_published_loop(name: str, corpus:
     model.configure_gradient_clipping(torch.optim.Adam(model.parameters()))
     loop.clip()
     after = [value.grad for value in model.parameters() if value.grad is not None]
-    assert not all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     same_gradients()
 
 
