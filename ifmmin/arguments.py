@@ -128,13 +128,3 @@ def expand_resume(argv: list[str]) -> list[str]:
     runs.share_run_dir(Path(folder))
     rest = [word for word in argv[1:] if word not in ("--resume", folder, f"--resume={folder}")]
     return ["fit", "--config", str(config), *rest]
-
-
-def input_error_in(error: BaseException) -> InputError | None:
-    """The InputError that ``error`` is or was raised because of; jsonargparse wraps what classes raise."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, InputError):
-            return link
-        link = link.__cause__ or link.__context__
-    return None

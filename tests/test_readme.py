@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from datamodules import Synthetic
 from ifmmin.discovery import discover_models
-from tests.cli.running import CHECKOUT, SMALL, fresh, metrics
+from tests.cli.running import CHECKOUT, SMALL, best, fit, fresh, metrics
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-PARTS, PLUGIN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PARTS, PREDICTOR, PLUGIN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_every_model_is_in_the_table_and_nothing_else() -> None:
@@ -29,6 +32,18 @@ def test_the_two_lines_that_ci_runs_are_there() -> None:
 def test_the_parts_import_without_lightning() -> None:
     code = f"{PARTS}\nimport sys\nassert 'lightning' not in sys.modules\nassert codes.shape == (8, 320)"
     subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, timeout=120)
+
+
+def test_one_utterance_is_predicted(tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *SMALL, model="ModalityDropout")
+    random = np.random.default_rng(0)
+    data = Synthetic(utterances_per_speaker=12)
+    given: dict[str, Any] = {"checkpoint": best(run)}
+    for name, dim in zip(("audio", "visual", "text"), data.feature_dims, strict=True):
+        given[name] = random.standard_normal((5, dim))
+    exec(PREDICTOR, given)
+    assert set(given["probability"]) == {"angry", "happy", "neutral", "sad"}
+    assert sum(given["probability"].values()) == pytest.approx(1)
 
 
 def test_the_example_model_trains_and_learns(tmp_path: Path) -> None:

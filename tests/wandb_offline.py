@@ -21,7 +21,7 @@ _FULL, _LAST = 1, 4
 
 
 class OfflineRun(TypedDict):
-    """What a run logged: ``files`` are paths relative to its ``files`` folder, ``artifacts`` the files in each by name."""
+    """What a run logged: ``files`` relative to its ``files`` folder, ``artifacts`` the files in each by its name."""
 
     group: str
     job_type: str

@@ -36,5 +36,7 @@ def run(board: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def descendants(pid: int) -> list[int]:
     """The processes that a process started, and those that they started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    # Each thread has a list of its own, and a board starts its runs from threads.
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [child for found in lists for child in found.read_text(encoding="ascii").split()]
     return [found for child in children for found in (int(child), *descendants(int(child)))]

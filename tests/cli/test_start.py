@@ -1,0 +1,89 @@
+"""What happens before a command is loaded."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.cli import LightningCLI
+
+from ifmmin import starting
+from ifmmin.cli import COMMANDS, main
+from tests.cli.running import fit, fresh, sample
+
+
+def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> None:
+    check = "import atexit; atexit.register(lambda: print('large:', {'torch', 'numpy', 'lightning'} & {*sys.modules}))"
+    done = fresh("--help", cwd=tmp_path, prelude=check)
+    assert done.returncode == 0
+    assert all(f"    {name} " in done.stdout for name in COMMANDS)
+    assert "large: set()" in done.stdout
+
+
+def test_the_commands_are_lightnings_and_check() -> None:
+    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "a command is needed. There are: fit, validate, test, predict, check"),
+        (["tset", "--model", "IFMMIN"], "command 'tset' is not known. Did you mean test? There are: fit,"),
+        (["IFMMIN"], "command 'IFMMIN' is not known. There are: fit,"),
+    ],
+)
+def test_the_first_word(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {expected}")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_each_commands_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert not exit_.value.code
+    shown = capsys.readouterr().out
+    assert "--data.help" in shown
+    assert ("--output" in shown) == (command == "predict")
+
+
+def test_options_before_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path / "run", *sample("IEMOCAP"), model="ModalityDropout")
+    settings = "".join(f"  {line}" for line in (run / "config.yaml").read_text().splitlines(keepends=True))
+    both = tmp_path / "both.yaml"
+    both.write_text(f"fit:\n{settings}test:\n  seed_everything: 3\n", encoding="utf-8")
+    assert main(["--config", str(both), "fit", "--run_dir", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "metrics.json").is_file()
+
+
+def test_collection_goes_on_after_imports() -> None:
+    kept = gc.get_freeze_count()
+    with pytest.raises(ZeroDivisionError), starting.imports():
+        assert not gc.isenabled()
+        1 / 0  # noqa: B018
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == kept
+    gc.disable()
+    try:
+        with starting.imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_only_a_program_of_its_own_keeps_its_objects_for_good(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = gc.get_freeze_count()
+    assert main(["fit"]) == 1
+    assert gc.get_freeze_count() == kept
+    monkeypatch.setattr("sys.argv", ["cli.py", "fit"])
+    try:
+        assert main() == 1
+        assert gc.get_freeze_count() > kept
+    finally:
+        gc.unfreeze()
+    assert capsys.readouterr().err.count("--model is needed") == 2
