@@ -9,12 +9,11 @@ the training utterances, made once per run, has its own column.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import write_rows
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
-from datamodules.files import atomic_path
 from ifmmin.compatibility import model_facts
 from ifmmin.discovery import check_name, discover_models
 from ifmmin.module import MissingModalityModule
@@ -110,19 +109,23 @@ def start(model: MissingModalityModule) -> MissingModalityModule:
     return model
 
 
-def fit(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any, watch: Stopwatch) -> None:
-    """Train ``epochs + 1`` epochs, the first to warm up, as users do, but without logs and checkpoints."""
-    trainer = L.Trainer(
-        max_epochs=epochs + 1,
-        precision=precision,
+def bare_trainer(epochs: int, watch: L.Callback, **settings: Any) -> L.Trainer:
+    """A trainer without logs and checkpoints, which only ``watch`` watches."""
+    return L.Trainer(
+        max_epochs=epochs,
         logger=False,
         callbacks=[watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **settings,
     )
-    trainer.fit(model, datamodule=data)
+
+
+def fit(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any, watch: Stopwatch) -> None:
+    """Train ``epochs + 1`` epochs, the first to warm up, as users do."""
+    bare_trainer(epochs + 1, watch, precision=precision).fit(model, datamodule=data)
 
 
 def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any) -> Timing:
@@ -169,10 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     threads = torch.get_num_threads()
     console.print(table_of(timings, f"{options.utterances} utterances, {threads} threads, {options.precision}"))
     if options.csv:
-        with atomic_path(options.csv) as path, path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Timing)])
-            writer.writeheader()
-            writer.writerows(asdict(timing) for timing in timings)
+        write_rows(options.csv, [asdict(timing) for timing in timings])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ nvidia-smi. --device cpu tries the program out where there is no GPU; its figure
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import multiprocessing
 import os
@@ -31,16 +30,14 @@ from threading import Barrier, BrokenBarrierError
 
 import lightning as L
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, fit, now, silence, start
+from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
 from benchmarks.plain import PlainLoop
 from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
-from datamodules.files import atomic_path
 from ifmmin.compatibility import model_facts
 from ifmmin.module import MissingModalityModule
 
@@ -274,19 +271,9 @@ def table_of(rows: Sequence[Measured], title: str) -> Table:
     return table
 
 
-def write_csv(path: Path, rows: Sequence[Measured], facts: dict[str, object]) -> None:
-    """Every case on a line, with the facts that hold for all."""
-    lines = [asdict(row) | facts for row in rows]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def draw(path: Path, rows: Sequence[Measured], title: str) -> None:
     """Utterances per second as bars, with the busy share beside them."""
-    figure = Figure(figsize=(9, 1.2 + 0.5 * len(rows)), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_picture(9, 1.2 + 0.5 * len(rows))
     axes = figure.subplots()
     colours = ["#b0b0b0" if row.case.startswith(PUBLISHED) else "#2f6fb0" for row in rows]
     axes.barh(range(len(rows)), [row.utterances_per_second for row in rows], color=colours)
@@ -299,8 +286,7 @@ def draw(path: Path, rows: Sequence[Measured], title: str) -> None:
     axes.set_xlabel("training utterances per second, validation included")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=10)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    write_picture(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -317,8 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--utterances", type=int, default=UTTERANCES)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--csv", type=Path, help="also write the table to this file")
-    parser.add_argument("--plot", type=Path, help="also draw the table to this file (.png, .pdf, .svg)")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     on_gpu = options.device == "cuda"
     if on_gpu and not torch.cuda.is_available():
@@ -335,7 +320,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"{options.model}, {options.utterances} random utterances, {where}"
     console.print(table_of(rows, title))
     if options.csv:
-        write_csv(options.csv, rows, {"model": options.model, "utterances": options.utterances, "where": where})
+        facts = {"model": options.model, "utterances": options.utterances, "where": where}
+        write_rows(options.csv, [asdict(row) | facts for row in rows])
     if options.plot:
         draw(options.plot, rows, title)
     return 0

@@ -14,12 +14,11 @@ whole process, Python, setup, the teacher's pass and validation included.
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -27,17 +26,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.epochs import Stopwatch, silence, start
+from benchmarks.epochs import Stopwatch, bare_trainer, silence, start
+from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
 from benchmarks.random_corpus import DIMS, UTTERANCES, RandomCorpus
 from benchmarks.throughput import peak_memory
 from datamodules.batch import Batch
 from datamodules.corpus import Corpus
-from datamodules.files import atomic_path
 from ifmmin.compatibility import model_facts
 from ifmmin.discovery import check_name, discover_models
 
@@ -137,16 +134,7 @@ def measure(
         setup.append(time.perf_counter() - begin)
     L.seed_everything(0, verbose=False)
     watch = Turns(held)
-    trainer = L.Trainer(
-        max_epochs=(repeats + 1) * len(forms),
-        limit_train_batches=batches or 1.0,
-        logger=False,
-        callbacks=[watch],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    trainer = bare_trainer((repeats + 1) * len(forms), watch, limit_train_batches=batches or 1.0)
     trainer.fit(start(discover_models()[name](**model_facts(data))), datamodule=data)
     clock = [watch.microseconds(watch.train, form) for form in range(len(forms))]
     processor = [watch.microseconds(watch.processor, form) for form in range(len(forms))]
@@ -204,8 +192,7 @@ def table_of(rows: Sequence[tuple[Point, Point | None]], title: str) -> Table:
 
 def draw(path: Path, rows: Sequence[tuple[Point, Point | None]], title: str) -> None:
     """Time per utterance over utterances and over frames, and peak memory over the size of the corpus."""
-    figure = Figure(figsize=(12, 3.6), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_picture(12, 3.6)
     over_utterances, over_frames, over_size = figure.subplots(1, 3)
     colours = {"disk": "#2f6fb0", "memory": "#b0b0b0"}
     points = [point for row in rows for point in row if point]
@@ -230,16 +217,7 @@ def draw(path: Path, rows: Sequence[tuple[Point, Point | None]], title: str) -> 
         axes.spines[["top", "right"]].set_visible(False)
     over_utterances.legend(frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-
-
-def write_csv(path: Path, rows: Sequence[tuple[Point, Point | None]]) -> None:
-    """Every point on a line."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
-        writer.writeheader()
-        writer.writerows(asdict(point) for row in rows for point in row if point)
+    write_picture(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -253,8 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=2, help="epochs, after one that warms up")
     parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also held in memory")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where corpora are written")
-    parser.add_argument("--csv", type=Path, help="also write every point to this file")
-    parser.add_argument("--plot", type=Path, help="also draw the table to this file (.png, .pdf, .svg)")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     check_name(options.model, models, "model")
     smallest = options.utterances or (QUICK_UTTERANCES if options.quick else UTTERANCES)
@@ -270,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = f"{options.model}, {torch.get_num_threads()} threads: microseconds per utterance of training"
     console.print(table_of(rows, title))
     if options.csv:
-        write_csv(options.csv, rows)
+        write_rows(options.csv, [asdict(point) for row in rows for point in row if point])
     if options.plot:
         draw(options.plot, rows, title)
 

@@ -11,7 +11,6 @@ A start is a fresh process, in user CPU seconds, which a busy machine lengthens 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -24,15 +23,13 @@ from statistics import median
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import start
+from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
 from benchmarks.random_corpus import DIMS, MEDIAN_AUDIO, TEXT_FRAMES, VISUAL_FRAMES
 from datamodules.batch import CONDITIONS, MODALITIES, present_under
-from datamodules.files import atomic_path
 from datamodules.layouts import IEMOCAP_LAYOUT
 from datamodules.statistics import Statistics
 from ifmmin.discovery import check_name, discover_models
@@ -172,15 +169,6 @@ def _in_words(row: Spread | None) -> str:
     return "–" if row is None else f"{row.median:.2f} ({row.least:.2f} – {row.most:.2f})"
 
 
-def write_csv(path: Path, spreads: Sequence[Spread], facts: dict[str, object]) -> None:
-    """Every measurement on a line, with the facts that hold for all."""
-    rows = [asdict(row) | facts for row in spreads]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def draw(path: Path, spreads: Sequence[Spread]) -> None:
     """Both kinds of measurements as bars: the median, with a whisker from the smallest to the largest."""
     slowest: dict[str, Spread] = {}
@@ -190,8 +178,7 @@ def draw(path: Path, spreads: Sequence[Spread]) -> None:
     starts = [row for row in spreads if row.what == "start"]
     kinds = {"one utterance, slowest condition: ms": [*slowest.values()], "one start: user CPU s": starts}
     kinds = {label: rows for label, rows in kinds.items() if rows}
-    figure = Figure(figsize=(6 * len(kinds), 4.5), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_picture(6 * len(kinds), 4.5)
     for axes, (label, rows) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True):
         whiskers = [[row.median - row.least for row in rows], [row.most - row.median for row in rows]]
         axes.barh(range(len(rows)), [row.median for row in rows], xerr=whiskers, color="#2f6fb0", ecolor="#606060")
@@ -202,8 +189,7 @@ def draw(path: Path, spreads: Sequence[Spread]) -> None:
         axes.margins(x=0.2)
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    write_picture(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -216,8 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="cpu: what a busy machine would not delay"
     )
-    parser.add_argument("--csv", type=Path, help="also write every measurement to this file")
-    parser.add_argument("--plot", type=Path, help="also draw the tables to this file (.png, .pdf, .svg)")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     for name in options.models:
         check_name(name, models, "model")
@@ -237,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(table_of_starts(starts, f"fresh processes, median of {options.starts}"))
     spreads += starts
     if options.csv:
-        write_csv(options.csv, spreads, {"clock": options.clock, "torch": torch.__version__})
+        facts = {"clock": options.clock, "torch": torch.__version__}
+        write_rows(options.csv, [asdict(spread) | facts for spread in spreads])
     if options.plot:
         draw(options.plot, spreads)
 

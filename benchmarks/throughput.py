@@ -18,7 +18,6 @@ and the some 50 MiB that the other keeps, included.
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import math
 from collections.abc import Sequence
@@ -28,16 +27,14 @@ from statistics import median
 
 import lightning as L
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, fit, now, silence, start
+from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
 from benchmarks.plain import PlainLoop
 from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
-from datamodules.files import atomic_path
 from ifmmin.compatibility import model_facts
 
 QUICK_SHARE, QUICK_REPEATS, REPEATS = 0.2, 2, 3
@@ -182,16 +179,12 @@ def write_csv(path: Path, comparisons: Sequence[Comparison], facts: dict[str, ob
             zip(comparison.plain, comparison.ours, comparison.ratios, strict=True)
         )
     ]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(path, rows)
 
 
 def draw(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
     """Seconds per epoch as bars: the median, with a whisker from the smallest to the largest."""
-    figure = Figure(figsize=(9, 1.2 + 1.1 * len(comparisons)), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_picture(9, 1.2 + 1.1 * len(comparisons))
     axes = figure.subplots()
     for offset, label, colour in ((-0.2, "published loop", "#b0b0b0"), (0.2, "ours", "#2f6fb0")):
         for position, row in enumerate(comparisons):
@@ -208,8 +201,7 @@ def draw(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=10)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    write_picture(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -222,8 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of ours")
     parser.add_argument("--repeats", type=int, help=f"timed epochs of each (default {REPEATS}, quick {QUICK_REPEATS})")
     parser.add_argument("--utterances", type=int, default=UTTERANCES)
-    parser.add_argument("--csv", type=Path, help="also write every repeat to this file")
-    parser.add_argument("--plot", type=Path, help="also draw the table to this file (.png, .pdf, .svg)")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     silence()
     data = RandomCorpus(utterances=options.utterances)

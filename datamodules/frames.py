@@ -160,8 +160,8 @@ class StoredFrames:
         raise_first(unreadable(self.path, damaged) + not_finite(self.path, strange))
 
     def _announce(self, row: int) -> None:
-        """Have the system fetch an utterance from the disk, while others are read."""
-        if self._positions[row] >= 0:
+        """Have the system fetch an utterance from the disk, while others are read; not all systems can."""
+        if self._positions[row] >= 0 and hasattr(os, "posix_fadvise"):
             size = self._lengths[row] * self.dim * self.dtype.itemsize
             os.posix_fadvise(self._raw.fileno(), self._positions[row], size, os.POSIX_FADV_WILLNEED)
 
