@@ -12,13 +12,13 @@ from tests.cli.running import CHECKOUT
 
 WORDS = ["--data", "Synthetic", "--data.utterances_per_speaker", "12", "--trainer.max_epochs", "2"]
 CHOICE = ["--models", "MMIN", "ModalityDropout", "--folds", "1", "--seeds", "1", "--jobs", "2"]
-BY_THE_CLOCK = ("wall_time_s", "date")
+OUTSIDE = ("wall_time_s", "date", "commit", "dirty")
 
 
 def results(board: Path) -> list[dict[str, Any]]:
-    """The records of a board by model, without what a clock wrote into them."""
+    """The records of a board by model, without what a clock or somebody at work in the checkout wrote into them."""
     records = sorted(read_records(board / RECORDS), key=lambda record: str(record["model"]))
-    return [{name: value for name, value in record.items() if name not in BY_THE_CLOCK} for record in records]
+    return [{name: value for name, value in record.items() if name not in OUTSIDE} for record in records]
 
 
 def start(board: Path, *words: str) -> subprocess.Popen[str]:
