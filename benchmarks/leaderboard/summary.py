@@ -129,7 +129,7 @@ class Summary:
         """One sentence or two: what the paired test compares, and the smallest p it can give."""
         tests = [test for entry in self.entries for test in entry.test.values() if test]
         if not tests:
-            return "No paired test: it needs a second model and at least two folds."
+            return "No paired test: it needs another model on at least two of the same folds."
         compared = max(sum(entry.test[metric] is not None for entry in self.entries) for metric in METRICS)
         least, most = min(test.folds for test in tests), max(test.folds for test in tests)
         paired = f"{most} folds" if least == most else f"the {least} to {most} folds with equal seeds"
