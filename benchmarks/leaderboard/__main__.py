@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,26 +125,36 @@ def work(
             append(board / RECORDS, done[job.key])
         elif job.key not in done:
             missing.append(job)
-    stage1 = dict.fromkeys(job.stage1 for job in missing if job.stage1)
-    first: list[Job] = [job for job in stage1 if best_checkpoint(board / job.folder) is None]
-    # Runs without a stage 1 fill the machine while the last of the stages 1 is being trained.
-    rounds = ([*first, *(job for job in missing if not job.stage1)], [job for job in missing if job.stage1])
-    failures: dict[Job, str] = {}
-    with Progress(board, [*rounds[0], *rounds[1]], (key[0] for key in done), where.jobs, console) as progress:
-        for ready in rounds:
-            able = [job for job in ready if job.stage1 not in failures]
-            for job in ready:
-                if job.stage1 in failures:
-                    failures[job] = f"not run, since {job.stage1} failed"
-                    progress.left_out(job)
-            for outcome in where.run(able, board, progress.started):
-                if outcome.record is not None:
-                    append(board / RECORDS, outcome.record)
-                    done[outcome.job.key] = outcome.record
-                if outcome.error:
-                    failures[outcome.job] = outcome.error
-                progress.finished(outcome)
-    return [f"{job}:\n{error}" for job, error in failures.items()]
+    failures: list[str] = []
+    everything = with_stage1(missing, board)
+    with Progress(board, everything, (key[0] for key in done), where.jobs, console) as progress:
+        for outcome in where.run(everything, board, progress.started):
+            if outcome.record is not None:
+                append(board / RECORDS, outcome.record)
+                done[outcome.job.key] = outcome.record
+            if outcome.error:
+                failures.append(f"{outcome.job}:\n{outcome.error}")
+            progress.finished(outcome)
+    return failures
+
+
+def with_stage1(jobs: Sequence[Job], board: Path) -> list[Job]:
+    """The jobs with the stages 1 that they need and that are not done.
+
+    The stages 1 of a fold and seed stand before the runs of the fold and seed before it: when a run's turn
+    comes its stage 1 is there, and yet a board cut short has finished runs.
+    """
+    cells: defaultdict[tuple[int, int], list[Job]] = defaultdict(list)
+    for job in jobs:
+        cells[job.fold, job.seed].append(job)
+    ordered: list[Job] = []
+    before: list[Job] = []
+    for cell in cells.values():
+        needed = dict.fromkeys(job.stage1 for job in cell if job.stage1)
+        ordered += [job for job in needed if best_checkpoint(board / job.folder) is None]
+        ordered += before
+        before = sorted(cell, key=lambda job: job.stage1 is not None)
+    return ordered + before
 
 
 def run(argv: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -33,25 +34,41 @@ class Local:
     environment: dict[str, str]
 
     def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
-        """Do all of ``jobs`` and give each outcome when it is there."""
+        """Do all of ``jobs``, each after its stage 1, and give each outcome when it is there."""
         devices: queue.SimpleQueue[str] = queue.SimpleQueue()
         for slot in range(self.jobs):
             devices.put(_gpu_of(slot))
+        # Jobs are taken up in order and a stage 1 stands before its runs, so that no two can wait for each other.
+        ended = {job: Event() for job in jobs if job.pretraining}
+        failed: set[Job] = set()
 
         def one(job: Job) -> Outcome:
+            if job.stage1 in ended:
+                ended[job.stage1].wait()
+            if job.stage1 in failed:
+                return without_stage1(job)
             device = devices.get()
             started(job)
             try:
                 visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
-                return execute(job, board, self.environment | visible)
+                outcome = execute(job, board, self.environment | visible)
+                failed.update([job] if outcome.error else [])
+                return outcome
             finally:
                 devices.put(device)
+                if job in ended:
+                    ended[job].set()
 
         # Threads only wait here: each run is a process, so that none can take another down with it.
         pool = Parallel(
             self.jobs, backend="threading", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
         )
         yield from pool(delayed(one)(job) for job in jobs)
+
+
+def without_stage1(job: Job) -> Outcome:
+    """The outcome of a job whose stage 1 failed."""
+    return Outcome(job, None, f"not run, since {job.stage1} failed", 0.0)
 
 
 def _gpu_of(slot: int) -> str:
@@ -80,22 +97,32 @@ class RayCluster:
     gpus: float = 0.0
 
     def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
-        """Do all of ``jobs`` and give each outcome when it is there; a worker that dies costs its own job only."""
+        """Do all of ``jobs``, each after its stage 1; a worker that dies costs its own job only."""
         ray = self._connect()
         # By name, not by value: a worker imports the same checkout, at the same path.
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(execute)
-        waiting, pending = list(reversed(jobs)), dict[Any, Job]()
+        waiting, pending = list(jobs), dict[Any, Job]()
+        unfinished, failed = {job for job in jobs if job.pretraining}, set[Job]()
         while waiting or pending:
-            while waiting and len(pending) < self.jobs:
-                job = waiting.pop()
-                started(job)
-                pending[task.remote(job, board, self.environment)] = job
+            ready = [job for job in waiting if job.stage1 not in unfinished]
+            for job in ready[: self.jobs - len(pending)]:
+                waiting.remove(job)
+                if job.stage1 in failed:
+                    yield without_stage1(job)
+                else:
+                    started(job)
+                    pending[task.remote(job, board, self.environment)] = job
+            if not pending:
+                continue
             (done, *_), _ = ray.wait(list(pending), num_returns=1)
             job = pending.pop(done)
             try:
-                yield ray.get(done)
+                outcome = ray.get(done)
             except ray.exceptions.RayError as error:
-                yield Outcome(job, None, f"its Ray worker died: {str(error).splitlines()[0]}", 0.0)
+                outcome = Outcome(job, None, f"its Ray worker died: {str(error).splitlines()[0]}", 0.0)
+            failed.update([job] if outcome.error else [])
+            unfinished.discard(job)
+            yield outcome
 
     def _connect(self) -> Any:
         try:

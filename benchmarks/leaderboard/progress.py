@@ -88,8 +88,9 @@ class Progress:
         """A job has ended, one way or the other."""
         job = outcome.job
         with self._lock:
-            self._running.pop(job, None)
-            self._move(job, "running", "failed" if outcome.error else "done")
+            # A run whose stage 1 failed never ran.
+            source = "waiting" if self._running.pop(job, None) is None else "running"
+            self._move(job, source, "failed" if outcome.error else "done")
             self._finished += 1
             if not outcome.error:
                 self._took[self._row(job)].append(outcome.seconds)
@@ -100,12 +101,6 @@ class Progress:
                 markup=False,
                 soft_wrap=True,
             )
-
-    def left_out(self, job: Job) -> None:
-        """A job cannot be done, since its stage 1 failed."""
-        with self._lock:
-            self._move(job, "waiting", "failed")
-            self._finished += 1
 
     def _move(self, job: Job, source: str, target: str) -> None:
         self._counts[self._row(job)][source] -= 1

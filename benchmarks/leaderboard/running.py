@@ -88,6 +88,8 @@ def main() -> int:
         return 0
     if code := _fit(job, board):
         return code
+    if best_checkpoint(folder) is None:
+        raise InputError(f"{folder}: the run kept no checkpoint, which the board needs.")
     if not job.pretraining:
         write_text(folder / RECORD, json.dumps(make_record(job, board), allow_nan=False) + "\n")
     for last in folder.rglob("last.ckpt"):  # only an interrupted run needs it, and it is as large as the best
@@ -143,7 +145,7 @@ def make_record(job: Job, board: Path) -> dict[str, Any]:
     """The line that a finished run adds to the board.
 
     Raises:
-        InputError: the run kept no checkpoint.
+        InputError: the data have changed meanwhile.
     """
     from benchmarks.leaderboard.protocols import missing_rate_sweep
 
@@ -151,8 +153,7 @@ def make_record(job: Job, board: Path) -> dict[str, Any]:
     result = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))
     made = result.pop("record")
     checkpoint = best_checkpoint(folder)
-    if checkpoint is None:
-        raise InputError(f"{folder}: the run kept no checkpoint, which the missing-rate sweep needs.")
+    assert checkpoint is not None
     model, data = load_run(job, checkpoint)
     if data.fingerprint != job.identity["data"]:
         raise InputError(f"{data.root}: changed while the board ran; start the board again.")

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.leaderboard.__main__ import main
+from benchmarks.leaderboard.__main__ import main, with_stage1
+from benchmarks.leaderboard.plan import make_jobs, sort_settings
 from benchmarks.leaderboard.records import RECORDS, read_records
+from ifmmin.discovery import discover_models
 from tests.benchmarks.leaderboard.small_board import CHOICE, WORDS, descendants, results, run, start
 from tests.cli.running import best, fit, metrics
+
+MODELS = discover_models()
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,27 @@ def test_killed_and_continued_it_is_the_same_board(board: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stdout
     assert "cut short by a kill" in done.stdout
     assert results(killed) == results(board)
+
+
+def test_stages_1_stand_before_their_runs_and_a_cell_before(tmp_path: Path) -> None:
+    models = {name: MODELS[name] for name in ("MMIN", "MMINWithoutCycle", "ModalityDropout")}
+    jobs = make_jobs(models, sort_settings([], models), {1: "one", 2: "two"}, [0, 1], threads=1)
+    names = [(job.name, job.fold, job.seed) for job in with_stage1(jobs, tmp_path)]
+    runs = ["ModalityDropout", "MMIN", "MMINWithoutCycle"]
+    cells = [(1, 0), (1, 1), (2, 0), (2, 1)]
+    expected = [("FusionPretraining", 1, 0)]
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        expected += [("FusionPretraining", *following)] if following else []
+        expected += [(name, *cell) for name in runs]
+    assert names == expected
+
+
+def test_where_stage_1_fails_its_runs_are_named_and_the_others_done(tmp_path: Path) -> None:
+    done = run(tmp_path / "board", "--MMIN.pretraining.learning_rate", "fast")
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert "failed: FusionPretraining fold 1 seed 0 (stage 1)" in done.stdout
+    assert "not run, since FusionPretraining fold 1 seed 0 (stage 1) failed" in done.stdout
+    assert [record["model"] for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
 
 
 def test_one_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
