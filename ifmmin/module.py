@@ -62,6 +62,9 @@ class MissingModalityModule(L.LightningModule, ABC):
         constant_epochs: epochs at the full learning rate.
         decay_epochs: epochs of its linear decay to zero.
         clip_norm: largest gradient norm of each sub-network (not of the whole model).
+
+    Raises:
+        InputError: ``batch_size`` is below 1.
     """
 
     loss_weights: dict[str, float]
@@ -91,6 +94,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         clip_norm: float = 1.0,
     ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: it must be at least 1.")
         self.save_hyperparameters()
         self.feature_dims = list(feature_dims)
         self.class_names = list(class_names)

@@ -12,7 +12,6 @@ fold, first seed. A picture that cannot be drawn is named with the reason.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, Record, latest, read_records
 from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
 from datamodules.errors import InputError
+from ifmmin.cli import reported
 from ifmmin.discovery import discover_models
 from ifmmin.report import confusion_figure
 from ifmmin.runs import CONFIG
@@ -108,21 +108,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="RUN_OR_BOARD")
     parser.add_argument("--output", type=Path, help="where the figures go; by default RUN_OR_BOARD/figures")
     options = parser.parse_args(argv)
-    output = options.output or options.folder / "figures"
-    try:
-        for name, draw in drawings(options.folder):
-            try:
-                figure = draw()
-            except InputError as reason:
-                print(f"left out: {name}: {reason}")
-            else:
-                print("\n".join(map(str, write_figure(figure, output / name))), flush=True)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or output}: {error.strerror}; see that there is space.", file=sys.stderr)
-        return 1
+    return reported(lambda: draw_all(options.folder, options.output or options.folder / "figures"))
+
+
+def draw_all(folder: Path, output: Path) -> int:
+    """Draw what can be drawn, name what cannot, and return 0.
+
+    Raises:
+        InputError: ``folder`` holds nothing to draw from.
+        OSError: there is no place to write.
+    """
+    for name, draw in drawings(folder):
+        try:
+            figure = draw()
+        except InputError as reason:
+            print(f"left out: {name}: {reason}")
+        else:
+            print("\n".join(map(str, write_figure(figure, output / name))), flush=True)
     return 0
 
 

@@ -54,6 +54,7 @@ def files(folder: Path) -> list[Path]:
         (["fit", "--model", "IFMMIN", "--model.lamda_img", "1"], "Did you mean --model.lambda_img?"),
         (["fit", "--model", "IFMMIN", "--model.lambda_img", "much"], "lambda_img: Expected a float"),
         (["fit", "--model", "IFMMIN", "--model.feature_dims", "[1,2,3]"], "follows the data"),
+        (["fit", "--model", "IFMMIN", *SMALL, "--model.batch_size", "-1"], "batch_size -1: it must be at least 1"),
         (["fit", "--model", "IFMMIN", "--seed_everything", "true"], "--seed_everything true"),
         (["fit", "--model", "IFMMIN", "--seed_everything=-3"], "--seed_everything -3"),
         (["fit", "--model", "IFMMIN", "--data.seed", "1"], "follows --seed_everything"),
