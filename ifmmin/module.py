@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric
 from datamodules.base import EmotionDataModule
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch
 from datamodules.errors import InputError
+from datamodules.memory import keep_free_memory
 from datamodules.missing import under_conditions
 from ifmmin.metrics import ConditionConfusion, summarise
 
@@ -112,6 +113,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         self.loss_weights = {}
         self.confusion = ConditionConfusion(self.num_classes)
         self.mean_loss = MeanMetric()
+        self._loss_sums: dict[str, Tensor | float] = {}
+        self._losses_of = 0
         self.evaluated: Tensor | None = None
         """int64 [7, C, C] after validation or test: the confusion matrices over all devices."""
 
@@ -177,7 +180,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         return datamodule if isinstance(datamodule, EmotionDataModule) else None
 
     def setup(self, stage: str) -> None:
-        """Give the datamodule this model's batch size, and the trainer the length of the schedule."""
+        """Give the datamodule this model's batch size and the trainer the schedule's length; keep freed memory."""
+        keep_free_memory()
         datamodule = self.datamodule
         if datamodule is not None:
             datamodule.recipe_batch_size = self.batch_size
@@ -224,19 +228,32 @@ class MissingModalityModule(L.LightningModule, ABC):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by (seed, step, rank), so that a resumed run draws what it would have drawn."""
         seed = 0 if self.datamodule is None else self.datamodule.seed
-        torch.manual_seed(hash((seed, self.trainer.global_step, self.trainer.global_rank)) % 2**63)
+        seed = hash((seed, self.trainer.global_step, self.trainer.global_rank)) % 2**63
+        # torch.manual_seed also prepares every other kind of device, a millisecond each time.
+        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted loss of one mini-batch."""
         losses = self.losses(batch)
         total = self.total_loss(losses)
-        named = {f"{self.log_prefix}train/{name}": value.detach() for name, value in losses.items()}
-        named[f"{self.log_prefix}train/loss"] = total.detach()
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        for name, value in {**losses, "loss": total}.items():
+            self._loss_sums[name] = self._loss_sums.get(name, 0.0) + len(batch) * value.detach()
+        self._losses_of += len(batch)
+        if self.trainer.is_last_batch:
+            self._log_losses()
         return total
+
+    def _log_losses(self) -> None:
+        """Log the mean of each loss over the utterances since the last time; at every step it would take too long."""
+        if self._losses_of:
+            means = {name: value / self._losses_of for name, value in self._loss_sums.items()}
+            named = {f"{self.log_prefix}train/{name}": mean for name, mean in means.items()}
+            self.log_dict(named, on_step=False, on_epoch=True, batch_size=self._losses_of, sync_dist=True)
+        self._loss_sums, self._losses_of = {}, 0
 
     def on_train_epoch_end(self) -> None:
         """Stop where the loss is no number any more, instead of training on it."""
+        self._log_losses()  # of an epoch that was cut short
         loss = self.trainer.callback_metrics.get(f"{self.log_prefix}train/loss")
         if loss is not None and not torch.isfinite(loss):
             raise InputError(

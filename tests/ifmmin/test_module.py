@@ -124,6 +124,42 @@ def test_the_trainer_may_stop_earlier_but_not_later_than_the_schedule(corpus: Pa
     assert len(fitted_rates(small(**options), IEMOCAP(str(corpus)), max_epochs=9)) == 4
 
 
+# Losses.
+
+
+class Seen(L.Callback):
+    """What each step lost and on how many utterances, and what is known at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[tuple[float, int]]] = []
+        self.means: list[float] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.steps.append([])
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, step: int
+    ) -> None:
+        self.steps[-1].append((float(outputs["loss"]), len(batch)))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.means.append(float(trainer.callback_metrics.get("train/loss", torch.nan)))
+
+
+@pytest.mark.parametrize("steps", [-1, 5])
+def test_the_logged_loss_is_the_mean_over_the_utterances_of_the_epoch(corpus: Path, steps: int) -> None:
+    """Known to every callback at the end of the epoch; of an epoch that is cut short, to those that come later."""
+    data, seen = IEMOCAP(str(corpus), batch_size=13), Seen()
+    fit = trainer(callbacks=[seen], max_epochs=2, max_steps=steps)
+    fit.fit(small(), datamodule=data)
+    expected = [sum(loss * size for loss, size in epoch) / sum(size for _, size in epoch) for epoch in seen.steps]
+    assert len({size for epoch in seen.steps for _, size in epoch}) > 1
+    assert len(expected) == 2 and (steps < 0 or len(seen.steps[1]) < len(seen.steps[0]))
+    whole = len(expected) if steps < 0 else 1
+    assert seen.means[:whole] == pytest.approx(expected[:whole])
+    assert float(fit.callback_metrics["train/loss"]) == pytest.approx(expected[-1])
+
+
 # Optimiser and clipping.
 
 
