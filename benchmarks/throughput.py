@@ -2,8 +2,8 @@
 
     python -m benchmarks.throughput [--quick] [--precision bf16-mixed] [--csv table.csv] [--plot table.png]
 
-Both run in turns in one process, on the same random numbers of IEMOCAP's size and from the same
-weights: ours through Lightning's Trainer, as users run it, in the given precision; the published
+Both run in turns, each in a process of its own, on the same random numbers of IEMOCAP's size and from the
+same weights: ours through Lightning's Trainer, as users run it, in the given precision; the published
 loop (:mod:`benchmarks.plain`) in float32, as published, around the plain form of the model
 (:mod:`benchmarks.plain_forms`). Ours validates all seven conditions, the published loop the six
 missing ones. What comes once per run is not counted in the epochs: the teacher's pass over the
@@ -11,17 +11,19 @@ training utterances has its own column. --quick makes two repeats instead of thr
 fifth of the published loop's batches, drawn at random, and scales the time up by the utterances
 they held; ours is always run in full, because its batches differ in length by design.
 
-Peak memory is that of the whole process while one of the two runs: Python, the features in memory,
-and the some 50 MiB that the other keeps, included.
+Peak memory is that of the whole process, Python and the features in memory included.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +38,7 @@ from benchmarks.plain import PlainLoop
 from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.compatibility import model_facts
+from ifmmin.module import MissingModalityModule
 
 QUICK_SHARE, QUICK_REPEATS, REPEATS = 0.2, 2, 3
 WARM_UP_SHARE = 0.05
@@ -85,10 +88,9 @@ class Comparison:
 
 
 def restart_peak() -> None:
-    """Return freed memory to the system and measure the process's peak memory anew (Linux; elsewhere nothing)."""
+    """Measure the process's peak memory anew (Linux; elsewhere nothing)."""
     status = Path("/proc/self/clear_refs")
     if status.exists():
-        ctypes.CDLL(None).malloc_trim(0)
         status.write_text("5", encoding="ascii")
 
 
@@ -111,41 +113,93 @@ def plain_epoch(loop: PlainLoop, share: float) -> Epoch:
 
 
 class Turns(Stopwatch):
-    """Before each epoch of ours that is timed, runs one of the published loop.
+    """Begins each epoch when it is asked to, and answers with how long it took; first, how long what comes once took.
 
     Args:
-        loop: the published loop.
-        share: of its batches that are run.
+        asked: the other end belongs to who asks.
     """
 
-    def __init__(self, loop: PlainLoop, share: float) -> None:
+    def __init__(self, asked: Connection) -> None:
         super().__init__()
-        self.loop = loop
-        self.share = share
-        self.plain: list[Epoch] = []
-        self.peaks: list[float] = []
+        self.asked = asked
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Answer that all is ready."""
+        super().on_train_start(trainer, pl_module)
+        self.asked.send(self.once)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Run the published loop, then start the clock of ours."""
-        self.plain.append(plain_epoch(self.loop, self.share if self.plain else WARM_UP_SHARE))
+        """Wait for the turn."""
+        self.asked.recv()
         restart_peak()
         super().on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """End an epoch of ours."""
+        """Answer."""
         super().on_validation_end(trainer, pl_module)
-        self.peaks.append(peak_memory())
+        self.asked.send(Epoch(self.train[-1], self.val[-1], peak_memory()))
 
 
-def compare(name: str, data: RandomCorpus, repeats: int, precision: str, share: float) -> Comparison:
-    """Time one model in both forms, in turns."""
+def prepare(name: str, utterances: int) -> tuple[MissingModalityModule, RandomCorpus]:
+    """A model and its data, the same in every process."""
+    silence()
+    data = RandomCorpus(utterances=utterances)
+    data.setup("fit")
     L.seed_everything(0, verbose=False)
-    model = start(MODELS[name](**model_facts(data)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    turns = Turns(PlainLoop(model, data, device), share)
-    fit(model, data, repeats, precision, turns)
-    ours = [Epoch(*values) for values in zip(turns.train, turns.val, turns.peaks, strict=True)]
-    return Comparison(name, turns.plain[1:], ours[1:], turns.once)
+    return start(MODELS[name](**model_facts(data))), data
+
+
+def run_ours(asked: Connection, name: str, utterances: int, repeats: int, precision: str) -> None:
+    """Train ours, an epoch whenever it is asked for."""
+    fit(*prepare(name, utterances), 2 * repeats - 1, precision, Turns(asked))
+
+
+def run_published(asked: Connection, name: str, utterances: int, repeats: int, share: float) -> None:
+    """Train the published loop, an epoch whenever it is asked for, every other one a short one to warm up."""
+    model, data = prepare(name, utterances)
+    loop = PlainLoop(model, data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    asked.send(0.0)
+    for turn in range(2 * repeats):
+        asked.recv()
+        asked.send(plain_epoch(loop, share if turn % 2 else WARM_UP_SHARE))
+
+
+@contextmanager
+def running(run: Callable[..., None], *arguments: object) -> Iterator[tuple[Connection, float]]:
+    """``run(connection, *arguments)`` in a process of its own: the other end, and its first answer."""
+    context = get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=run, args=(its, *arguments), daemon=True)
+    process.start()
+    its.close()  # or nobody would notice here that the process has ended
+    try:
+        yield ours, ours.recv()
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        ours.close()
+        process.join()
+
+
+def compare(name: str, utterances: int, repeats: int, precision: str, share: float) -> Comparison:
+    """Time one model in both forms, in turns."""
+    try:
+        with (
+            running(run_published, name, utterances, repeats, share) as (published, _),
+            running(run_ours, name, utterances, repeats, precision) as (ours, once),
+        ):
+            comparison = Comparison(name, once=once)
+            for _ in range(repeats):
+                for connection, epochs in ((published, comparison.plain), (ours, comparison.ours)):
+                    # While it waited, the system may have taken its memory away: of two epochs the second counts.
+                    for _ in range(2):
+                        connection.send("an epoch")
+                        epoch = connection.recv()
+                    epochs.append(epoch)
+    except EOFError:
+        sys.exit(f"{name}: one of the two processes ended before it was done; what it said stands above.")
+    return comparison
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -216,14 +270,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--utterances", type=int, default=UTTERANCES)
     add_output_options(parser)
     options = parser.parse_args(argv)
-    silence()
-    data = RandomCorpus(utterances=options.utterances)
-    data.setup("fit")
     share = QUICK_SHARE if options.quick else 1.0
     repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
     console, comparisons = Console(width=max(140, Console().width)), []
     for name in options.models:
-        comparisons.append(compare(name, data, repeats, options.precision, share))
+        comparisons.append(compare(name, options.utterances, repeats, options.precision, share))
         console.print(f"{name}: {spread(comparisons[-1].ratios, 1)} times as fast")
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     title = f"{options.utterances} random utterances, {where}, ours in {options.precision}, published in float32"

@@ -20,14 +20,13 @@ from datamodules.corpus import Corpus, feature_dims, fingerprint, read_corpus, t
 from datamodules.errors import CorpusError, InputError
 from datamodules.layouts import Layout
 from datamodules.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
-from datamodules.memory import return_free_memory
+from datamodules.memory import SurplusMemory
 from datamodules.missing import mask_sampler
 from datamodules.statistics import Statistics, difference, shipped_statistics
 from datamodules.targets import Targets, identical_folds, read_targets, shared_speakers
 
 _STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it
 
-_BATCHES_PER_RETURN = 16  # seldom enough to cost about 1 % of the time
 
 notice = rank_zero_only(logging.getLogger("ifmmin").warning)
 """Say one line to the user, on the first device only."""
@@ -132,7 +131,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
-        self._batches_done = 0
+        self._surplus = SurplusMemory()
 
     # Reading.
 
@@ -338,15 +337,9 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(self.predict_split, training=False)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Return free memory to the system from time to time."""
-        self._batch_done()
+        """Keep the process from growing."""
+        self._surplus.give_back()
         return batch
-
-    def _batch_done(self) -> None:
-        # Tensors of ever new sizes leave gaps that few later ones fit: a process would grow all along a long epoch.
-        self._batches_done += 1
-        if self._batches_done % _BATCHES_PER_RETURN == 0:
-            return_free_memory()
 
     def in_order(self, split: str) -> Iterator[Batch]:
         """Every utterance of a split once, unmasked, in an order that nothing changes."""
@@ -355,7 +348,7 @@ class EmotionDataModule(L.LightningDataModule):
         cost: IntArray = self.held.lengths.sum(dim=1).numpy()[rows]
         for request in LengthBatches(rows, cost, self.eval_batch_size, shuffle=False):
             yield dataset[request]
-            self._batch_done()
+            self._surplus.give_back()
 
     def bayes_accuracy(self, split: str) -> dict[str, float] | None:
         """WA of the Bayes-optimal rule on a split per condition, where it is known."""
