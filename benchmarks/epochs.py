@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.output import write_rows
+from benchmarks.output import FEWEST_UTTERANCES, at_least, write_rows
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.compatibility import model_facts
 from ifmmin.discovery import check_name, discover_models
@@ -154,9 +154,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     models = discover_models()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=sorted(models))
-    parser.add_argument("--utterances", type=int, default=UTTERANCES)
+    parser.add_argument("--utterances", type=at_least(FEWEST_UTTERANCES), default=UTTERANCES)
     parser.add_argument("--frames", type=float, default=1.0, help="factor on the frames of every modality")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=at_least(1), default=3)
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--csv", type=Path, help="also write the table to this file")
     options = parser.parse_args(argv)

@@ -34,12 +34,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, fit, now, silence, start
-from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
+from benchmarks.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
 from benchmarks.plain import PlainLoop
 from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.compatibility import model_facts
 from ifmmin.module import MissingModalityModule
+from ifmmin.report import empty_figure
 
 MODELS = {model.__name__: model for model in PLAIN_FORMS}
 PUBLISHED = "published loop"
@@ -273,7 +274,7 @@ def table_of(rows: Sequence[Measured], title: str) -> Table:
 
 def draw(path: Path, rows: Sequence[Measured], title: str) -> None:
     """Utterances per second as bars, with the busy share beside them."""
-    figure = empty_picture(9, 1.2 + 0.5 * len(rows))
+    figure = empty_figure(9, 1.2 + 0.5 * len(rows))
     axes = figure.subplots()
     colours = ["#b0b0b0" if row.case.startswith(PUBLISHED) else "#2f6fb0" for row in rows]
     axes.barh(range(len(rows)), [row.utterances_per_second for row in rows], color=colours)
@@ -298,10 +299,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(MODELS), default="IFMMIN")
     parser.add_argument("--precisions", nargs="+", choices=("32-true", "bf16-mixed"), default=["32-true", "bf16-mixed"])
-    parser.add_argument("--packed", type=int, nargs="*", default=[2, 4, 8], help="numbers of runs at once")
+    parser.add_argument("--packed", type=at_least(1), nargs="*", default=[2, 4, 8], help="numbers of runs at once")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="try torch.compile")
-    parser.add_argument("--utterances", type=int, default=UTTERANCES)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--utterances", type=at_least(FEWEST_UTTERANCES), default=UTTERANCES)
+    parser.add_argument("--epochs", type=at_least(1), default=5)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     add_output_options(parser)
     options = parser.parse_args(argv)

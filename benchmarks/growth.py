@@ -30,13 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, bare_trainer, silence, start
-from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
+from benchmarks.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
 from benchmarks.random_corpus import DIMS, UTTERANCES, RandomCorpus
 from benchmarks.throughput import peak_memory
 from datamodules.batch import Batch
 from datamodules.corpus import Corpus
 from ifmmin.compatibility import model_facts
 from ifmmin.discovery import check_name, discover_models
+from ifmmin.report import empty_figure
 
 QUICK_UTTERANCES, QUICK_BATCHES = 500, 20
 SIZES = ((1, 1), (4, 1), (16, 1), (1, 2), (1, 4))
@@ -192,7 +193,7 @@ def table_of(rows: Sequence[tuple[Point, Point | None]], title: str) -> Table:
 
 def draw(path: Path, rows: Sequence[tuple[Point, Point | None]], title: str) -> None:
     """Time per utterance over utterances and over frames, and peak memory over the size of the corpus."""
-    figure = empty_picture(12, 3.6)
+    figure = empty_figure(12, 3.6)
     over_utterances, over_frames, over_size = figure.subplots(1, 3)
     colours = {"disk": "#2f6fb0", "memory": "#b0b0b0"}
     points = [point for row in rows for point in row if point]
@@ -226,9 +227,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="IFMMIN")
     parser.add_argument("--quick", action="store_true", help="a tenth of IEMOCAP's utterances, 20 batches an epoch")
-    parser.add_argument("--utterances", type=int, help=f"of the smallest corpus (default: {UTTERANCES})")
-    parser.add_argument("--batches", type=int, help="train on so many of an epoch's batches, drawn at random; 0: all")
-    parser.add_argument("--repeats", type=int, default=2, help="epochs, after one that warms up")
+    parser.add_argument(
+        "--utterances", type=at_least(FEWEST_UTTERANCES), help=f"of the smallest corpus (default: {UTTERANCES})"
+    )
+    parser.add_argument("--batches", type=at_least(0), help="so many of an epoch's batches, drawn at random; 0: all")
+    parser.add_argument("--repeats", type=at_least(1), default=2, help="epochs, after one that warms up")
     parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also held in memory")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where corpora are written")
     add_output_options(parser)

@@ -27,13 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import start
-from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
+from benchmarks.output import add_output_options, at_least, write_picture, write_rows
 from benchmarks.random_corpus import DIMS, MEDIAN_AUDIO, TEXT_FRAMES, VISUAL_FRAMES
 from datamodules.batch import CONDITIONS, MODALITIES, present_under
 from datamodules.layouts import IEMOCAP_LAYOUT
 from datamodules.statistics import Statistics
 from ifmmin.discovery import check_name, discover_models
 from ifmmin.inference import Features, Predictor
+from ifmmin.report import empty_figure
 
 FRAMES = (MEDIAN_AUDIO, VISUAL_FRAMES, TEXT_FRAMES)
 ALL = "all seven"
@@ -178,7 +179,7 @@ def draw(path: Path, spreads: Sequence[Spread]) -> None:
     starts = [row for row in spreads if row.what == "start"]
     kinds = {"one utterance, slowest condition: ms": [*slowest.values()], "one start: user CPU s": starts}
     kinds = {label: rows for label, rows in kinds.items() if rows}
-    figure = empty_picture(6 * len(kinds), 4.5)
+    figure = empty_figure(6 * len(kinds), 4.5)
     for axes, (label, rows) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True):
         whiskers = [[row.median - row.least for row in rows], [row.most - row.median for row in rows]]
         axes.barh(range(len(rows)), [row.median for row in rows], xerr=whiskers, color="#2f6fb0", ecolor="#606060")
@@ -197,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     models = discover_models()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=sorted(models), help="none times the starts alone")
-    parser.add_argument("--repeats", type=int, default=200, help="of each prediction")
-    parser.add_argument("--starts", type=int, default=5, help="of each process; 0 times the models alone")
+    parser.add_argument("--repeats", type=at_least(1), default=200, help="of each prediction")
+    parser.add_argument("--starts", type=at_least(0), default=5, help="of each process; 0 times the models alone")
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="cpu: what a busy machine would not delay"
     )

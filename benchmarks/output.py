@@ -1,16 +1,33 @@
-"""What the measuring programs share: the options for a CSV and a picture, and writing both whole or not at all."""
+"""What the measuring programs share: checked options, and a CSV and a picture, each written whole or not at all."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from datamodules.files import atomic_path
+
+FEWEST_UTTERANCES = 10
+"""Of a random corpus, so that each of its splits has one."""
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What ``argparse`` reads an integer with that may not be below ``least``."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text}: give a whole number of at least {least}.")
+        return number
+
+    return read
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +42,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def empty_picture(width: float, height: float) -> Figure:
-    """A white figure of ``width`` x ``height`` inches."""
-    # Not pyplot: it would choose a backend and keep every figure for the whole process.
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def write_picture(figure: Figure, path: Path) -> None:

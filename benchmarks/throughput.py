@@ -33,12 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epochs import Stopwatch, fit, now, silence, start
-from benchmarks.output import add_output_options, empty_picture, write_picture, write_rows
+from benchmarks.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
 from benchmarks.plain import PlainLoop
 from benchmarks.plain_forms import PLAIN_FORMS
 from benchmarks.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.compatibility import model_facts
 from ifmmin.module import MissingModalityModule
+from ifmmin.report import empty_figure
 
 QUICK_SHARE, QUICK_REPEATS, REPEATS = 1 / 6, 2, 3
 WARM_UP_SHARE = 0.03
@@ -238,7 +239,7 @@ def write_csv(path: Path, comparisons: Sequence[Comparison], facts: dict[str, ob
 
 def draw(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
     """Seconds per epoch as bars: the median, with a whisker from the smallest to the largest."""
-    figure = empty_picture(9, 1.2 + 1.1 * len(comparisons))
+    figure = empty_figure(9, 1.2 + 1.1 * len(comparisons))
     axes = figure.subplots()
     for offset, label, colour in ((-0.2, "published loop", "#b0b0b0"), (0.2, "ours", "#2f6fb0")):
         for position, row in enumerate(comparisons):
@@ -266,8 +267,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quick", action="store_true", help="two repeats, a sixth of the published loop's batches, scaled up"
     )
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of ours")
-    parser.add_argument("--repeats", type=int, help=f"timed epochs of each (default {REPEATS}, quick {QUICK_REPEATS})")
-    parser.add_argument("--utterances", type=int, default=UTTERANCES)
+    parser.add_argument("--repeats", type=at_least(1), help=f"timed epochs (default {REPEATS}, quick {QUICK_REPEATS})")
+    parser.add_argument("--utterances", type=at_least(FEWEST_UTTERANCES), default=UTTERANCES)
     add_output_options(parser)
     options = parser.parse_args(argv)
     share = QUICK_SHARE if options.quick else 1.0

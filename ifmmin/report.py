@@ -24,6 +24,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rich.table import Table
 from torch import Tensor
 
@@ -254,6 +255,15 @@ def confusion_figure(results: Results) -> Figure:
     return confusion_grid(results.title(), headings, matrices, results.class_names)
 
 
+def empty_figure(width: float, height: float, dpi: float = 100) -> Figure:
+    """A white figure of ``width`` x ``height`` inches, ``dpi`` dots each, that makes room for its labels."""
+    # Not pyplot: it would choose a backend and keep every figure for the whole process.
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def confusion_grid(
     title: str, headings: Mapping[str, str], matrices: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> Figure:
@@ -265,10 +275,7 @@ def confusion_grid(
         matrices: counts [C, C], true classes in rows, by condition and ``"pooled"``.
         class_names: C names, in label order.
     """
-    # Not pyplot: it would choose a backend and keep every figure for the whole process.
-    figure = Figure(figsize=(15, 8.4), dpi=110, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
-    FigureCanvasAgg(figure)
+    figure = empty_figure(15, 8.4, dpi=110)
     grid = figure.subplots(2, 4, sharex=True, sharey=True)
     # One available modality above, two below, and what is reported apart in the last column.
     order = ("a", "v", "t", COMPLETE, "av", "at", "vt", "pooled")

@@ -8,12 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.style import COLOURS, HATCHES, MARKERS, empty_figure
+from benchmarks.figures.style import COLOURS, HATCHES, MARKERS
 from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Metric, Summary
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.metrics import SUMMARY_ROWS
-from ifmmin.report import confusion_grid, draw_matrix, readable
+from ifmmin.report import confusion_grid, draw_matrix, empty_figure, readable
 
 BAR_ROWS = tuple(row for row in SUMMARY_ROWS if row != "pooled")
 """What the bars show: the six missing conditions, their mean, and the complete condition."""
@@ -162,6 +162,7 @@ def _finish(figure: Figure, axes: Axes, summary: Summary, title: str, metric: Me
     figure.suptitle(f"{title}\n{summary.title()}", fontsize=13)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda place: labels[place] == _BAYES)  # the models first
-    columns = min(len(labels), round(figure.get_figwidth() / 2.4))
+    widest = 0.8 + 0.085 * max(map(len, labels))  # inches: the sign and the gap, and letters of this size
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / widest)))
     shown = [handles[place] for place in order], [labels[place] for place in order]
     figure.legend(*shown, loc="outside lower center", ncols=columns, fontsize=11, frameon=False, borderaxespad=0)

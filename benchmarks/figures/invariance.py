@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from benchmarks.figures.finished import FinishedRun
-from benchmarks.figures.style import COLOURS, MARKERS, empty_figure
+from benchmarks.figures.style import COLOURS, MARKERS
 from datamodules.base import EmotionDataModule
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch
 from datamodules.errors import InputError
 from datamodules.missing import random_bits, under_conditions, utterance_keys
-from ifmmin.report import SYNTHETIC, readable
+from ifmmin.report import SYNTHETIC, empty_figure, readable
 
 UTTERANCES = 100
 """Drawn under each condition, as in the paper."""

@@ -1,11 +1,10 @@
-"""What all figures share: colours, an empty figure, and writing it as PNG and PDF with the same bytes every time."""
+"""What all figures share: colours, and writing them as PNG and PDF with the same bytes every time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from datamodules.files import atomic_path
@@ -18,15 +17,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 
 HATCHES = ("", "///", "...", "xxx")
 """Where there are more series than colours, the second nine get the second pattern, and so on."""
-
-
-def empty_figure(width: float, height: float) -> Figure:
-    """A white figure of ``width`` x ``height`` inches that makes room for its labels."""
-    # Not pyplot: it would choose a backend and keep every figure for the whole process.
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)  # type: ignore[union-attr, call-arg]
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from benchmarks.figures.invariance import (
     loss_figure,
     predicted_invariant_points,
 )
-from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from benchmarks.leaderboard.summary import METRICS, Metric, Summary, summarise_board
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
 from ifmmin.model import IFMMIN
@@ -394,6 +395,18 @@ def shown(axes: Any) -> list[int]:
     np.testing.assert_allclose(axes.images[0].get_array(), matrix / matrix.sum(axis=1, keepdims=True))
     result: list[int] = counts.tolist()
     return result
+
+
+@pytest.mark.parametrize("draw", [pictures.bars_figure, pictures.missing_rate_figure])
+def test_long_names_stay_inside_the_picture(draw: Callable[[Summary, Metric], Figure]) -> None:
+    names = ["IFMMIN", "MMIN", "MMINWithoutCycle", "ModalityDropout", "CompleteFusion", "CMARR", "MCTN"]
+    records = [r for r in board_records(names, [1, 2], [0]) if r["fold"] == 1 or r["model"] == "IFMMIN"]
+    figure = draw(summarise_board(records), "WA")
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert sum("only 1 run" in text.get_text() for text in legend.get_texts()) == 6
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
 
 
 def test_more_models_than_colours_can_be_told_apart() -> None:

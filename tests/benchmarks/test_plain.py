@@ -156,6 +156,14 @@ def test_throughput_compares_both(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("wrong", [["--repeats", "0"], ["--utterances", "9"], ["--utterances", "many"]])
+def test_throughput_refuses_numbers_that_measure_nothing(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        throughput.main(wrong)
+    assert error.value.code == 2
+    assert "give a whole number of at least" in capsys.readouterr().err
+
+
 def test_throughput_knows_its_models(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         throughput.main(["--models", "MNIM"])
