@@ -30,7 +30,8 @@ class Encoded(NamedTuple):
         mean: μ, [B, 3, E].
         std: σ, [B, 3, E].
         embedding: [B, 3, E], a sample of the Gaussian in training, its mean otherwise.
-        common: [B, 3, E], the embedding in the common space of the flows (zeros without them).
+        common: [B, 3, E], the embedding in the common space of the flows (zeros without them, or where not
+            asked for).
     """
 
     mean: Tensor
@@ -179,19 +180,24 @@ class CMARR(MissingModalityModule):
         assert isinstance(flow, ModalityFlow)
         return flow
 
-    def encode(self, batch: Batch) -> Encoded:
-        """Encode what is present in each row; each stored utterance once per modality."""
-        columns = [self._encode(batch, modality) for modality in range(len(MODALITIES))]
+    def encode(self, batch: Batch, mapped: bool = True) -> Encoded:
+        """Encode what is present in each row; each stored utterance once per modality.
+
+        Args:
+            batch: B rows.
+            mapped: whether to map to the common space too.
+        """
+        columns = [self._encode(batch, modality, mapped) for modality in range(len(MODALITIES))]
         return Encoded(*(torch.stack(parts, dim=1) for parts in zip(*columns, strict=True)))
 
-    def _encode(self, batch: Batch, modality: int) -> Encoded:
+    def _encode(self, batch: Batch, modality: int, mapped: bool) -> Encoded:
         name, seen = MODALITIES[modality], visible(batch, modality)
         absent = self.classifier.output.weight.new_zeros(len(batch), self.fusion.norm.normalized_shape[0])
         if not len(seen.rows):
             return Encoded(absent, absent, absent, absent)
         mean, std = self.encoders[name](seen.frames, seen.lengths)
         embedding = mean + std * torch.randn_like(mean) if self.training else mean
-        common = self.flow(modality)(embedding) if self.reconstruction else torch.zeros_like(mean)
+        common = self.flow(modality)(embedding) if mapped and self.reconstruction else torch.zeros_like(mean)
         return Encoded(*(absent.index_copy(0, seen.rows, part[seen.slots]) for part in (mean, std, embedding, common)))
 
     def reconstruct(self, embedding: Tensor, common: Tensor, present: Tensor) -> Tensor:
@@ -211,6 +217,10 @@ class CMARR(MissingModalityModule):
         columns = []
         for modality, column in enumerate(embedding.unbind(dim=1)):
             absent = (~present[:, modality]).nonzero(as_tuple=True)[0]
+            # Nothing to recover; in training each parameter has a gradient all the same: devices would wait for it.
+            if not len(absent) and not torch.is_grad_enabled():
+                columns.append(column)
+                continue
             recovered = self.flow(modality).recover(total[absent], count[absent])
             columns.append(column.index_copy(0, absent, recovered))
         return torch.stack(columns, dim=1)
@@ -222,7 +232,7 @@ class CMARR(MissingModalityModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, C]."""
-        encoded = self.encode(batch)
+        encoded = self.encode(batch, mapped=not bool(batch.present.all()))
         return self.classify(self.reconstruct(encoded.embedding, encoded.common, batch.present))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

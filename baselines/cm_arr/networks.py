@@ -154,13 +154,13 @@ class ModalityFlow(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Map embeddings [..., E] to the common space."""
         with full_precision(embeddings):
-            common: Tensor = self.flow().transform(embeddings)
+            common: Tensor = self.flow.transform()(embeddings)
             return common
 
     def inverse(self, common: Tensor) -> Tensor:
         """Map [..., E] of the common space to embeddings."""
         with full_precision(common):
-            embeddings: Tensor = self.flow().transform.inv(common)
+            embeddings: Tensor = self.flow.transform().inv(common)
             return embeddings
 
     def with_density(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -354,6 +354,20 @@ def test_an_utterance_is_encoded_once_however_many_rows_read_it() -> None:
     assert seen == flowed == [5, 5, 5]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("condition", "passes"), [("avt", 0), ("at", 1), ("v", 1)])
+def test_flows_are_passed_only_to_recover_what_is_absent(condition: str, passes: int) -> None:
+    model, stored = build(couplings=2), batch_of(random_utterances(5, seed=2))
+    passed: list[str] = []
+    for name, part in model.flows.named_modules():
+        if name.endswith(".hyper"):
+            part.register_forward_pre_hook(lambda *_, name=name: passed.append(name))
+    logits = model(under_conditions(stored, [condition])[0])
+    assert len(passed) == len(set(passed)) == 3 * 2 * passes
+    rows, asked = under_conditions(stored, CONDITIONS)
+    close(logits, model(rows)[asked == CONDITIONS.index(condition)])
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_bfloat16_autocast_is_finite_and_near_full_precision(training: bool) -> None:
     model, batch = build().float().train(training), random_batch(16, seed=1, dtype=torch.float32)
