@@ -74,6 +74,8 @@ class ModalityDropout(FusionBaseline):
     absent modality stands for a fixed number of zero frames, and padding is never read.
     """
 
+    reads_complete: ClassVar[bool] = False
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy under the training mask."""
         return {"cls": F.cross_entropy(self(batch), batch.label)}

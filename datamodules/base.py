@@ -125,6 +125,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.corpus_name = self.layout.name
         self.recipe_batch_size = 128
         """The model's own batch size, set by the model."""
+        self.recipe_complete = True
+        """Whether the model's losses read what the training mask hides too, set by the model."""
         self.targets: dict[str, Targets] | None = None
         self.corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
@@ -288,6 +290,7 @@ class EmotionDataModule(L.LightningDataModule):
             self.statistics,
             mask=self.mask if training else None,
             seed=self.seed,
+            complete=self.recipe_complete or not training,
         )
 
     def _batches(self, rows: IntArray, training: bool, batch_size: int) -> LengthBatches:

@@ -41,13 +41,16 @@ class Batch:
     hold this modality for this utterance.
 
     Attributes:
-        frames: three float tensors [N, T_m, D_m], padded, in the order audio, visual, text.
+        frames: three float tensors [N, T_m, D_m], padded, in the order audio, visual, text; [K_m, T_m, D_m]
+            where ``held`` says so.
         lengths: int64 [N, 3], the number of true frames.
         index: int64 [N], the utterance's position in its corpus.
         labels: int64 [N], the class, or -1 where it is not known.
         utterances: N utterance ids.
         row: int64 [B], the stored utterance each row reads.
         present: bool [B, 3], what each row may see.
+        held: three int64 tensors [K_m], ascending, the utterances whose frames are here; None: all N. Training
+            batches of a model that reads nothing else hold what their rows may see alone.
     """
 
     frames: tuple[Tensor, Tensor, Tensor]
@@ -57,6 +60,7 @@ class Batch:
     utterances: list[str]
     row: Tensor
     present: Tensor
+    held: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         """The number of rows B."""
@@ -90,13 +94,17 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        audio, visual, text = self.frames
+        def each(three: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            audio, visual, text = three
+            return change(audio), change(visual), change(text)
+
         return Batch(
-            frames=(change(audio), change(visual), change(text)),
+            frames=each(self.frames),
             lengths=change(self.lengths),
             index=change(self.index),
             labels=change(self.labels),
             utterances=self.utterances,
             row=change(self.row),
             present=change(self.present),
+            held=None if self.held is None else each(self.held),
         )

@@ -87,6 +87,7 @@ class UtteranceDataset(Dataset[Batch]):
         statistics: per modality, for those normalised by training statistics.
         mask: the training mask; None shows all there is.
         seed: of the mask.
+        complete: whether a batch holds its utterances whole; otherwise only what the mask shows is read.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class UtteranceDataset(Dataset[Batch]):
         statistics: Sequence[Statistics | None],
         mask: MaskSampler | None = None,
         seed: int = 0,
+        complete: bool = True,
     ) -> None:
         self.corpus = corpus
         self.labels = labels
@@ -104,6 +106,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.statistics = statistics
         self.mask = mask
         self.seed = seed
+        self.complete = complete
         self._keys = utterance_keys(corpus.utterances)
 
     def __len__(self) -> int:
@@ -114,11 +117,14 @@ class UtteranceDataset(Dataset[Batch]):
         """Gather, normalise, pad and mask the requested utterances."""
         rows = torch.from_numpy(request.rows)
         lengths = self.corpus.lengths[rows]
-        parts = zip(self.corpus.frames, self.normalization, self.statistics, strict=True)
-        audio, visual, text = (normalized(*padded(frames, rows), how, statistics) for frames, how, statistics in parts)
         present = (lengths > 0).numpy()
         if self.mask is not None:
             present = restrict(self.mask(self._keys[request.rows], self.seed, request.epoch), present)
+        held = [torch.from_numpy((column | self.complete).nonzero()[0]) for column in present.T]
+        parts = zip(self.corpus.frames, held, self.normalization, self.statistics, strict=True)
+        audio, visual, text = (
+            normalized(*padded(frames, rows[read]), how, statistics) for frames, read, how, statistics in parts
+        )
         return Batch(
             frames=(audio, visual, text),
             lengths=lengths,
@@ -127,6 +133,7 @@ class UtteranceDataset(Dataset[Batch]):
             utterances=[self.corpus.utterances[row] for row in request.rows],
             row=torch.arange(len(rows)),
             present=torch.from_numpy(present),
+            held=None if self.complete else (held[0], held[1], held[2]),
         )
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.batch import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, Batch
+from datamodules.batch import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, Batch
 from datamodules.errors import InputError
 
 Bits = npt.NDArray[np.uint64]
@@ -191,6 +191,9 @@ def visible(batch: Batch, modality: int) -> Visible:
 
     All a model reads of a batch's frames comes through here (or, for training targets, through
     ``batch.complete()`` first): an absent modality's values and length cannot reach it.
+
+    Raises:
+        RuntimeError: a row may see what the batch does not hold.
     """
     rows = batch.present[:, modality].nonzero(as_tuple=True)[0]
     stored = batch.row[rows]
@@ -199,6 +202,14 @@ def visible(batch: Batch, modality: int) -> Visible:
     needed[stored] = True
     slots = (needed.cumsum(0) - 1)[stored]
     frames, lengths = batch.frames[modality], batch.lengths[:, modality]
+    if batch.held is not None:
+        wanted, held = needed, batch.held[modality]
+        needed, lengths = wanted[held], lengths[held]
+        if bool(needed.sum() < wanted.sum()):
+            raise RuntimeError(
+                f"this batch holds no {MODALITIES[modality]} but what its mask shows: a model whose losses read "
+                "batch.complete() must say so with reads_complete = True."
+            )
     if not bool(needed.all()):
         sequences = needed.nonzero(as_tuple=True)[0]
         lengths = lengths[sequences]

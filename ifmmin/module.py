@@ -77,6 +77,9 @@ class MissingModalityModule(L.LightningModule, ABC):
     validation_conditions: ClassVar[Sequence[str]] = CONDITIONS
     """Conditions under which validation evaluates every utterance."""
 
+    reads_complete: ClassVar[bool] = True
+    """Whether ``losses`` reads ``batch.complete()``; where it does not, what is masked is not even loaded."""
+
     log_prefix: ClassVar[str] = ""
     """Stands before every logged name, to keep apart stages that share a logger."""
 
@@ -129,7 +132,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         """The terms of the training loss, unweighted scalars.
 
         ``batch`` has one row per utterance; the complete utterances are there as targets
-        (``batch.complete()``), and ``batch.present`` is the training mask.
+        (``batch.complete()``, with ``reads_complete``), and ``batch.present`` is the training mask.
         """
 
     def _wanted_conditions(self) -> list[str]:
@@ -180,11 +183,12 @@ class MissingModalityModule(L.LightningModule, ABC):
         return datamodule if isinstance(datamodule, EmotionDataModule) else None
 
     def setup(self, stage: str) -> None:
-        """Give the datamodule this model's batch size and the trainer the schedule's length; keep freed memory."""
+        """Tell the datamodule what this model reads and the trainer the schedule's length; keep freed memory."""
         keep_free_memory()
         datamodule = self.datamodule
         if datamodule is not None:
             datamodule.recipe_batch_size = self.batch_size
+            datamodule.recipe_complete = self.reads_complete
         if stage != "fit":
             return
         if self.monitored_row == "pooled" and not set(self._validated_conditions()) & set(MISSING_CONDITIONS):

@@ -180,6 +180,8 @@ class PretrainedModule(MissingModalityModule):
         **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
     """
 
+    reads_complete: ClassVar[bool] = False  # the teacher remembers what it was shown before
+
     stage1: ClassVar[type[Pretraining]]
     """The stage-1 model."""
 

@@ -7,6 +7,7 @@ and builds the batch anew, so that nothing under test prepares its own input.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,3 +91,14 @@ def random_batch(
     """A training batch: random lengths and values, one row per utterance, the six conditions in turn."""
     utterances = random_utterances(size, dims, seed, longest)
     return batch_of(utterances, random_present(size, seed), padding, dtype)
+
+
+def holding(batch: Batch, wanted: torch.Tensor) -> Batch:
+    """``batch`` with the frames of what is ``wanted``, bool [N, 3], and no others, no longer than they are."""
+    audio, visual, text = (column.nonzero()[:, 0] for column in wanted.unbind(dim=1))
+    held = (audio, visual, text)
+    audio, visual, text = (
+        frames[rows, : max([0, *batch.lengths[rows, m].tolist()])]
+        for m, (frames, rows) in enumerate(zip(batch.frames, held, strict=True))
+    )
+    return replace(batch, frames=(audio, visual, text), held=held)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.batch import COMPLETE, CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, present_under
-from tests.batches import batch_of, random_batch, random_utterances
+from tests.batches import batch_of, holding, random_batch, random_utterances
 
 
 def test_conditions_and_their_order() -> None:
@@ -51,8 +51,10 @@ def test_complete_shows_all_that_is_there_in_one_row_each() -> None:
 
 def test_to_moves_every_tensor() -> None:
     batch = random_batch(3)
+    batch = holding(batch, batch.present)
     moved = batch.to("meta")
-    tensors = [*moved.frames, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
+    assert moved.held
+    tensors = [*moved.frames, *moved.held, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.utterances == batch.utterances
     assert batch.lengths.device.type == "cpu"

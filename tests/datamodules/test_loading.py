@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import Batch
 from datamodules.corpus import Corpus, RaggedFrames, Statistics
 from datamodules.loading import LengthBatches, Normalization, Request, UtteranceDataset, normalized, padded
-from datamodules.missing import UniformConditions, utterance_keys
+from datamodules.missing import UniformConditions, utterance_keys, visible
 from datamodules.synthetic import Synthetic
 from tests.batches import DIMS, Utterance, random_utterances
 
@@ -123,6 +123,33 @@ def test_the_mask_of_an_utterance_ignores_its_batch() -> None:
     expected = UniformConditions()(utterance_keys(corpus.utterances), 5, 3)
     for rows in (np.arange(12), np.array([4]), np.array([11, 4, 0])):
         assert np.array_equal(dataset[Request(rows, 3)].present.numpy(), expected[rows])
+
+
+@pytest.mark.parametrize("how", sorted(NAIVE))
+def test_what_the_mask_hides_is_not_even_read(how: Normalization, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = corpus_of(random_utterances(12, seed=4, partial=True))
+    rows = np.array([7, 0, 11, 3, 5, 6])
+    whole, shown = (
+        UtteranceDataset(corpus, torch.zeros(12), [how] * 3, STATISTICS, UniformConditions(), complete=complete)
+        for complete in (True, False)
+    )
+    full = whole[Request(rows, 1)]
+    read: list[list[int]] = []
+    gather = RaggedFrames.gather
+
+    def noted(frames: RaggedFrames, wanted: torch.Tensor, longest: int) -> torch.Tensor:
+        read.append(wanted.tolist())
+        return gather(frames, wanted, longest)
+
+    monkeypatch.setattr(RaggedFrames, "gather", noted)
+    ours = shown[Request(rows, 1)]
+    assert read == [rows[column.numpy()].tolist() for column in full.present.unbind(dim=1)]
+    assert torch.equal(ours.present, full.present)
+    assert torch.equal(ours.lengths, full.lengths)
+    for modality in range(3):
+        theirs, mine = visible(full, modality), visible(ours, modality)
+        for name in ("frames", "lengths", "rows", "slots"):
+            assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
 
 
 # The order of batches.

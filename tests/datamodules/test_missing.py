@@ -27,7 +27,7 @@ from datamodules.missing import (
     utterance_keys,
     visible,
 )
-from tests.batches import batch_of, random_present, random_utterances
+from tests.batches import batch_of, holding, random_present, random_utterances
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -236,16 +236,24 @@ def poisoned(batch: Batch) -> Batch:
     size=st.integers(1, 8),
     padding=st.integers(0, 3),
     conditions=st.lists(st.sampled_from(CONDITIONS), unique=True),
+    held=st.sampled_from([None, "seen", "more"]),
 )
 def test_visible_gives_each_row_its_own_frames_and_nothing_absent(
-    seed: int, size: int, padding: int, conditions: list[str]
+    seed: int, size: int, padding: int, conditions: list[str], held: str | None
 ) -> None:
-    """Without conditions: a training batch of one row each; with them: several rows or none each."""
+    """Without conditions: a training batch of one row each; with them: several rows or none each.
+
+    The batch holds all frames, those that some row may see, or these and some more.
+    """
     utterances = random_utterances(size, seed=seed, partial=True)
     batch = batch_of(utterances, random_present(size, seed), padding)
     if conditions:
         batch, _ = under_conditions(batch, conditions)
     batch = poisoned(batch)
+    if held:
+        wanted = torch.stack([batch.present[batch.row == stored].any(dim=0) for stored in range(size)])
+        wanted |= torch.from_numpy(random_present(size, seed + 1)) & (held == "more")
+        batch = holding(batch, wanted)
     for modality in range(3):
         seen = visible(batch, modality)
         rows = [row for row in range(len(batch)) if batch.present[row, modality]]
@@ -267,3 +275,12 @@ def test_visible_of_nothing() -> None:
     seen = visible(poisoned(batch), 0)
     assert seen.frames.shape == (0, 0, 5)
     assert len(seen.rows) == len(seen.slots) == len(seen.lengths) == 0
+
+
+def test_what_a_batch_does_not_hold_is_not_made_up() -> None:
+    batch = batch_of(random_utterances(3), np.tile([False, True, True], (3, 1)))
+    batch = holding(batch, batch.present)
+    assert len(visible(batch, 1).frames) == 3
+    assert len(visible(batch.complete(), 2).frames) == 3
+    with pytest.raises(RuntimeError, match=r"holds no audio but what its mask shows.*reads_complete = True"):
+        visible(batch.complete(), 0)

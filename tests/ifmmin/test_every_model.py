@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch, present_under
 from ifmmin.module import MissingModalityModule
-from tests.batches import DIMS, Utterance, batch_of, random_batch, random_utterances
+from ifmmin.pretraining import PretrainedModule
+from tests.batches import DIMS, Utterance, batch_of, holding, random_batch, random_utterances
 from tests.ifmmin.models import MODELS, build
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
@@ -126,6 +127,21 @@ def test_losses_are_finite_and_reach_every_parameter(name: str, condition: str |
 
 
 @every_model
+def test_training_reads_what_the_model_says_it_reads(name: str) -> None:
+    """Whole utterances are loaded for those models only that cannot do without."""
+    trained, batch = build(name).train(), training_batch(name, None)
+    if isinstance(trained, PretrainedModule):
+        trained.teacher.remember([batch], len(batch))
+    expected = losses_of(trained, name)
+    given = holding(batch, batch.present)
+    if trained.reads_complete:
+        with pytest.raises(RuntimeError, match="reads_complete"):
+            trained.losses(given)
+    else:
+        assert losses_of(trained, name, given) == expected
+
+
+@every_model
 def test_every_trained_parameter_belongs_to_one_clipped_part(name: str) -> None:
     inside = [parameter for _, part in model(name).subnetworks() for parameter in part.parameters()]
     trained = {id(parameter) for parameter in model(name).parameters() if parameter.requires_grad}
@@ -160,14 +176,14 @@ def test_state_dict_round_trip_is_bit_equal(name: str) -> None:
     other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(batch), model(name)(batch))
     again, before = (losses_of(made, name) for made in (other, model(name)))
-    assert again == before
+    assert again == before  # the losses too are complete in a checkpoint, teacher included
 
 
 @torch.no_grad()
-def losses_of(made: MissingModalityModule, name: str) -> dict[str, float]:
-    """The losses too are complete in a checkpoint, teacher included."""
+def losses_of(made: MissingModalityModule, name: str, batch: Batch | None = None) -> dict[str, float]:
+    """Of a training batch, with always the same dropout."""
     torch.manual_seed(0)
-    return {term: float(value) for term, value in made.losses(training_batch(name, None)).items()}
+    return {term: float(value) for term, value in made.losses(batch or training_batch(name, None)).items()}
 
 
 def plain(value: Any) -> bool:
