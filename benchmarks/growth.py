@@ -1,6 +1,6 @@
 """How time and memory grow with the corpus: 1, 4 and 16 times IEMOCAP's utterances; 1, 2 and 4 times its frames.
 
-    python -m benchmarks.growth [--quick] [--model IFMMIN] [--batches 100] [--csv table.csv] [--plot table.png]
+    python -m benchmarks.growth [--quick] [--model IFMMIN] [--sizes 1x1 16x1] [--csv table.csv] [--plot table.png]
 
 Random numbers are written as a corpus in the public layout (16 GB for 16 times IEMOCAP), trained on, and deleted.
 Each size is measured in a process of its own with all features on disk, and where they fit --memory, in another one
@@ -40,7 +40,7 @@ from ifmmin.discovery import check_name, discover_models
 from ifmmin.report import empty_figure
 
 QUICK_UTTERANCES, QUICK_BATCHES = 500, 20
-SIZES = ((1, 1), (4, 1), (16, 1), (1, 2), (1, 4))
+SIZES = ("1x1", "4x1", "16x1", "1x2", "1x4")
 """Factors on utterances and on frames."""
 
 FORMS = {"disk": 0.0, "memory": float("inf")}
@@ -230,6 +230,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--utterances", type=at_least(FEWEST_UTTERANCES), help=f"of the smallest corpus (default: {UTTERANCES})"
     )
+    parser.add_argument(
+        "--sizes", nargs="+", choices=SIZES, default=SIZES, help="factors on utterances and frames (default: all)"
+    )
     parser.add_argument("--batches", type=at_least(0), help="so many of an epoch's batches, drawn at random; 0: all")
     parser.add_argument("--repeats", type=at_least(1), default=2, help="epochs, after one that warms up")
     parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also held in memory")
@@ -241,11 +244,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.batches is None:
         options.batches = QUICK_BATCHES if options.quick else 0
     console, rows = Console(width=max(120, Console().width)), []
-    for utterances, frames in SIZES:
-        rows.append(measure_size(options, smallest * utterances, frames, options.scratch))
+    for size in options.sizes:
+        utterances, frames = map(float, size.split("x"))
+        rows.append(measure_size(options, round(smallest * utterances), frames, options.scratch))
         disk = rows[-1][0]
         console.print(
-            f"{disk.utterances:,} utterances, {frames}x frames: {disk.clock:.0f} µs an utterance, {disk.peak:.0f} MiB"
+            f"{disk.utterances:,} utterances, {frames:g}x frames: {disk.clock:.0f} µs an utterance, {disk.peak:.0f} MiB"
         )
     title = f"{options.model}, {torch.get_num_threads()} threads: microseconds per utterance of training"
     console.print(table_of(rows, title))

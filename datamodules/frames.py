@@ -39,6 +39,9 @@ class Frames(Protocol):
     def utterance(self, row: int) -> Tensor:
         """float32 [T, D]: the frames of one utterance."""
 
+    def announce(self, rows: Tensor) -> None:
+        """Say that utterances ``rows`` [n] are gathered next, so that the disk brings them in the meantime."""
+
 
 class RaggedFrames(NamedTuple):
     """Frames in memory, every frame kept once, as stored.
@@ -67,6 +70,9 @@ class RaggedFrames(NamedTuple):
     def utterance(self, row: int) -> Tensor:
         """float32 [T, D]: the frames of one utterance."""
         return self.values[self.offsets[row] : self.offsets[row + 1]].float()
+
+    def announce(self, rows: Tensor) -> None:
+        """Nothing: they are here."""
 
 
 class StoredFrames:
@@ -114,8 +120,6 @@ class StoredFrames:
         self._refuse_change()
         gathered = torch.empty(len(rows), longest, self.dim)
         values = gathered.numpy()
-        for row in rows.tolist():
-            self._announce(row)
         for slot, row in enumerate(rows.tolist()):
             self._read(row, values[slot, : self._lengths[row]])
         return gathered
@@ -126,6 +130,15 @@ class StoredFrames:
         frames = np.empty((self._lengths[row], self.dim), dtype=np.float32)
         self._read(row, frames)
         return torch.from_numpy(frames)
+
+    def announce(self, rows: Tensor) -> None:
+        """Have the system fetch utterances ``rows`` [n] while others are worked on; not all systems can."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for row in rows.tolist():
+            if self._positions[row] >= 0:
+                size = self._lengths[row] * self.dim * self.dtype.itemsize
+                os.posix_fadvise(self._raw.fileno(), self._positions[row], size, os.POSIX_FADV_WILLNEED)
 
     def check(self) -> None:
         """Read every frame once.
@@ -158,12 +171,6 @@ class StoredFrames:
                 strange.append(self.utterances[row])
         self._hdf5 = None
         raise_first(unreadable(self.path, damaged) + not_finite(self.path, strange))
-
-    def _announce(self, row: int) -> None:
-        """Have the system fetch an utterance from the disk, while others are read; not all systems can."""
-        if self._positions[row] >= 0 and hasattr(os, "posix_fadvise"):
-            size = self._lengths[row] * self.dim * self.dtype.itemsize
-            os.posix_fadvise(self._raw.fileno(), self._positions[row], size, os.POSIX_FADV_WILLNEED)
 
     def _read(self, row: int, frames: FloatArray) -> None:
         if not self._try_to_read(row, frames):

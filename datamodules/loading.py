@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.batch import Batch
 from datamodules.corpus import Corpus, Frames, Statistics
-from datamodules.missing import MaskSampler, restrict, utterance_keys
+from datamodules.missing import BoolArray, MaskSampler, restrict, utterance_keys
 
 Normalization = Literal["train", "utterance", "none"]
 IntArray = npt.NDArray[np.int64]
@@ -22,10 +23,17 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Request:
-    """What one batch is made of: positions in the corpus, and the epoch its masks belong to."""
+    """What one batch is made of.
+
+    Attributes:
+        rows: int64 [n], positions in the corpus.
+        epoch: the one its masks belong to.
+        following: int64 [m], those of the next batch, which the disk can bring meanwhile; none after the last.
+    """
 
     rows: IntArray
     epoch: int
+    following: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def padded(frames: Frames, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,18 +124,17 @@ class UtteranceDataset(Dataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         """Gather, normalise, pad and mask the requested utterances."""
         rows = torch.from_numpy(request.rows)
-        lengths = self.corpus.lengths[rows]
-        present = (lengths > 0).numpy()
-        if self.mask is not None:
-            present = restrict(self.mask(self._keys[request.rows], self.seed, request.epoch), present)
-        held = [torch.from_numpy((column | self.complete).nonzero()[0]) for column in present.T]
+        present, held = self._shown(request.rows, request.epoch)
         parts = zip(self.corpus.frames, held, self.normalization, self.statistics, strict=True)
         audio, visual, text = (
             normalized(*padded(frames, rows[read]), how, statistics) for frames, read, how, statistics in parts
         )
+        following = torch.from_numpy(request.following)
+        for frames, read in zip(self.corpus.frames, self._shown(request.following, request.epoch)[1], strict=True):
+            frames.announce(following[read])
         return Batch(
             frames=(audio, visual, text),
-            lengths=lengths,
+            lengths=self.corpus.lengths[rows],
             index=rows,
             labels=self.labels[rows],
             utterances=[self.corpus.utterances[row] for row in request.rows],
@@ -135,6 +142,13 @@ class UtteranceDataset(Dataset[Batch]):
             present=torch.from_numpy(present),
             held=None if self.complete else (held[0], held[1], held[2]),
         )
+
+    def _shown(self, rows: IntArray, epoch: int) -> tuple[BoolArray, list[Tensor]]:
+        """Bool [n, 3], what the mask shows of ``rows`` [n]; per modality int64 [K_m], which of them are to be read."""
+        present: BoolArray = (self.corpus.lengths[torch.from_numpy(rows)] > 0).numpy()
+        if self.mask is not None:
+            present = restrict(self.mask(self._keys[rows], self.seed, epoch), present)
+        return present, [torch.from_numpy((column | self.complete).nonzero()[0]) for column in present.T]
 
 
 class LengthBatches(DistributedSampler[Request]):
@@ -190,10 +204,16 @@ class LengthBatches(DistributedSampler[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         """The requests of the epoch set by ``set_epoch``."""
+        none = np.empty(0, dtype=np.int64)
+        for rows, following in pairwise([*self._order(), none]):
+            yield Request(rows, self.epoch, following)
+
+    def _order(self) -> Iterator[IntArray]:
+        """The positions of each batch."""
         if not self.shuffle:
             order = np.argsort(self.cost, kind="stable")
             mine = np.array_split(self.rows[order], self.batches)[self.rank :: self.num_replicas]
-            yield from (Request(rows, self.epoch) for rows in mine if len(rows))
+            yield from (rows for rows in mine if len(rows))
             return
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = random.permutation(len(self.rows))
@@ -203,4 +223,4 @@ class LengthBatches(DistributedSampler[Request]):
         batches = np.array_split(self.rows[drawn], self.batches)
         for position in random.permutation(self.batches):
             # Every device takes its share of the same global batch: interleaved, so of the same lengths.
-            yield Request(batches[position][self.rank :: self.num_replicas], self.epoch)
+            yield batches[position][self.rank :: self.num_replicas]

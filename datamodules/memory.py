@@ -11,7 +11,7 @@ from pathlib import Path
 _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-LARGEST_SURPLUS = 2**29
+LARGEST_SURPLUS = 3 * 2**27
 """Bytes by which a process may grow before it returns what it does not use."""
 
 

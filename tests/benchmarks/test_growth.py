@@ -31,7 +31,7 @@ def test_written_numbers_are_a_corpus_of_the_drawn_lengths(tmp_path: Path) -> No
 def test_every_size_is_measured_in_both_forms_where_it_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(growth, "SIZES", ((1, 0.1), (2, 0.1)))
+    monkeypatch.setattr(growth, "SIZES", ("1x0.1", "2x0.1"))
     monkeypatch.setattr(growth, "apart", growth.measure)
     monkeypatch.setattr(growth, "silence", lambda: None)
     size = RandomCorpus(30, 0.1)

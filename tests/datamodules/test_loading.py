@@ -152,6 +152,18 @@ def test_what_the_mask_hides_is_not_even_read(how: Normalization, monkeypatch: p
             assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
 
 
+def test_what_the_next_batch_reads_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = corpus_of(random_utterances(12, seed=4, partial=True))
+    mask, order = UniformConditions(), LengthBatches(np.arange(12), np.arange(12), 4, shuffle=True)
+    dataset = UtteranceDataset(corpus, torch.zeros(12), ["none"] * 3, STATISTICS, mask, complete=False)
+    announced: list[list[int]] = []
+    monkeypatch.setattr(RaggedFrames, "announce", lambda _, rows: announced.append(rows.tolist()))
+    batches = [dataset[request] for request in order]
+    read = [[batch.index[held].tolist() for held in batch.held or ()] for batch in batches]
+    assert len(batches) == 3
+    assert announced == [*read[1], *read[2], [], [], []]
+
+
 # The order of batches.
 
 orders = {
