@@ -4,7 +4,8 @@
 
 Random numbers are written as a corpus in the public layout (16 GB for 16 times IEMOCAP), trained on, and deleted.
 Each size is measured in a process of its own with all features on disk, and where they fit --memory, in another one
-with the epochs in turns on disk and in memory, so that the ratio of the two is of the same minute.
+with the epochs in turns on disk and in memory, so that the ratio of the two is of the same minute. The smallest corpus
+is measured anew before and after each size: growth is relative to the mean of the two, since machines drift.
 
 Microseconds per utterance are of training; validation, the teacher's one pass and setup are not in them. Processor
 time is given too: on a machine that others use it repeats better than time on the clock. Peak memory is that of the
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -62,6 +63,7 @@ class Point:
         ratio: time on the clock relative to ``memory`` in the same process; NaN where that was not run.
         processor_ratio: the same of processor time.
         peak: largest resident memory of the process, in MiB; in a process with both forms, of both.
+        growth: time on the clock relative to that of the smallest corpus on disk, before and after; NaN in memory.
     """
 
     utterances: int
@@ -74,6 +76,7 @@ class Point:
     ratio: float
     processor_ratio: float
     peak: float
+    growth: float = float("nan")
 
 
 class Turns(Stopwatch):
@@ -174,16 +177,41 @@ def measure_size(
         return replace(alone, ratio=disk.ratio, processor_ratio=disk.processor_ratio), memory
 
 
+def measure_all(options: argparse.Namespace, smallest: int) -> Iterator[tuple[Point, Point | None]]:
+    """Measure each size, with the smallest corpus before and after it."""
+    frames = factors(SIZES[0])[1]
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="ifmmin-growth-") as folder:
+        RandomCorpus(smallest, frames).write(Path(folder))
+
+        def reference() -> float:
+            arguments = (options.model, Path(folder), smallest, frames)
+            return apart(*arguments, ["disk"], options.repeats, options.batches)[0].clock
+
+        before = reference()
+        for size in options.sizes:
+            times, frames_of_size = factors(size)
+            disk, memory = measure_size(options, round(smallest * times), frames_of_size, options.scratch)
+            after = reference()
+            yield replace(disk, growth=2 * disk.clock / (before + after)), memory
+            before = after
+
+
+def factors(size: str) -> tuple[float, float]:
+    """The factors on utterances and on frames of one of :data:`SIZES`."""
+    utterances, frames = size.split("x")
+    return float(utterances), float(frames)
+
+
 def table_of(rows: Sequence[tuple[Point, Point | None]], title: str) -> Table:
     """A line for each size."""
     table = Table(title=title, title_justify="left")
-    disk_headings = "utterances", "frames", "GB", "setup s", "disk: µs", "CPU µs", "MiB"
+    disk_headings = "utterances", "frames", "GB", "setup s", "disk: µs", "growth", "CPU µs", "MiB"
     memory_headings = "memory: µs", "CPU µs", "MiB", "ratio", "CPU ratio"
     for heading in disk_headings + memory_headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for disk, memory in rows:
         cells = [f"{disk.utterances:,}", f"{disk.frames:g}x", f"{disk.gigabytes:.2f}", f"{disk.setup:.1f}"]
-        cells += [f"{disk.clock:.0f}", f"{disk.processor:.0f}", f"{disk.peak:.0f}"]
+        cells += [f"{disk.clock:.0f}", f"{disk.growth:.2f}", f"{disk.processor:.0f}", f"{disk.peak:.0f}"]
         if memory:
             cells += [f"{memory.clock:.0f}", f"{memory.processor:.0f}", f"{memory.peak:.0f}"]
             cells += [f"{disk.ratio:.2f}", f"{disk.processor_ratio:.2f}"]
@@ -243,13 +271,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     smallest = options.utterances or (QUICK_UTTERANCES if options.quick else UTTERANCES)
     if options.batches is None:
         options.batches = QUICK_BATCHES if options.quick else 0
-    console, rows = Console(width=max(120, Console().width)), []
-    for size in options.sizes:
-        utterances, frames = map(float, size.split("x"))
-        rows.append(measure_size(options, round(smallest * utterances), frames, options.scratch))
-        disk = rows[-1][0]
+    console, rows = Console(width=max(132, Console().width)), []
+    for disk, memory in measure_all(options, smallest):
+        rows.append((disk, memory))
         console.print(
-            f"{disk.utterances:,} utterances, {frames:g}x frames: {disk.clock:.0f} µs an utterance, {disk.peak:.0f} MiB"
+            f"{disk.utterances:,} utterances, {disk.frames:g}x frames: {disk.clock:.0f} µs an utterance, "
+            f"{disk.growth:.2f} of the smallest corpus's, {disk.peak:.0f} MiB"
         )
     title = f"{options.model}, {torch.get_num_threads()} threads: microseconds per utterance of training"
     console.print(table_of(rows, title))

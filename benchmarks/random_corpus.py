@@ -47,6 +47,8 @@ class RandomCorpus(EmotionDataModule):
     ) -> None:
         self._sizes = (utterances, frames)
         self._folder = folder
+        if folder is None:
+            kwargs["memory_budget_gb"] = float("inf")  # they are in memory, however many
         super().__init__(root=str(folder or "."), seed=seed, **kwargs)
         self.corpus_name = "random numbers of IEMOCAP's size"
 

@@ -25,6 +25,7 @@ from datamodules.missing import mask_sampler
 from datamodules.statistics import Statistics, difference, shipped_statistics
 from datamodules.targets import Targets, identical_folds, read_targets, shared_speakers
 
+DEFAULT_BUDGET_GB = 0.5
 _STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it
 
 
@@ -89,7 +90,7 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: int | None = None,
         eval_batch_size: int = 256,
         workers: int = 0,
-        memory_budget_gb: float = 0.5,
+        memory_budget_gb: float = DEFAULT_BUDGET_GB,
         train_mask: str = "uniform",
         conditions: Sequence[str] = CONDITIONS,
         predict_split: Literal["train", "val", "test", "all"] | None = None,
@@ -133,7 +134,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
-        self._surplus = SurplusMemory()
+        self._surplus = SurplusMemory(allowed=1e9 * max(0.0, memory_budget_gb - DEFAULT_BUDGET_GB))
 
     # Reading.
 

@@ -11,8 +11,11 @@ from pathlib import Path
 _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-LARGEST_SURPLUS = 3 * 2**27
-"""Bytes by which a process may grow before it returns what it does not use."""
+LARGEST_PROCESS = 1_330_000_000
+"""Bytes above which a process keeps little that it does not use: with one more batch it is below 1.5 GB."""
+
+LARGEST_SURPLUS, SMALLEST_SURPLUS = 2**29, 2**27
+"""Bytes by which a process may grow, below that and above it, before it returns what it does not use."""
 
 
 def keep_free_memory() -> None:
@@ -37,14 +40,20 @@ class SurplusMemory:
 
     Such tensors leave gaps that few later ones fit. To return them after every batch would cost a tenth of
     the time, since the next batch takes about as much again.
+
+    Args:
+        allowed: bytes that the process may take beyond :data:`LARGEST_PROCESS`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: float = 0.0) -> None:
+        self._limit = LARGEST_PROCESS + allowed
         self._least: int | None = None
 
     def give_back(self) -> None:
-        """Return free memory if the process has grown by :data:`LARGEST_SURPLUS` since it did so the last time."""
-        if self._least is None or resident_memory() - self._least > LARGEST_SURPLUS:
+        """Return free memory if the process has grown too much since it did so the last time."""
+        resident = resident_memory()
+        surplus = SMALLEST_SURPLUS if resident > self._limit else LARGEST_SURPLUS
+        if self._least is None or resident - self._least > surplus:
             return_free_memory()
             self._least = resident_memory()
 

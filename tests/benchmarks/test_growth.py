@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def test_every_size_is_measured_in_both_forms_where_it_fits(
     assert [(row["utterances"], row["form"]) for row in rows] == [("30", "disk"), ("30", "memory"), ("60", "disk")]
     assert float(rows[0]["gigabytes"]) == pytest.approx(gigabytes)
     assert float(rows[0]["ratio"]) > 0
+    assert [math.isnan(float(row["growth"])) for row in rows] == [False, True, False]
     assert math.isnan(float(rows[2]["ratio"]))
     assert all(float(row["clock"]) > 0 and float(row["peak"]) > 100 for row in rows)
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
@@ -68,3 +71,16 @@ def test_all_forms_go_through_the_same_batches(tmp_path: Path, monkeypatch: pyte
     assert kinds == (StoredFrames, StoredFrames, RaggedFrames, RaggedFrames) * 2
     assert batches[:2] == batches[2:4] and batches[4:6] == batches[6:]
     assert batches[:2] != batches[4:6]
+
+
+def test_growth_is_relative_to_the_smallest_corpus_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = iter([2.0, 6.0, 4.0, 12.0, 8.0])  # smallest, a size, smallest, another size, smallest
+    point = growth.Point(0, 1.0, 0.0, "disk", 0.0, 0.0, 0.0, math.nan, math.nan, 0.0)
+    monkeypatch.setattr(growth, "apart", lambda *_: [replace(point, clock=next(clocks))])
+    monkeypatch.setattr(RandomCorpus, "write", lambda *_: None)
+    options = argparse.Namespace(
+        model="IFMMIN", sizes=["4x1", "16x1"], repeats=1, batches=1, memory=-1.0, scratch=tmp_path
+    )
+    assert [disk.growth for disk, _ in growth.measure_all(options, 10)] == [2.0, 2.0]

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from datamodules import memory
+
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc's allocator is told"
 )
@@ -42,3 +44,19 @@ def test_freed_memory_is_used_again_without_the_system() -> None:
 def test_what_is_kept_can_be_returned() -> None:
     kept, returned = printed("keep_free_memory(); pages(); print(resident()); return_free_memory(); print(resident())")
     assert kept - returned > 50
+
+
+@pytest.mark.parametrize(("allowed", "returned_at"), [(0, [600, 1200, 1350, 1550, 1750]), (1000, [600, 1200, 1750])])
+def test_memory_is_returned_when_the_process_has_grown(
+    allowed: int, returned_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By 500 MB as long as it is small, by 100 MB above 1300 MB and what is allowed beyond."""
+    for name, megabytes in (("LARGEST_PROCESS", 1300), ("LARGEST_SURPLUS", 500), ("SMALLEST_SURPLUS", 100)):
+        monkeypatch.setattr(memory, name, megabytes)
+    resident, returned = [0], []
+    monkeypatch.setattr(memory, "return_free_memory", lambda: returned.append(resident[0]))
+    monkeypatch.setattr(memory, "resident_memory", lambda: resident[0])
+    surplus = memory.SurplusMemory(allowed)
+    for resident[0] in (600, 1000, 1100, 1200, 1250, 1350, 1440, 1550, 1650, 1750):
+        surplus.give_back()
+    assert returned == returned_at
