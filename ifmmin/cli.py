@@ -44,7 +44,10 @@ def _command(args: Sequence[str] | None) -> int:
         return 0
     _check_first(argv)
     # A process that calls this with words of its own may be an old one.
-    with starting.imports(for_good=args is None):
+    own = args is None
+    if own:
+        starting.large_pages()
+    with starting.imports(for_good=own):
         command = _imported(argv[0])
     return command(argv)
 

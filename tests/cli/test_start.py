@@ -12,6 +12,8 @@ from ifmmin import starting
 from ifmmin.cli import COMMANDS, main
 from tests.cli.running import fit, fresh, sample
 
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
 
 def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> None:
     check = "import atexit; atexit.register(lambda: print('large:', {'torch', 'numpy', 'lightning'} & {*sys.modules}))"
@@ -72,6 +74,34 @@ def test_collection_goes_on_after_imports() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+IN_LARGE_PAGES = """
+import atexit, re
+from pathlib import Path
+
+def say():
+    import torch
+    tensor = torch.ones(2**24)
+    memory = Path("/proc/self/smaps_rollup").read_text()
+    print("in large pages:", int(re.search("AnonHugePages: *([0-9]+)", memory)[1]) > 2**15)
+
+atexit.register(say)
+"""
+"""At the end of a program, says whether most of 64 MiB that PyTorch takes then are in pages of 2 MB."""
+
+
+@pytest.mark.skipif(
+    "[madvise]" not in (LARGE_PAGES.read_text() if LARGE_PAGES.exists() else ""),
+    reason="this system does not give large pages to those, and only those, who ask",
+)
+@pytest.mark.parametrize(("chosen", "expected"), [({}, True), ({"THP_MEM_ALLOC_ENABLE": "0"}, False)])
+def test_a_program_of_its_own_asks_for_large_pages(
+    tmp_path: Path, chosen: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)  # a benchmark that another test imported asked too
+    done = fresh("fit", "--model", "NONE", cwd=tmp_path, prelude=IN_LARGE_PAGES, **chosen)
+    assert f"in large pages: {expected}" in done.stdout
 
 
 def test_only_a_program_of_its_own_keeps_its_objects_for_good(

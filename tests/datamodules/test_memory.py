@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -30,8 +31,10 @@ def resident():
 
 
 def printed(program: str) -> list[int]:
-    """What it prints, in a process of its own: the allocator's settings stay for good."""
-    done = subprocess.run([sys.executable, "-c", TAKE_AND_FREE + program], check=True, capture_output=True, text=True)
+    """What it prints, in a process of its own: the allocator's settings stay for good. Its pages are small, to be counted."""
+    command = [sys.executable, "-c", TAKE_AND_FREE + program]
+    small_pages = os.environ | {"THP_MEM_ALLOC_ENABLE": "0"}
+    done = subprocess.run(command, env=small_pages, check=True, capture_output=True, text=True)
     return [int(number) for number in done.stdout.split()]
 
 
