@@ -31,7 +31,7 @@ def resident():
 
 
 def printed(program: str) -> list[int]:
-    """What it prints, in a process of its own: the allocator's settings stay for good. Its pages are small, to be counted."""
+    """What it prints, in a process of its own, as the allocator is told for good, and of small pages, to be counted."""
     command = [sys.executable, "-c", TAKE_AND_FREE + program]
     small_pages = os.environ | {"THP_MEM_ALLOC_ENABLE": "0"}
     done = subprocess.run(command, env=small_pages, check=True, capture_output=True, text=True)
