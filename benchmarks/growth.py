@@ -8,13 +8,16 @@ with the epochs in turns on disk and in memory, so that the ratio of the two is 
 is measured anew before and after each size: growth is relative to the mean of the two, since machines drift.
 
 Microseconds per utterance are of training; validation, the teacher's one pass and setup are not in them. Processor
-time is given too: on a machine that others use it repeats better than time on the clock. Peak memory is that of the
-whole process, Python, setup, the teacher's pass and validation included.
+time is given too: on a machine that others use it repeats better than time on the clock. "cold GB" is what an epoch of
+training got from the disk itself because the system's cache no longer had it; with --scratch in a memory file system
+(tmpfs) that is nothing. Peak memory is that of the whole process, Python, setup, the teacher's pass and validation
+included.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -63,6 +66,8 @@ class Point:
         ratio: time on the clock relative to ``memory`` in the same process; NaN where that was not run.
         processor_ratio: the same of processor time.
         peak: largest resident memory of the process, in MiB; in a process with both forms, of both.
+        cold: GB of an epoch of training that came from the disk and not from the system's cache, the median over
+            epochs; NaN where the system does not tell.
         growth: time on the clock relative to that of the smallest corpus on disk, before and after; NaN in memory.
     """
 
@@ -76,7 +81,15 @@ class Point:
     ratio: float
     processor_ratio: float
     peak: float
+    cold: float
     growth: float = float("nan")
+
+
+def read_from_disk() -> float:
+    """GB that this process had read from a disk so far; NaN where the system does not tell."""
+    counters = Path("/proc/self/io")
+    lines = counters.read_text(encoding="ascii").splitlines() if counters.exists() else []
+    return next((int(line.split()[1]) * 1e-9 for line in lines if line.startswith("read_bytes")), math.nan)
 
 
 class Turns(Stopwatch):
@@ -90,6 +103,7 @@ class Turns(Stopwatch):
         super().__init__()
         self.forms = forms
         self.processor: list[float] = []
+        self.cold: list[float] = []
         self.utterances: list[int] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -105,7 +119,7 @@ class Turns(Stopwatch):
         loader.dataset.corpus = self.forms[trainer.current_epoch % len(self.forms)]
         self.utterances.append(0)
         super().on_train_epoch_start(trainer, pl_module)
-        self._processor_mark = time.process_time()
+        self._processor_mark, self._cold_mark = time.process_time(), read_from_disk()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -116,12 +130,16 @@ class Turns(Stopwatch):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End a training epoch."""
         self.processor.append(time.process_time() - self._processor_mark)
+        self.cold.append(read_from_disk() - self._cold_mark)
         super().on_validation_start(trainer, pl_module)
 
+    def middle(self, values: Sequence[float], form: int) -> float:
+        """The median over the epochs of a form without the first, which warms up."""
+        return median(values[form :: len(self.forms)][1:])
+
     def microseconds(self, seconds: Sequence[float], form: int) -> float:
-        """Per utterance, the median over the epochs of a form without the first, which warms up."""
-        each = [1e6 * spent / count for spent, count in zip(seconds, self.utterances, strict=True)]
-        return median(each[form :: len(self.forms)][1:])
+        """Per utterance, of the middle epoch of a form."""
+        return self.middle([1e6 * spent / count for spent, count in zip(seconds, self.utterances, strict=True)], form)
 
 
 def measure(
@@ -145,10 +163,9 @@ def measure(
     ratios, processor_ratios = (relative(times, forms) for times in (clock, processor))
     size = sum(int(lengths.sum()) * dim for lengths, dim in zip(held[0].lengths.unbind(1), DIMS, strict=True)) * 4e-9
     peak = peak_memory()
-    return [
-        Point(utterances, frames, size, form, setup[i], clock[i], processor[i], ratios[i], processor_ratios[i], peak)
-        for i, form in enumerate(forms)
-    ]
+    cold = [watch.middle(watch.cold, form) for form in range(len(forms))]
+    columns = zip(forms, setup, clock, processor, ratios, processor_ratios, cold, strict=True)
+    return [Point(utterances, frames, size, *values, peak=peak, cold=each) for *values, each in columns]
 
 
 def relative(times: Sequence[float], forms: Sequence[str]) -> list[float]:
@@ -205,13 +222,19 @@ def factors(size: str) -> tuple[float, float]:
 def table_of(rows: Sequence[tuple[Point, Point | None]], title: str) -> Table:
     """A line for each size."""
     table = Table(title=title, title_justify="left")
-    disk_headings = "utterances", "frames", "GB", "setup s", "disk: µs", "growth", "CPU µs", "MiB"
+    disk_headings = "utterances", "frames", "GB", "setup s", "cold GB", "disk: µs", "growth", "CPU µs", "MiB"
     memory_headings = "memory: µs", "CPU µs", "MiB", "ratio", "CPU ratio"
     for heading in disk_headings + memory_headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for disk, memory in rows:
         cells = [f"{disk.utterances:,}", f"{disk.frames:g}x", f"{disk.gigabytes:.2f}", f"{disk.setup:.1f}"]
-        cells += [f"{disk.clock:.0f}", f"{disk.growth:.2f}", f"{disk.processor:.0f}", f"{disk.peak:.0f}"]
+        cells += [
+            f"{disk.cold:.2f}",
+            f"{disk.clock:.0f}",
+            f"{disk.growth:.2f}",
+            f"{disk.processor:.0f}",
+            f"{disk.peak:.0f}",
+        ]
         if memory:
             cells += [f"{memory.clock:.0f}", f"{memory.processor:.0f}", f"{memory.peak:.0f}"]
             cells += [f"{disk.ratio:.2f}", f"{disk.processor_ratio:.2f}"]
@@ -271,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     smallest = options.utterances or (QUICK_UTTERANCES if options.quick else UTTERANCES)
     if options.batches is None:
         options.batches = QUICK_BATCHES if options.quick else 0
-    console, rows = Console(width=max(132, Console().width)), []
+    console, rows = Console(width=max(140, Console().width)), []
     for disk, memory in measure_all(options, smallest):
         rows.append((disk, memory))
         console.print(

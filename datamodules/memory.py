@@ -11,11 +11,11 @@ from pathlib import Path
 _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-LARGEST_PROCESS = 1_330_000_000
-"""Bytes above which a process keeps little that it does not use: with one more batch it is below 1.5 GB."""
+LARGEST_PROCESS = 1_360_000_000
+"""Bytes above which a process returns what it does not use: with one more batch it is below 1.5 GB."""
 
-LARGEST_SURPLUS, SMALLEST_SURPLUS = 2**29, 2**27
-"""Bytes by which a process may grow, below that and above it, before it returns what it does not use."""
+SURPLUS = 2**27
+"""Bytes by which a process that is above that with what it uses may grow before it returns the rest once more."""
 
 
 def keep_free_memory() -> None:
@@ -39,7 +39,7 @@ class SurplusMemory:
     """Keeps a process that takes tensors of ever new sizes from growing.
 
     Such tensors leave gaps that few later ones fit. To return them after every batch would cost a tenth of
-    the time, since the next batch takes about as much again.
+    the time, since the next batch takes about as much again: so as rarely as the promised size allows.
 
     Args:
         allowed: bytes that the process may take beyond :data:`LARGEST_PROCESS`.
@@ -50,10 +50,9 @@ class SurplusMemory:
         self._least: int | None = None
 
     def give_back(self) -> None:
-        """Return free memory if the process has grown too much since it did so the last time."""
+        """Return free memory if the process is too large and has grown since it did so the last time."""
         resident = resident_memory()
-        surplus = SMALLEST_SURPLUS if resident > self._limit else LARGEST_SURPLUS
-        if self._least is None or resident - self._least > surplus:
+        if self._least is None or (resident > self._limit and resident - self._least > SURPLUS):
             return_free_memory()
             self._least = resident_memory()
 

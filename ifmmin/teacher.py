@@ -13,8 +13,8 @@ from datamodules.batch import Batch
 from datamodules.errors import InputError
 from ifmmin.encoders import ModalityEncoders
 
-LARGEST_MEMORY = 2**28
-"""Bytes of embeddings that a teacher holds in memory, some 170,000 utterances; more of them lie in a temporary file."""
+LARGEST_MEMORY = 2**26
+"""Bytes of embeddings that a teacher holds in memory, some 43,000 utterances; more of them lie in a temporary file."""
 
 
 class FileRows:
