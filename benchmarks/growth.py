@@ -65,9 +65,9 @@ class Point:
         processor: the same of processor time, over all threads.
         ratio: time on the clock relative to ``memory`` in the same process; NaN where that was not run.
         processor_ratio: the same of processor time.
-        peak: largest resident memory of the process, in MiB; in a process with both forms, of both.
         cold: GB of an epoch of training that came from the disk and not from the system's cache, the median over
             epochs; NaN where the system does not tell.
+        peak: largest resident memory of the process, in MiB; in a process with both forms, of both.
         growth: time on the clock relative to that of the smallest corpus on disk, before and after; NaN in memory.
     """
 
@@ -80,8 +80,8 @@ class Point:
     processor: float
     ratio: float
     processor_ratio: float
-    peak: float
     cold: float
+    peak: float
     growth: float = float("nan")
 
 
@@ -162,10 +162,9 @@ def measure(
     processor = [watch.microseconds(watch.processor, form) for form in range(len(forms))]
     ratios, processor_ratios = (relative(times, forms) for times in (clock, processor))
     size = sum(int(lengths.sum()) * dim for lengths, dim in zip(held[0].lengths.unbind(1), DIMS, strict=True)) * 4e-9
-    peak = peak_memory()
     cold = [watch.middle(watch.cold, form) for form in range(len(forms))]
-    columns = zip(forms, setup, clock, processor, ratios, processor_ratios, cold, strict=True)
-    return [Point(utterances, frames, size, *values, peak=peak, cold=each) for *values, each in columns]
+    points = zip(forms, setup, clock, processor, ratios, processor_ratios, cold, strict=True)
+    return [Point(utterances, frames, size, *values, peak=peak_memory()) for values in points]
 
 
 def relative(times: Sequence[float], forms: Sequence[str]) -> list[float]:

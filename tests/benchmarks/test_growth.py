@@ -77,7 +77,7 @@ def test_growth_is_relative_to_the_smallest_corpus_before_and_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = iter([2.0, 6.0, 4.0, 12.0, 8.0])  # smallest, a size, smallest, another size, smallest
-    point = growth.Point(0, 1.0, 0.0, "disk", 0.0, 0.0, 0.0, math.nan, math.nan, 0.0)
+    point = growth.Point(0, 1.0, 0.0, "disk", 0.0, 0.0, 0.0, math.nan, math.nan, 0.0, 0.0)
     monkeypatch.setattr(growth, "apart", lambda *_: [replace(point, clock=next(clocks))])
     monkeypatch.setattr(RandomCorpus, "write", lambda *_: None)
     options = argparse.Namespace(
