@@ -162,9 +162,23 @@ def measure(
     processor = [watch.microseconds(watch.processor, form) for form in range(len(forms))]
     ratios, processor_ratios = (relative(times, forms) for times in (clock, processor))
     size = sum(int(lengths.sum()) * dim for lengths, dim in zip(held[0].lengths.unbind(1), DIMS, strict=True)) * 4e-9
-    cold = [watch.middle(watch.cold, form) for form in range(len(forms))]
-    points = zip(forms, setup, clock, processor, ratios, processor_ratios, cold, strict=True)
-    return [Point(utterances, frames, size, *values, peak=peak_memory()) for values in points]
+    peak = peak_memory()
+    return [
+        Point(
+            utterances,
+            frames,
+            size,
+            form,
+            setup[i],
+            clock[i],
+            processor[i],
+            ratios[i],
+            processor_ratios[i],
+            cold=watch.middle(watch.cold, i),
+            peak=peak,
+        )
+        for i, form in enumerate(forms)
+    ]
 
 
 def relative(times: Sequence[float], forms: Sequence[str]) -> list[float]:
