@@ -96,3 +96,13 @@ def test_gradient_is_finite_where_some_moments_coincide() -> None:
 def test_gradient_against_finite_differences(moments: int) -> None:
     x, y = sample(5, 3, 0).requires_grad_(), (2 * sample(4, 3, 1)).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: central_moment_discrepancy(a, b, moments), (x, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_costs_the_samples_their_digits_and_no_more(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(100, 7, generator=generator).to(dtype) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = central_moment_discrepancy(x, y)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(naive_cmd(x, y, 5), rel=1e-5)
