@@ -53,16 +53,17 @@ def in_autocast(frames: Tensor) -> Tensor:
     return frames.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else frames
 
 
-def by_time(frames: Tensor) -> Tensor:
-    """Frames [K, T, D] as [T, K, D], as an LSTM reads them; on a CPU with zeros up to full multiples.
+def by_time(frames: Tensor, sequences: int) -> Tensor:
+    """Frames [K, T, D] as [T, sequences, D], as an LSTM reads them: sequences beyond the K are zero frames.
 
-    oneDNN compiles and keeps a kernel for each new shape, which costs more than up to 3 sequences and 1 frame.
+    On a CPU with zeros up to full multiples: oneDNN compiles and keeps a kernel for each new shape, which
+    costs more than up to 3 sequences and 1 frame.
     """
-    turned = frames.transpose(0, 1)
-    if frames.device.type != "cpu":
-        return turned
-    sequences = -len(frames) % 4 if len(frames) > 1 else 0
-    return F.pad(turned, (0, 0, 0, sequences, 0, -frames.shape[1] % 2))
+    turned, more = frames.transpose(0, 1), sequences - len(frames)
+    if frames.device.type == "cpu":
+        more += -sequences % 4 if sequences > 1 else 0
+        return F.pad(turned, (0, 0, 0, more, 0, -frames.shape[1] % 2))
+    return F.pad(turned, (0, 0, 0, more)) if more else turned
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -103,6 +104,10 @@ class SequenceEncoder(nn.Module, ABC):
         """[1, P]: what :meth:`pool` makes of :meth:`zero_frames`, a function of the parameters alone."""
         return self.pool(*self.zero_frames())
 
+    def pool_with_absent(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """[K + 1, P]: :meth:`pool`, and :meth:`pool_absent` behind it."""
+        return torch.cat([self.pool(frames, lengths), self.pool_absent()])
+
     def absent(self) -> Tensor:
         """[E]: the embedding of a modality that is not there."""
         return self.head(self.pool_absent())[0]
@@ -117,9 +122,8 @@ class SequenceEncoder(nn.Module, ABC):
             # In training read in full, so that every parameter has a gradient: several devices would wait for it.
             pooled = self.pool(*self.zero_frames()) if torch.is_grad_enabled() else self.pool_absent()
         else:
-            pooled = self.pool(seen.frames, seen.lengths)
-            if len(seen.rows) < rows:
-                pooled = torch.cat([pooled, self.pool_absent()])
+            pool = self.pool_with_absent if len(seen.rows) < rows else self.pool
+            pooled = pool(seen.frames, seen.lengths)
         slots = torch.full((rows,), count, device=seen.rows.device).index_copy(0, seen.rows, seen.slots)
         if self.training:
             return self.head(pooled.index_select(0, slots))
@@ -148,7 +152,7 @@ class LSTMEncoder(SequenceEncoder):
             self.attention_vector = nn.Linear(embedding_dim, 1, bias=False)
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`SequenceEncoder`."""
+        """See :class:`SequenceEncoder`; lengths beyond the K are of sequences of zero frames."""
         frames, half = in_autocast(frames), len(frames) // 2
         if frames.device.type == "cpu" and half >= 16:
             # The loader gives short sequences first: read apart, they are not padded to the longest of all.
@@ -158,10 +162,17 @@ class LSTMEncoder(SequenceEncoder):
                 return torch.cat([short, self.pool(frames[half:], lengths[half:])])
         return self.pool_together(frames, lengths)
 
+    def pool_with_absent(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`SequenceEncoder`."""
+        if not torch.is_grad_enabled() or frames.shape[1] < self.absent_frames:
+            return super().pool_with_absent(frames, lengths)
+        # In training one more sequence in the same run costs less than a run of its own.
+        return self.pool(frames, F.pad(lengths, (0, 1), value=self.absent_frames))
+
     def pool_together(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """:meth:`pool` in one run of the LSTM, padding included."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
-        states: Tensor = self.rnn(by_time(frames))[0][: frames.shape[1], : len(frames)]
+        states: Tensor = self.rnn(by_time(frames, len(lengths)))[0][: frames.shape[1], : len(lengths)]
         if self.pooling == "last":
             return states[lengths - 1, torch.arange(len(lengths), device=states.device)]
         padding = padding_mask(lengths, len(states))

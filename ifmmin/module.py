@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import lightning as L
@@ -166,6 +167,11 @@ class MissingModalityModule(L.LightningModule, ABC):
                 if any(parameter.requires_grad for parameter in part.parameters()):
                     yield f"{name}.{key}".rstrip("."), part
 
+    @cached_property
+    def _clipped_together(self) -> list[list[nn.Parameter]]:
+        # Looked up once: to walk through the modules at every step would take as long as to clip.
+        return [list(part.parameters()) for _, part in self.subnetworks()]
+
     @property
     def monitor_key(self) -> str:
         """The logged name of the metric that selects the best epoch."""
@@ -216,6 +222,7 @@ class MissingModalityModule(L.LightningModule, ABC):
             trainable, lr=self.learning_rate, betas=(self.beta1, 0.999), weight_decay=self.weight_decay, fused=fused
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        vars(self).pop("_clipped_together", None)  # other parts may be trained than in an earlier fit
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def configure_gradient_clipping(
@@ -226,8 +233,8 @@ class MissingModalityModule(L.LightningModule, ABC):
     ) -> None:
         """Clip each sub-network to ``clip_norm``, or to the trainer's value where one is given."""
         norm = self.clip_norm if gradient_clip_val is None else gradient_clip_val
-        for _, part in self.subnetworks():
-            nn.utils.clip_grad_norm_(part.parameters(), norm)
+        for parameters in self._clipped_together:
+            nn.utils.clip_grad_norm_(parameters, norm)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by (seed, step, rank), so that a resumed run draws what it would have drawn."""

@@ -259,6 +259,27 @@ def test_all_rows_of_a_batch_lack_a_modality() -> None:
     assert torch.equal(embedded[:, 2], absent[2].expand(3, -1))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("count", "longest"), [(1, 9), (5, 3), (7, 4), (40, 30)])
+def test_zero_frames_beside_true_sequences(kind: Kind, count: int, longest: int) -> None:
+    """In training they are one more sequence of the same run: the same embeddings, and the same gradients."""
+    encoder = encoder_of(kind, absent_frames=4)
+    lengths = sorted(np.random.default_rng(count).integers(1, longest + 1, count - 1).tolist()) + [longest]
+    frames, each = padded([np.random.default_rng(T).standard_normal((T, DIMS[2])) for T in lengths], 0, torch.float64)
+    results = []
+    for together in (True, False):
+        encoder.zero_grad()
+        if together:
+            pooled = encoder.pool_with_absent(frames, each)
+        else:
+            pooled = torch.cat([encoder.pool(frames, each), encoder.pool_absent()])
+        pooled.square().sum().backward()
+        gradients = [parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None]
+        results.append([pooled.detach(), *gradients])
+    for ours, apart in zip(*results, strict=True):
+        torch.testing.assert_close(ours, apart, rtol=1e-9, atol=1e-12)
+
+
 def test_absent_embeddings_train_the_encoder() -> None:
     made = encoders_of()
     made(batch_of(random_utterances(2), np.tile([False, True, False], (2, 1)))).sum().backward()
