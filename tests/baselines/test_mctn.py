@@ -18,7 +18,10 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn import MCTN, AttentionDecoder, Patience, TranslationEncoder, pool_steps
+from baselines.mctn import MCTN
+from baselines.mctn.attended_lstm import attended_lstm
+from baselines.mctn.model import Patience
+from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, pool_steps
 from datamodules.batch import CONDITIONS, Batch, present_under
 from datamodules.errors import InputError
 from datamodules.missing import under_conditions
@@ -176,17 +179,43 @@ def test_encoder_sums_the_directions() -> None:
         torch.testing.assert_close(ours, torch.stack(naive_encoder(encoder, list(row))), rtol=1e-6, atol=1e-9)
 
 
-def test_decoder_and_attention_step_by_step() -> None:
+def test_decoder_step_by_step() -> None:
     decoder = mctn().decoder
     encoded = torch.randn(4, STEPS, 6)
     for ours, row in zip(decoder(encoded), encoded, strict=True):
         torch.testing.assert_close(ours, torch.stack(naive_decoder(decoder, list(row))), rtol=1e-6, atol=1e-9)
-    state = torch.randn(4, 6)
-    weights = decoder.attend(state, decoder.key(encoded))
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
-    assert bool((weights > 0).all()), "every step can be attended to: after pooling, none is padding"
-    for ours, one, row in zip(weights, state, encoded, strict=True):
-        torch.testing.assert_close(ours, torch.tensor(naive_attention(decoder, one, list(row))))
+
+
+def test_decoder_attends_by_the_softmax_of_the_scores() -> None:
+    decoder, encoded = mctn().decoder, torch.randn(1, STEPS, 6)
+    # All values have the gradient of the gates' inputs, times their share of the attention.
+    values = torch.randn(1, STEPS, 24, requires_grad=True)
+    keys, score = decoder.key(encoded), decoder.score.weight[0]
+    states = attended_lstm(keys, values, score, decoder.query.weight, decoder.cell.weight_hh)
+    states[0, 0].sum().backward()
+    assert values.grad is not None
+    shares = values.grad[0].norm(dim=1)
+    expected = torch.tensor(naive_attention(decoder, torch.zeros(6), list(encoded[0])))
+    torch.testing.assert_close(shares / shares.sum(), expected)
+
+
+def test_gradients_that_are_written_out_are_those_of_the_function() -> None:
+    shapes = (3, 5, 4), (3, 5, 16), (4,), (4, 4), (16, 4)
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(attended_lstm, inputs)
+
+
+def test_no_row_and_half_precision_are_decoded_too() -> None:
+    decoder = mctn().decoder
+    nothing = torch.zeros(0, STEPS, 6, requires_grad=True)
+    decoder(nothing).sum().backward()
+    assert decoder(nothing).shape == nothing.shape
+    assert all(not bool(parameter.grad.any()) for parameter in decoder.cell.parameters() if parameter.grad is not None)
+    decoder.float()
+    encoded = torch.randn(2, STEPS, 6, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = decoder(encoded)
+    torch.testing.assert_close(mixed, decoder(encoded))
 
 
 def test_decoder_sees_every_encoded_step() -> None:

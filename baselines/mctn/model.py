@@ -12,121 +12,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.mctn.networks import AttentionDecoder, Reading, TranslationEncoder, mean_squared_error, pool_steps
 from datamodules.batch import CONDITION_TABLE, CONDITIONS, MODALITIES, Batch
 from datamodules.errors import InputError
 from datamodules.missing import Visible, visible
-from ifmmin.encoders import LSTMEncoder, frame_mask, initialise
+from ifmmin.encoders import LSTMEncoder, initialise
 from ifmmin.module import MissingModalityModule
 
 SOURCES = ("any", "a", "v", "t")
-
-Reading = tuple[Tensor, Tensor]
-"""int64 [R], rows of a batch, and float [R, S, D], steps of one modality for them: decoded, or projected."""
-
-
-def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """Average-pool each sequence to the same number of steps.
-
-    Step j of a sequence of L frames is the mean of its frames ⌊jL/S⌋ to ⌈(j+1)L/S⌉ - 1, which is
-    adaptive average pooling over the true length: a sequence shorter than S repeats frames.
-
-    Args:
-        frames: [K, T, D]; what lies behind the last true frame is not read.
-        lengths: int64 [K] in 1..T.
-        steps: S.
-
-    Returns:
-        [K, S, D].
-    """
-    longest = frames.shape[1]
-    edges = torch.arange(steps + 1, device=lengths.device) * lengths[:, None]
-    start, end = (edges[:, :-1] // steps)[..., None], ((edges[:, 1:] + steps - 1) // steps)[..., None]
-    position = torch.arange(longest, device=lengths.device)
-    weights = ((start <= position) & (position < end)).to(frames.dtype) / (end - start)
-    # A weight of zero does not silence padding that is not a number.
-    true = frames.masked_fill(~frame_mask(lengths, longest)[..., None], 0.0)
-    with torch.autocast(frames.device.type, enabled=False):  # the targets of a regression: no mixed precision
-        return weights @ true
-
-
-class TranslationEncoder(nn.Module):
-    """E: a bidirectional LSTM whose directions are summed.
-
-    Args:
-        input_dim: width of a step.
-        hidden_dim: H.
-    """
-
-    def __init__(self, input_dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.rnn = nn.LSTM(input_dim, hidden_dim, batch_first=True, bidirectional=True)
-
-    def forward(self, steps: Tensor) -> Tensor:
-        """Encode [B, S, input_dim] to states [B, S, H]."""
-        states: Tensor = self.rnn(steps)[0]
-        forwards, backwards = states.chunk(2, dim=-1)
-        return forwards + backwards
-
-
-class AttentionDecoder(nn.Module):
-    """D: an LSTM that attends to the encoder's states h_1..h_S (additive, Bahdanau et al. 2015).
-
-    From s_0 = 0, α_i = softmax_j(v · tanh(W s_{i-1} + U h_j + b)) and s_i = LSTM(Σ_j α_ij h_j, s_{i-1}).
-    A linear layer per modality reads its features off s_i.
-
-    Args:
-        hidden_dim: H, of the encoder's states and of its own.
-        feature_dims: frame widths of audio, visual, text.
-    """
-
-    def __init__(self, hidden_dim: int, feature_dims: Sequence[int]) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.key = nn.Linear(hidden_dim, hidden_dim)
-        self.score = nn.Linear(hidden_dim, 1, bias=False)
-        self.cell = nn.LSTMCell(hidden_dim, hidden_dim)
-        self.outputs = nn.ModuleList(nn.Linear(hidden_dim, dim) for dim in feature_dims)
-
-    def attend(self, state: Tensor, keys: Tensor) -> Tensor:
-        """α_i [B, S] of a state [B, H] over keys U h_j + b [B, S, H]; each row sums to 1."""
-        scores: Tensor = self.score(torch.tanh(keys + self.query(state)[:, None]))
-        return scores.squeeze(-1).softmax(dim=1)
-
-    def forward(self, encoded: Tensor) -> Tensor:
-        """Decode states [B, S, H] of the encoder to as many states s_i [B, S, H]."""
-        keys = self.key(encoded)
-        state = memory = encoded.new_zeros(len(encoded), encoded.shape[2])
-        states = []
-        for _ in range(encoded.shape[1]):
-            weights = self.attend(state, keys)
-            context = torch.bmm(weights[:, None], encoded)[:, 0]
-            state, memory = self.cell(context, (state, memory))
-            states.append(state)
-        return torch.stack(states, dim=1)
-
-    def read(self, encoded: Tensor, wanted: Tensor) -> list[Reading]:
-        """Per modality m, decode [B, S, H] for the rows whose ``wanted`` [B, 3] names it, and for no others."""
-        rows = wanted.any(dim=1).nonzero(as_tuple=True)[0]
-        states = self(encoded[rows])
-        chosen = [column.nonzero(as_tuple=True)[0] for column in wanted[rows].unbind(dim=1)]
-        return [(rows[which], output(states[which])) for which, output in zip(chosen, self.outputs, strict=True)]
-
-
-def mean_squared_errors(readings: Sequence[Reading], true: Sequence[Tensor], row: Tensor) -> Tensor:
-    """[B]: for each row, the mean over its decoded modalities of their MSE; 0 where there is none.
-
-    Args:
-        readings: per modality, from :meth:`AttentionDecoder.read`.
-        true: per modality, the true steps [N, S, D_m] of every utterance.
-        row: int64 [B], the utterance of each row.
-    """
-    total = torch.zeros(len(row), dtype=true[0].dtype, device=true[0].device)
-    count = torch.zeros_like(total)
-    for (chosen, decoded), steps in zip(readings, true, strict=True):
-        errors = F.mse_loss(decoded, steps[row[chosen]], reduction="none").mean(dim=(1, 2))
-        total = total.index_add(0, chosen, errors.to(total.dtype))
-        count = count.index_add(0, chosen, torch.ones_like(errors, dtype=total.dtype))
-    return total / count.clamp(min=1)
 
 
 class Patience(EarlyStopping):
@@ -289,8 +182,11 @@ class MCTN(MissingModalityModule):
         true = []
         for modality in range(len(MODALITIES)):
             seen = visible(complete, modality)  # one row an utterance: its rows are in the order of its slots
-            held = seen.frames.new_zeros(len(complete), self.steps, seen.frames.shape[2])
-            true.append(held.index_copy_(0, seen.rows, self.pooled(seen)))
+            pooled = self.pooled(seen)
+            if len(pooled) < len(complete):
+                held = pooled.new_zeros(len(complete), *pooled.shape[1:])
+                pooled = held.index_copy_(0, seen.rows, pooled)
+            true.append(pooled)
         return true
 
     @staticmethod
@@ -340,12 +236,13 @@ class MCTN(MissingModalityModule):
         encoded = self.encoder(self.source_steps(projected, batch.present))
         translated = self.decoder.read(encoded, first)
         back = self.encoder(self.embed(translated, len(batch)))
-        cycled = self.decoder.read(back, batch.present & first.any(dim=1, keepdim=True))
+        available = batch.present & first.any(dim=1, keepdim=True)
+        cycled = self.decoder.read(back, available)
         encoded_second = self.second_encoder(encoded)
         third = self.second_decoder.read(encoded_second, second)
         return {
             "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
-            "translation": mean_squared_errors(translated, true, row).mean(),
-            "cycle": mean_squared_errors(cycled, true, row).mean(),
-            "second": mean_squared_errors(third, true, row).mean(),
+            "translation": mean_squared_error(translated, first, true, row),
+            "cycle": mean_squared_error(cycled, available, true, row),
+            "second": mean_squared_error(third, second, true, row),
         }
