@@ -264,7 +264,7 @@ def test_all_rows_of_a_batch_lack_a_modality() -> None:
 def test_zero_frames_beside_true_sequences(kind: Kind, count: int, longest: int) -> None:
     """In training they are one more sequence of the same run: the same embeddings, and the same gradients."""
     encoder = encoder_of(kind, absent_frames=4)
-    lengths = sorted(np.random.default_rng(count).integers(1, longest + 1, count - 1).tolist()) + [longest]
+    lengths = [*sorted(np.random.default_rng(count).integers(1, longest + 1, count - 1).tolist()), longest]
     frames, each = padded([np.random.default_rng(T).standard_normal((T, DIMS[2])) for T in lengths], 0, torch.float64)
     results = []
     for together in (True, False):
