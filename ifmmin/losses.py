@@ -6,12 +6,34 @@ import torch
 from torch import Tensor
 
 
-def _distance(left: Tensor, right: Tensor) -> Tensor:
-    """Euclidean distance of two vectors [D], with a zero (not NaN) gradient where they coincide."""
-    square = (left - right).square().sum()
-    coincide = square == 0
+def central_moments(sample: Tensor, moments: int = 5) -> Tensor:
+    """The mean and the central moments 2..K of each coordinate over a sample.
+
+    Args:
+        sample: [N, ..., D].
+        moments: K, at least 1.
+
+    Returns:
+        [K, ..., D], float32 for a sample in half precision.
+    """
+    # In half precision the fifth powers would be noise.
+    sample = sample.to(torch.promote_types(sample.dtype, torch.float32))
+    mean = sample.mean(dim=0)
+    found, centred = [mean], sample - mean
+    power = centred
+    for _ in range(2, moments + 1):
+        # Repeated products: a power by multiplication is faster than pow and has exact gradients at 0.
+        power = power * centred
+        found.append(power.mean(dim=0))
+    return torch.stack(found)
+
+
+def moment_discrepancy(left: Tensor, right: Tensor) -> Tensor:
+    """CMD_K [...] of two samples, of which the :func:`central_moments` [K, ..., D] are given."""
+    squares = (left - right).square().sum(dim=-1)
+    coincide = squares == 0
     # sqrt has an infinite slope at 0: it is evaluated elsewhere and its result replaced.
-    return torch.where(coincide, square, torch.where(coincide, torch.ones_like(square), square).sqrt())
+    return torch.where(coincide, squares, torch.where(coincide, torch.ones_like(squares), squares).sqrt()).sum(dim=0)
 
 
 def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5) -> Tensor:
@@ -36,17 +58,7 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5) -> Tensor
     >>> round(float(central_moment_discrepancy(x, x + 1)), 6)
     1.0
     """
-    # In half precision the fifth powers would be noise.
-    x, y = (sample.to(torch.promote_types(sample.dtype, torch.float32)) for sample in (x, y))
-    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
-    total = _distance(mean_x, mean_y)
-    centred_x, centred_y = x - mean_x, y - mean_y
-    power_x, power_y = centred_x, centred_y
-    for _ in range(2, moments + 1):
-        # Repeated products: a power by multiplication is faster than pow and has exact gradients at 0.
-        power_x, power_y = power_x * centred_x, power_y * centred_y
-        total = total + _distance(power_x.mean(dim=0), power_y.mean(dim=0))
-    return total
+    return moment_discrepancy(central_moments(x, moments), central_moments(y, moments))
 
 
 def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -> Tensor:

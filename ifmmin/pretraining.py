@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.batch import COMPLETE, Batch
+from datamodules.batch import COMPLETE, MODALITIES, Batch
 from datamodules.errors import InputError
 from datamodules.layouts import MSP_IMPROV_LAYOUT
 from ifmmin.checkpoints import load_safely, published_architecture, read_published_parts
 from ifmmin.encoders import InvarianceEncoder, ModalityEncoders, Pooling, initialise
 from ifmmin.fusion import Fusion
-from ifmmin.losses import central_moment_discrepancy
+from ifmmin.losses import central_moments, moment_discrepancy
 from ifmmin.module import MissingModalityModule
 from ifmmin.teacher import Teacher
 
@@ -157,10 +157,10 @@ class InvariantPretraining(Pretraining):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy, and the mean CMD over the three pairs of modalities, on complete utterances."""
         h, H = self.embed(batch.complete())
-        pairs = [
-            central_moment_discrepancy(left, right, self.moments) for left, right in combinations(H.unbind(dim=1), 2)
-        ]
-        return {"cls": F.cross_entropy(self.classify(h, H), batch.labels), "cmd": torch.stack(pairs).mean()}
+        moments = central_moments(H, self.moments)
+        left, right = zip(*combinations(range(len(MODALITIES)), 2), strict=True)
+        cmd = moment_discrepancy(moments[:, left], moments[:, right]).mean()
+        return {"cls": F.cross_entropy(self.classify(h, H), batch.labels), "cmd": cmd}
 
 
 class PretrainedModule(MissingModalityModule):
