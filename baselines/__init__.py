@@ -1,4 +1,4 @@
-"""The competitors of IF-MMIN, one file each; what is re-exported here is found by the command line."""
+"""The competitors of IF-MMIN, a file or a folder each; what is re-exported here is found by the command line."""
 
 from __future__ import annotations
 
