@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+NEAR_CACHE = 3 * 2**19
+"""Bytes that stay in a second-level cache of 2 MB while others pass through."""
+
 
 def winning_response(frames: Tensor, convolution: nn.Conv1d, padding: Tensor | None = None) -> Tensor:
     """The largest response of each channel over the windows of each sequence: [K, C].
@@ -64,12 +67,21 @@ class WinningWindow(torch.autograd.Function):
         # The winners' frames [C, width, K], as rows of all frames, and what each of them counts.
         rows = first.t()[:, None] + taps
         shares = gradient.to(frames.dtype).t()[:, None].expand_as(rows)
-        summed = F.embedding_bag(
-            rows.flatten(0, 1), frames.flatten(0, 1), mode="sum", per_sample_weights=shares.flatten(0, 1)
-        )
+        summed = _weighted_sums(frames.flatten(0, 1), rows.flatten(0, 1), shares.flatten(0, 1))
         to_frames = None
         if ctx.needs_input_grad[0]:
             winners = weight.new_zeros(K, C, T - width + 1)
             winners.scatter_(2, place[..., None], gradient[..., None].to(weight.dtype))
             to_frames = F.conv_transpose1d(winners, weight).transpose(1, 2).to(frames.dtype)
         return to_frames, None, summed.view(C, width, D).transpose(1, 2), gradient.sum(dim=0)
+
+
+def _weighted_sums(frames: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
+    """[N, D]: for each n, the sum of the frames [F, D] that ``rows`` [N, K] names times their ``shares`` [N, K]."""
+    columns = frames.shape[1]
+    if frames.device.type == "cpu":
+        # A frame is read time and again: as many columns at a time as stay in the nearest cache with all frames.
+        columns = max(64, NEAR_CACHE // (4 * len(frames)) // 64 * 64)
+    blocks = frames.split(columns, dim=1)
+    sums = [F.embedding_bag(rows, block.contiguous(), mode="sum", per_sample_weights=shares) for block in blocks]
+    return torch.cat(sums, dim=1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ifmmin import winning_window
 from ifmmin.winning_window import winning_response
 
 
@@ -33,6 +34,12 @@ def test_values_and_gradients_are_those_of_the_definition(width: int, lengths: l
 @pytest.mark.parametrize("width", [1, 3, 5])
 def test_windows_that_reach_into_padding_do_not_count(width: int) -> None:
     compare(*case(width, [5, 9, 6, 5, 8, 7]))
+
+
+def test_wide_frames_are_summed_in_blocks_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winning_window, "NEAR_CACHE", 1)
+    torch.manual_seed(0)
+    compare(torch.randn(6, 9, 150, dtype=torch.float64, requires_grad=True), nn.Conv1d(150, 5, 3).double(), None)
 
 
 def compare(frames: Tensor, convolution: nn.Conv1d, padding: Tensor | None) -> None:
