@@ -274,17 +274,18 @@ def draw(path: Path, rows: Sequence[tuple[Point, Point | None]], title: str) -> 
             [p.utterances for p in wide], [p.clock for p in wide], "o-", clip_on=False, color=colour, label=label
         )
         over_frames.plot([p.frames for p in long], [p.clock for p in long], "o-", clip_on=False, color=colour)
-        by_size = sorted(mine, key=lambda point: point.gigabytes)
-        over_size.plot([p.gigabytes for p in by_size], [p.peak for p in by_size], "o-", clip_on=False, color=colour)
+        for series, style in ((wide, "o-"), (long, "o--")):
+            over_size.plot([p.gigabytes for p in series], [p.peak for p in series], style, clip_on=False, color=colour)
     labels = {
         over_utterances: ("utterances", "training, µs per utterance"),
         over_frames: ("factor on frames", "training, µs per utterance"),
-        over_size: ("features, GB", "peak memory, MiB"),
+        over_size: ("features, GB (dashed: longer utterances)", "peak memory, MiB"),
     }
     for axes, (x, y) in labels.items():
         axes.set_xscale("log", base=2)
-        measured = sorted({float(value) for line in axes.lines for value in line.get_xdata()})
-        axes.set_xticks(measured, [f"{value:,.0f}" if value > 100 else f"{value:.3g}" for value in measured])
+        measured = [float(value) for line in axes.lines for value in line.get_xdata()]
+        ticks = {f"{value:,.0f}" if value > 100 else f"{value:.3g}": value for value in sorted(measured)}
+        axes.set_xticks([*ticks.values()], [*ticks])
         axes.set(xlabel=x, ylabel=y)
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
