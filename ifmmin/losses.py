@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def central_moments(sample: Tensor, moments: int = 5) -> Tensor:
-    """The mean and the central moments 2..K of each coordinate over a sample.
+    """The mean and the central moments c_2..c_K of each coordinate over a sample (Zellinger et al., ICLR 2017).
 
     Args:
         sample: [N, ..., D].

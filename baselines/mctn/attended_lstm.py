@@ -12,7 +12,9 @@ from torch.autograd.function import once_differentiable
 def attended_lstm(keys: Tensor, values: Tensor, score: Tensor, query: Tensor, recurrent: Tensor) -> Tensor:
     """From s_0 = 0, for i = 1..S: α_i = softmax_j(v · tanh(k_j + Q s_{i-1})), s_i = LSTM(Σ_j α_ij u_j + W s_{i-1}).
 
-    What LSTM is given here are the inputs of the gates of :class:`torch.nn.LSTMCell`, in its order.
+    What LSTM is given here are the inputs of the gates of :class:`torch.nn.LSTMCell`, in its order. The
+    attention is that of Bahdanau, Cho and Bengio, "Neural machine translation by jointly learning to
+    align and translate", ICLR 2015, with W_ih applied to what is attended to, in which the gates are linear.
 
     Args:
         keys: k [R, S, H].
@@ -39,7 +41,7 @@ class AttendedLSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, values: Tensor, score: Tensor, joint: Tensor) -> Tensor:
-        """The states."""
+        """The states [R, S, H]."""
         R, S, H = keys.shape
         states, cells = keys.new_zeros(2, S + 1, R, H).unbind()
         squashed, gates = keys.new_empty(S, R, H), keys.new_empty(S, R, 4 * H)
@@ -84,7 +86,20 @@ def _gradients(
     weights: Tensor,
     energies: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Of keys, values, score and joint; d_x is the gradient of x."""
+    """Of keys [R, S, H], values [R, S, 4H], score [H] and joint [5H, H]; d_x is the gradient of x.
+
+    Args:
+        gradient: of the states, [R, S, H].
+        values: [R, S, 4H].
+        score: [H].
+        joint: [5H, H].
+        states: [S + 1, R, H], from s_0.
+        cells: [S + 1, R, H], from c_0.
+        squashed: tanh of the cells 1..S, [S, R, H].
+        gates: i, f, g, o, [S, R, 4H].
+        weights: α, [S, R, S].
+        energies: tanh(k + Q s), [S, R, S, H].
+    """
     R, _, H = gradient.shape
     i, f, g, o = gates.chunk(4, dim=2)
     # d_gates begins as the slopes, by which the gradients of a step's cell (for o: of its state) are multiplied.

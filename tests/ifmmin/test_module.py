@@ -212,6 +212,18 @@ def test_clipping_is_per_sub_network() -> None:
         assert float(torch.cat([g.flatten() for g in part]).norm()) <= 0.1251
 
 
+def test_what_is_clipped_is_looked_up_anew_in_every_fit(corpus: Path) -> None:
+    model = small(clip_norm=0.25)
+    model.offset.requires_grad_(False)
+    trainer(max_steps=1).fit(model, datamodule=IEMOCAP(str(corpus)))
+    model.offset.requires_grad_(True)
+    trainer(max_steps=1).fit(model, datamodule=IEMOCAP(str(corpus)))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    model.configure_gradient_clipping(torch.optim.SGD(model.parameters(), lr=0.1))
+    assert max(float(p.grad.norm()) for p in model.offset.parameters() if p.grad is not None) <= 0.2501
+
+
 def gradients(model: Small) -> dict[str, list[Tensor]]:
     """Copies of the gradients of each part, by the names of the parameters."""
     found: dict[str, list[Tensor]] = {"readers.a": [], "readers.v": [], "readers.t": [], "offset": []}
