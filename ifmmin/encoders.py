@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from datamodules.batch import MODALITIES, Batch
 from datamodules.missing import Visible, visible
-from ifmmin.winning_window import winning_response
+from ifmmin.winning_window import winning_responses
 
 Pooling = Literal["max", "last", "attention"]
 
@@ -153,26 +153,9 @@ class LSTMEncoder(SequenceEncoder):
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`; lengths beyond the K are of sequences of zero frames."""
-        frames, half = in_autocast(frames), len(frames) // 2
-        if frames.device.type == "cpu" and half >= 16:
-            # The loader gives short sequences first: read apart, they are not padded to the longest of all.
-            longest = int(lengths[:half].max())
-            if longest <= 0.8 * frames.shape[1]:
-                short = self.pool(frames[:half, :longest], lengths[:half])
-                return torch.cat([short, self.pool(frames[half:], lengths[half:])])
-        return self.pool_together(frames, lengths)
-
-    def pool_with_absent(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`SequenceEncoder`."""
-        if not torch.is_grad_enabled() or frames.shape[1] < self.absent_frames:
-            return super().pool_with_absent(frames, lengths)
-        # In training one more sequence in the same run costs less than a run of its own.
-        return self.pool(frames, F.pad(lengths, (0, 1), value=self.absent_frames))
-
-    def pool_together(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """:meth:`pool` in one run of the LSTM, padding included."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
-        states: Tensor = self.rnn(by_time(frames, len(lengths)))[0][: frames.shape[1], : len(lengths)]
+        all_states: Tensor = self.rnn(by_time(in_autocast(frames), len(lengths)))[0]
+        states = all_states[: frames.shape[1], : len(lengths)]
         if self.pooling == "last":
             return states[lengths - 1, torch.arange(len(lengths), device=states.device)]
         padding = padding_mask(lengths, len(states))
@@ -181,9 +164,20 @@ class LSTMEncoder(SequenceEncoder):
             return values if padding is None else values.masked_fill(padding.t()[..., None], -torch.inf)
 
         if self.pooling == "max":
-            return masked(states).amax(dim=0)
+            if not torch.is_grad_enabled():
+                return masked(states).amax(dim=0)
+            # Fetched from where it stands, a maximum passes its gradient to one state and not, as zeros, to all.
+            place = masked(states.detach()).max(dim=0).indices
+            return all_states.gather(0, place[None])[0]
         weights = masked(self.attention_vector(torch.tanh(self.attention(states)))).softmax(dim=0)
         return (weights * states).sum(dim=0)
+
+    def pool_with_absent(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`SequenceEncoder`."""
+        if not torch.is_grad_enabled() or frames.shape[1] < self.absent_frames:
+            return super().pool_with_absent(frames, lengths)
+        # In training one more sequence in the same run costs less than a run of its own.
+        return self.pool(frames, F.pad(lengths, (0, 1), value=self.absent_frames))
 
 
 class TextCNN(SequenceEncoder):
@@ -224,14 +218,9 @@ class TextCNN(SequenceEncoder):
             frames = F.pad(frames, (0, 0, 0, short))
         # The last window lies wholly inside the sequence, zero-extended to the largest width.
         inside, longest = lengths.clamp(min=self.widest), frames.shape[1]
-        pooled = []
-        for convolution in self.convolutions:
-            assert isinstance(convolution, nn.Conv1d)
-            beyond = convolution.kernel_size[0] - 1
-            padding = padding_mask(inside - beyond, longest - beyond)
-            pooled.append(winning_response(frames, convolution, padding))
+        paddings = [padding_mask(inside - width + 1, longest - width + 1) for width in self.widths]
         # ReLU is monotone, so max over time may come first, on a single value per channel.
-        return torch.cat(pooled, dim=1).relu()
+        return winning_responses(frames, self.convolutions, paddings).relu()
 
     def pool_absent(self) -> Tensor:
         """See :class:`SequenceEncoder`; a window of zero frames leaves the bias."""

@@ -129,6 +129,32 @@ def test_each_sequence_is_encoded_as_if_alone(kind: Kind, lengths: list[int], ex
         np.testing.assert_allclose(ours, naive(encoder, frames), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["max", "last", "attention"])
+def test_the_gradients_are_those_of_each_sequence_alone(kind: Pooling) -> None:
+    encoder = LSTMEncoder(DIMS[2], WIDTH, kind).double()
+    frames, lengths = padded(
+        [np.random.default_rng(T).standard_normal((T, DIMS[2])) for T in (3, 9, 1, 6, 6)], 2, torch.float64
+    )
+
+    def alone(sequence: Tensor) -> Tensor:
+        states: Tensor = encoder.rnn(sequence)[0]
+        if kind == "last":
+            return states[-1]
+        if kind == "max":
+            return states.amax(dim=0)
+        weights: Tensor = encoder.attention_vector(torch.tanh(encoder.attention(states))).softmax(dim=0)
+        return weights.t()[0] @ states
+
+    expected = torch.stack([alone(sequence[:length]) for sequence, length in zip(frames, lengths, strict=True)])
+    ours, arriving, parameters = encoder.pool(frames, lengths), torch.randn_like(expected), list(encoder.parameters())
+    for mine, theirs in zip(
+        torch.autograd.grad(ours, parameters, arriving),
+        torch.autograd.grad(expected, parameters, arriving),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_close_to_the_definition(kind: Kind) -> None:
     encoder = encoder_of(kind, torch.float32)

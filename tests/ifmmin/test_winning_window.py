@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ifmmin import winning_window
-from ifmmin.winning_window import winning_response
+from ifmmin.winning_window import winning_responses
 
 
 def plain(frames: Tensor, convolution: nn.Conv1d, padding: Tensor | None) -> Tensor:
@@ -42,9 +42,23 @@ def test_wide_frames_are_summed_in_blocks_of_columns(monkeypatch: pytest.MonkeyP
     compare(torch.randn(6, 9, 150, dtype=torch.float64, requires_grad=True), nn.Conv1d(150, 5, 3).double(), None)
 
 
+def test_convolutions_side_by_side() -> None:
+    torch.manual_seed(0)
+    frames = torch.randn(6, 9, 4, dtype=torch.float64, requires_grad=True)
+    convolutions = [nn.Conv1d(4, channels, width).double() for width, channels in ((3, 5), (1, 2), (4, 7))]
+    outside = torch.arange(6) >= torch.tensor([2, 6, 3, 2, 5, 4])[:, None]
+    paddings = [None, None, outside]
+    ours = winning_responses(frames, convolutions, paddings)
+    expected = torch.cat([plain(frames, *each) for each in zip(convolutions, paddings, strict=True)], dim=1)
+    check(ours, expected, [frames, *(parameter for each in convolutions for parameter in each.parameters())])
+
+
 def compare(frames: Tensor, convolution: nn.Conv1d, padding: Tensor | None) -> None:
-    inputs = [frames, *convolution.parameters()]
-    ours, expected = winning_response(frames, convolution, padding), plain(frames, convolution, padding)
+    ours, expected = winning_responses(frames, [convolution], [padding]), plain(frames, convolution, padding)
+    check(ours, expected, [frames, *convolution.parameters()])
+
+
+def check(ours: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
     arriving = torch.randn_like(ours)
     gradients = zip(
@@ -64,7 +78,7 @@ def test_in_bfloat16_under_autocast() -> None:
         for parameter in convolution.parameters():
             parameter.copy_(torch.randint(-4, 5, parameter.shape))
     with torch.autocast("cpu", torch.bfloat16):
-        ours = winning_response(frames.bfloat16(), convolution, padding)
+        ours = winning_responses(frames.bfloat16(), [convolution], [padding])
     assert ours.dtype == torch.bfloat16
     expected = plain(frames, convolution, padding)
     assert torch.equal(ours.float(), expected)
@@ -84,5 +98,5 @@ def test_one_sequence_without_gradients(width: int, row: int) -> None:
     assert padding is not None
     alone = slice(row, row + 1)
     for mask in (None, padding[alone]):
-        ours = winning_response(frames[alone], convolution, mask)
+        ours = winning_responses(frames[alone], [convolution], [mask])
         torch.testing.assert_close(ours, plain(frames[alone], convolution, mask), rtol=1e-12, atol=1e-12)
