@@ -116,6 +116,8 @@ class UtteranceDataset(Dataset[Batch]):
         self.seed = seed
         self.complete = complete
         self._keys = utterance_keys(corpus.utterances)
+        self._epoch: int | None = None
+        self._drawn: BoolArray
 
     def __len__(self) -> int:
         """The number of utterances."""
@@ -147,7 +149,9 @@ class UtteranceDataset(Dataset[Batch]):
         """Bool [n, 3], what the mask shows of ``rows`` [n]; per modality int64 [K_m], which of them are to be read."""
         present: BoolArray = (self.corpus.lengths[torch.from_numpy(rows)] > 0).numpy()
         if self.mask is not None:
-            present = restrict(self.mask(self._keys[rows], self.seed, epoch), present)
+            if self._epoch != epoch:  # drawn once for all, not anew for every batch
+                self._epoch, self._drawn = epoch, self.mask(self._keys, self.seed, epoch)
+            present = restrict(self._drawn[rows], present)
         return present, [torch.from_numpy((column | self.complete).nonzero()[0]) for column in present.T]
 
 
@@ -179,7 +183,7 @@ class LengthBatches(DistributedSampler[Request]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        pool: int = 8,
+        pool: int = 16,
     ) -> None:
         # The parent's state is replaced: only its type and set_epoch are wanted.
         self.rows = rows
