@@ -1,4 +1,4 @@
-"""MCTN: its networks, the decoder's recurrence, and the model made of them."""
+"""MCTN: its networks, the decoders' recurrence, what is read off them, and the model made of all."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn.networks import AttentionDecoder, Reading, TranslationEncoder, mean_squared_error, pool_steps
+from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, pool_steps
+from baselines.mctn.readings import Reading, mean_squared_error, read
 from datamodules.batch import CONDITION_TABLE, CONDITIONS, MODALITIES, Batch
 from datamodules.errors import InputError
 from datamodules.missing import Visible, visible
@@ -169,11 +170,16 @@ class MCTN(MissingModalityModule):
         """[K, S, D_m]: the steps of each visible sequence of a modality."""
         return pool_steps(seen.frames, seen.lengths, self.steps)
 
-    def source_steps(self, projected: Sequence[Reading], present: Tensor) -> Tensor:
-        """x_S [B, S, width]: the mean of the projected steps of what is ``present`` [B, 3] in each row."""
-        total = self.classifier.weight.new_zeros(len(present), self.steps, self.encoder.rnn.input_size)
-        for rows, steps in projected:
-            total = total.index_add(0, rows, steps.to(total.dtype))
+    def source_steps(self, projected: Sequence[tuple[Tensor, Tensor]], present: Tensor) -> Tensor:
+        """x_S [B, S, width]: the mean over what is ``present`` [B, 3] in each row of its projected steps.
+
+        Args:
+            projected: per modality, the rows [R] that read it and their steps [R, S, width].
+            present: bool [B, 3].
+        """
+        rows, steps = (torch.cat(each) for each in zip(*projected, strict=True))
+        total = self.classifier.weight.new_zeros(len(present), *steps.shape[1:])
+        total = total.index_add(0, rows, steps.to(total.dtype))
         return total / present.sum(dim=1).clamp(min=1)[:, None, None]
 
     def true_steps(self, batch: Batch) -> list[Tensor]:
@@ -198,10 +204,13 @@ class MCTN(MissingModalityModule):
 
     def embed(self, readings: Sequence[Reading], rows: int) -> Tensor:
         """[B, S, width]: decoded steps, at most one modality a row, projected as true ones are."""
-        embedded = self.classifier.weight.new_zeros(rows, self.steps, self.encoder.rnn.input_size)
-        for projection, (chosen, decoded) in zip(self.projections.values(), readings, strict=True):
-            embedded = embedded.index_copy(0, chosen, projection(decoded).to(embedded.dtype))
-        return embedded
+        projected = []
+        for projection, reading in zip(self.projections.values(), readings, strict=True):
+            assert isinstance(projection, nn.Linear)
+            projected.append(reading.projected(projection))
+        steps, chosen = torch.cat(projected), torch.cat([reading.rows for reading in readings])
+        embedded = self.classifier.weight.new_zeros(rows, *steps.shape[1:])
+        return embedded.index_copy(0, chosen, steps.to(embedded.dtype))
 
     def classify(self, second: Tensor) -> Tensor:
         """Logits [B, C] of the second encoding [B, S, H]."""
@@ -232,14 +241,13 @@ class MCTN(MissingModalityModule):
             self.projections.values(), true, batch.present.unbind(dim=1), strict=True
         ):
             shown = present.nonzero(as_tuple=True)[0]
-            projected.append((shown, projection(steps[row[shown]])))
+            projected.append((shown, projection(steps.index_select(0, row[shown]))))
         encoded = self.encoder(self.source_steps(projected, batch.present))
-        translated = self.decoder.read(encoded, first)
+        encoded_second = self.second_encoder(encoded)
+        translated, third = read((self.decoder, encoded, first), (self.second_decoder, encoded_second, second))
         back = self.encoder(self.embed(translated, len(batch)))
         available = batch.present & first.any(dim=1, keepdim=True)
-        cycled = self.decoder.read(back, available)
-        encoded_second = self.second_encoder(encoded)
-        third = self.second_decoder.read(encoded_second, second)
+        (cycled,) = read((self.decoder, back, available))
         return {
             "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
             "translation": mean_squared_error(translated, first, true, row),

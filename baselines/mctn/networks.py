@@ -1,4 +1,4 @@
-"""MCTN's networks: pooling to a number of steps, the encoder, and the decoder with its reading of features."""
+"""MCTN's networks: pooling to a number of steps, the encoder and the decoder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn.attended_lstm import attended_lstm
+from baselines.mctn.attended_lstms import attended_lstms
 from ifmmin.encoders import padding_mask
-
-Reading = tuple[Tensor, Tensor]
-"""int64 [R], rows of a batch, and float [R, S, D], steps of one modality for them: decoded, or projected."""
 
 
 def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
@@ -30,13 +27,15 @@ def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
         [K, S, D].
     """
     longest = frames.shape[1]
+    if (padding := padding_mask(lengths, longest)) is None:
+        lengths = lengths[:1]  # without padding all are equally long, and so weighted
+    else:
+        # A weight of zero does not silence padding that is not a number.
+        frames = frames.masked_fill(padding[..., None], 0.0)
     edges = torch.arange(steps + 1, device=lengths.device) * lengths[:, None]
     start, end = (edges[:, :-1] // steps)[..., None], ((edges[:, 1:] + steps - 1) // steps)[..., None]
     position = torch.arange(longest, device=lengths.device)
     weights = ((start <= position) & (position < end)).to(frames.dtype) / (end - start)
-    if (padding := padding_mask(lengths, longest)) is not None:
-        # A weight of zero does not silence padding that is not a number.
-        frames = frames.masked_fill(padding[..., None], 0.0)
     with torch.autocast(frames.device.type, enabled=False):  # the targets of a regression: no mixed precision
         return weights @ frames
 
@@ -81,33 +80,16 @@ class AttentionDecoder(nn.Module):
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Decode states [B, S, H] of the encoder to as many states s_i [B, S, H]."""
-        with torch.autocast(encoded.device.type, enabled=False):  # steps this small gain nothing from half precision
-            encoded = encoded.to(self.score.weight.dtype)
+        return decode([self], [encoded])[0]
+
+
+def decode(decoders: Sequence[AttentionDecoder], encoded: Sequence[Tensor]) -> Sequence[Tensor]:
+    """For each decoder, from the encoder's states [B, S, H] as many states s_i [B, S, H]."""
+    with torch.autocast(encoded[0].device.type, enabled=False):  # steps this small gain nothing from half precision
+        given = []
+        for decoder, each in zip(decoders, encoded, strict=True):
+            cell, states = decoder.cell, each.to(decoder.score.weight.dtype)
             # The gates are linear in what is attended to: their weights are applied once, not in every step.
-            values = F.linear(encoded, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
-            keys, score = self.key(encoded), self.score.weight[0]
-            return attended_lstm(keys, values, score, self.query.weight, self.cell.weight_hh)
-
-    def read(self, encoded: Tensor, wanted: Tensor) -> list[Reading]:
-        """Per modality m, decode [B, S, H] for the rows whose ``wanted`` [B, 3] names it, and for no others."""
-        rows = wanted.any(dim=1).nonzero(as_tuple=True)[0]
-        states = self(encoded[rows])
-        chosen = [column.nonzero(as_tuple=True)[0] for column in wanted[rows].unbind(dim=1)]
-        return [(rows[which], output(states[which])) for which, output in zip(chosen, self.outputs, strict=True)]
-
-
-def mean_squared_error(readings: Sequence[Reading], wanted: Tensor, true: Sequence[Tensor], row: Tensor) -> Tensor:
-    """The mean over rows of the mean over a row's wanted modalities of their MSE; 0 for a row that wants none.
-
-    Args:
-        readings: per modality, from :meth:`AttentionDecoder.read`.
-        wanted: bool [B, 3], what was read.
-        true: per modality, the true steps [N, S, D_m] of every utterance.
-        row: int64 [B], the utterance of each row.
-    """
-    count = wanted.sum(dim=1)
-    total = true[0].new_zeros(())
-    for (chosen, decoded), steps in zip(readings, true, strict=True):
-        errors = F.mse_loss(decoded, steps[row[chosen]], reduction="none").mean(dim=(1, 2))
-        total = total + (errors / count[chosen]).sum()
-    return total / len(row)
+            values = F.linear(states, cell.weight_ih, cell.bias_ih + cell.bias_hh)
+            given.append((decoder.key(states), values, decoder.score.weight[0], decoder.query.weight, cell.weight_hh))
+        return attended_lstms(*zip(*given, strict=True))

@@ -1,0 +1,103 @@
+"""What MCTN's decoders read off their states: features that are compared and translated on, but never written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from baselines.mctn.networks import AttentionDecoder, decode
+
+
+class Reading(NamedTuple):
+    """Decoded features of one modality, as what they are read off: D is many times H.
+
+    Attributes:
+        rows: int64 [R], of a batch.
+        states: [R, S, H], of the decoder.
+        output: the layer that reads the features [R, S, D] off them.
+    """
+
+    rows: Tensor
+    states: Tensor
+    output: nn.Linear
+
+    def projected(self, projection: nn.Linear) -> Tensor:
+        """[R, S, width]: the features through a linear layer, by the product of both layers, which is smaller."""
+        weight, bias = projection.weight @ self.output.weight, projection(self.output.bias)
+        return F.linear(self.states, weight, bias)
+
+    def squared_errors(self, true: Tensor) -> Tensor:
+        """[R]: the mean of (decoded - true)² over the steps and features [R, S, D]; ``true`` is overwritten."""
+        errors: Tensor = ReadingError.apply(self.states, self.output.weight, self.output.bias, true)  # type: ignore[no-untyped-call]
+        return errors
+
+
+def read(*wishes: tuple[AttentionDecoder, Tensor, Tensor]) -> list[list[Reading]]:
+    """For each decoder, per modality, what it reads off encoded states for the rows that want it, and for no others.
+
+    Args:
+        wishes: of each, the decoder, the encoder's states [B, S, H], and what is wanted, bool [B, 3].
+    """
+    decoders, encoded, wanted = zip(*wishes, strict=True)
+    rows = [each.any(dim=1).nonzero(as_tuple=True)[0] for each in wanted]
+    decoded = decode(decoders, [each.index_select(0, some) for each, some in zip(encoded, rows, strict=True)])
+    readings = []
+    for decoder, states, each, some in zip(decoders, decoded, wanted, rows, strict=True):
+        modality, place = each.index_select(0, some).t().nonzero(as_tuple=True)
+        counts = modality.bincount(minlength=len(decoder.outputs)).tolist()
+        parts = zip(
+            some[place].split(counts), states.index_select(0, place).split(counts), decoder.outputs, strict=True
+        )
+        readings.append([Reading(*part) for part in parts])
+    return readings
+
+
+class ReadingError(torch.autograd.Function):
+    """[R]: the mean of (W s + b - x)² over the steps and features of each row, for states s [R, S, H] and x [R, S, D].
+
+    The residual, written over x, is all that is as wide as x: its square and the gradients are read off it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor, true: Tensor) -> Tensor:
+        """See above, for W [D, H] and b [D]."""
+        joint = F.pad(states, (0, 1), value=1.0)  # b is multiplied by the 1 behind each state
+        matrix = torch.cat([weight, bias[:, None]], dim=1)
+        residual = true.flatten(0, 1).addmm_(joint.flatten(0, 1), matrix.t(), beta=-1)
+        ctx.save_for_backward(joint, weight, residual)
+        _, S, D = true.shape
+        errors: Tensor = torch.linalg.vector_norm(residual.view(true.shape), dim=(1, 2)).square() / (S * D)
+        return errors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of states, weight and bias."""
+        joint, weight, residual = ctx.saved_tensors
+        scale = (gradient * (2 / (joint.shape[1] * len(weight))))[:, None, None]
+        with torch.autocast(gradient.device.type, enabled=False):  # as in the forward pass
+            to_joint = residual.t() @ (joint * scale).flatten(0, 1)
+            to_states = (residual @ weight).view_as(joint[..., :-1]) * scale
+        return to_states, to_joint[:, :-1], to_joint[:, -1], None
+
+
+def mean_squared_error(readings: Sequence[Reading], wanted: Tensor, true: Sequence[Tensor], row: Tensor) -> Tensor:
+    """The mean over rows of the mean over a row's wanted modalities of their MSE; 0 for a row that wants none.
+
+    Args:
+        readings: per modality, from :func:`read`.
+        wanted: bool [B, 3], what was read.
+        true: per modality, the true steps [N, S, D_m] of every utterance.
+        row: int64 [B], the utterance of each row.
+    """
+    errors = [
+        reading.squared_errors(steps.index_select(0, row[reading.rows]))
+        for reading, steps in zip(readings, true, strict=True)
+    ]
+    wishes = wanted.sum(dim=1)[torch.cat([reading.rows for reading in readings])]
+    return (torch.cat(errors) / wishes).sum() / len(row)
