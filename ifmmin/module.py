@@ -235,7 +235,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         norm = self.clip_norm if gradient_clip_val is None else gradient_clip_val
         for parameters in self._clipped_together:
             total = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-            # What is short enough would be multiplied by 1; a GPU is not asked whether it is: its answer takes long.
+            # PyTorch multiplies by min(1, norm / (total + 1e-6)): where that is 1, it is left out, but a GPU is not
+            # asked, since its answer takes long.
             if total.device.type != "cpu" or not total + 1e-6 <= norm:
                 nn.utils.clip_grads_with_norm_(parameters, norm, total)
 

@@ -14,7 +14,7 @@ from baselines.mctn.networks import AttentionDecoder, decode
 
 
 class Reading(NamedTuple):
-    """Decoded features of one modality, as what they are read off: D is many times H.
+    """Decoded features of one modality, kept as what they are read off, which is many times narrower.
 
     Attributes:
         rows: int64 [R], of a batch.
