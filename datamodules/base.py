@@ -128,6 +128,8 @@ class EmotionDataModule(L.LightningDataModule):
         """The model's own batch size, set by the model."""
         self.recipe_complete = True
         """Whether the model's losses read what the training mask hides too, set by the model."""
+        self.recipe_steps: int | None = None
+        """What the model pools every sequence to, set by the model; None: it reads the frames."""
         self.targets: dict[str, Targets] | None = None
         self.corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
@@ -292,6 +294,7 @@ class EmotionDataModule(L.LightningDataModule):
             mask=self.mask if training else None,
             seed=self.seed,
             complete=self.recipe_complete or not training,
+            steps=self.recipe_steps,
         )
 
     def _batches(self, rows: IntArray, training: bool, batch_size: int) -> LengthBatches:

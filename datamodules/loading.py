@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.batch import Batch
-from datamodules.corpus import Corpus, Frames, Statistics
+from datamodules.corpus import Corpus, Frames, RaggedFrames, Statistics
 from datamodules.missing import BoolArray, MaskSampler, restrict, utterance_keys
+from datamodules.pooling import pool_sequences, pool_steps
 
 Normalization = Literal["train", "utterance", "none"]
 IntArray = npt.NDArray[np.int64]
@@ -50,6 +51,25 @@ def padded(frames: Frames, rows: Tensor) -> tuple[Tensor, Tensor]:
     longest = int(lengths.max()) if len(rows) else 0
     true = torch.arange(longest) < lengths[:, None]
     return without_padding(frames.gather(rows, longest), true), true
+
+
+def pooled(frames: Frames, rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Gather utterances as the same number of steps each, from memory without a copy of their frames.
+
+    Args:
+        frames: one modality of a corpus.
+        rows: int64 [N], positions in the corpus.
+        steps: S.
+
+    Returns:
+        float32 [N, S, D] and bool [N, S], as of :func:`padded`, pooled by :func:`~datamodules.pooling.pool_steps`.
+    """
+    lengths = frames.offsets[rows + 1] - frames.offsets[rows]
+    if isinstance(frames, RaggedFrames) and frames.values.dtype == torch.float32:
+        gathered = pool_sequences(frames.values, frames.offsets[rows], lengths, steps)
+    else:
+        gathered = pool_steps(frames.gather(rows, int(lengths.max()) if len(rows) else 0), lengths, steps)
+    return gathered, (lengths > 0)[:, None].expand(-1, steps)
 
 
 def without_padding(gathered: Tensor, true: Tensor) -> Tensor:
@@ -96,6 +116,7 @@ class UtteranceDataset(Dataset[Batch]):
         mask: the training mask; None shows all there is.
         seed: of the mask.
         complete: whether a batch holds its utterances whole; otherwise only what the mask shows is read.
+        steps: what every sequence is pooled to; None: a batch holds the frames.
     """
 
     def __init__(
@@ -107,6 +128,7 @@ class UtteranceDataset(Dataset[Batch]):
         mask: MaskSampler | None = None,
         seed: int = 0,
         complete: bool = True,
+        steps: int | None = None,
     ) -> None:
         self.corpus = corpus
         self.labels = labels
@@ -115,6 +137,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.mask = mask
         self.seed = seed
         self.complete = complete
+        self.steps = steps
         self._keys = utterance_keys(corpus.utterances)
         self._epoch: int | None = None
         self._drawn: BoolArray
@@ -125,34 +148,51 @@ class UtteranceDataset(Dataset[Batch]):
 
     def __getitem__(self, request: Request) -> Batch:
         """Gather, normalise, pad and mask the requested utterances."""
-        rows = torch.from_numpy(request.rows)
-        present, held = self._shown(request.rows, request.epoch)
-        parts = zip(self.corpus.frames, held, self.normalization, self.statistics, strict=True)
+        rows, following = torch.from_numpy(request.rows), torch.from_numpy(request.following)
+        present = self._present(request.rows, request.epoch)
+        held = None if self.complete else positions(present)
         audio, visual, text = (
-            normalized(*padded(frames, rows[read]), how, statistics) for frames, read, how, statistics in parts
+            self._gathered(modality, rows if held is None else rows[held[modality]]) for modality in range(3)
         )
-        following = torch.from_numpy(request.following)
-        for frames, read in zip(self.corpus.frames, self._shown(request.following, request.epoch)[1], strict=True):
-            frames.announce(following[read])
+        next_held = None if self.complete else positions(self._present(request.following, request.epoch))
+        for modality, frames in enumerate(self.corpus.frames):
+            frames.announce(following if next_held is None else following[next_held[modality]])
+        lengths = self.corpus.lengths[rows]
         return Batch(
             frames=(audio, visual, text),
-            lengths=self.corpus.lengths[rows],
+            lengths=lengths if self.steps is None else self.steps * (lengths > 0),
             index=rows,
             labels=self.labels[rows],
             utterances=[self.corpus.utterances[row] for row in request.rows],
             row=torch.arange(len(rows)),
             present=torch.from_numpy(present),
-            held=None if self.complete else (held[0], held[1], held[2]),
+            held=held,
         )
 
-    def _shown(self, rows: IntArray, epoch: int) -> tuple[BoolArray, list[Tensor]]:
-        """Bool [n, 3], what the mask shows of ``rows`` [n]; per modality int64 [K_m], which of them are to be read."""
-        present: BoolArray = (self.corpus.lengths[torch.from_numpy(rows)] > 0).numpy()
-        if self.mask is not None:
-            if self._epoch != epoch:  # drawn once for all, not anew for every batch
-                self._epoch, self._drawn = epoch, self.mask(self._keys, self.seed, epoch)
-            present = restrict(self._drawn[rows], present)
-        return present, [torch.from_numpy((column | self.complete).nonzero()[0]) for column in present.T]
+    def _gathered(self, modality: int, rows: Tensor) -> Tensor:
+        """Normalised frames [K, T, D] of one modality of ``rows`` [K], pooled where that is wanted."""
+        frames, how, statistics = self.corpus.frames[modality], self.normalization[modality], self.statistics[modality]
+        # The mean of normalised frames is the normalised mean, but an utterance's own statistics are of its frames.
+        if self.steps is not None and how != "utterance":
+            return normalized(*pooled(frames, rows, self.steps), how, statistics)
+        gathered, true = padded(frames, rows)
+        normal = normalized(gathered, true, how, statistics)
+        return normal if self.steps is None else pool_steps(normal, true.sum(dim=1), self.steps)
+
+    def _present(self, rows: IntArray, epoch: int) -> BoolArray:
+        """Bool [n, 3], what the mask shows of ``rows`` [n]."""
+        available: BoolArray = (self.corpus.lengths[torch.from_numpy(rows)] > 0).numpy()
+        if self.mask is None:
+            return available
+        if self._epoch != epoch:  # drawn once for all, not anew for every batch
+            self._epoch, self._drawn = epoch, self.mask(self._keys, self.seed, epoch)
+        return restrict(self._drawn[rows], available)
+
+
+def positions(present: BoolArray) -> tuple[Tensor, Tensor, Tensor]:
+    """Per modality int64 [K_m], where a column of ``present`` [n, 3] is True."""
+    audio, visual, text = (torch.from_numpy(column.nonzero()[0]) for column in present.T)
+    return audio, visual, text
 
 
 class LengthBatches(DistributedSampler[Request]):

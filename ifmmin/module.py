@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar
 
 import lightning as L
@@ -44,6 +45,11 @@ def constant_then_linear(constant_epochs: int, decay_epochs: int) -> Callable[[i
     return lambda epoch: max(0.0, 1.0 - max(0, epoch + 1 - constant_epochs) / (decay_epochs + 1))
 
 
+def _total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of all their gradients together."""
+    return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
 class MissingModalityModule(L.LightningModule, ABC):
     """Base of all models: a subclass writes its networks, ``forward`` and ``losses``.
 
@@ -80,6 +86,10 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     reads_complete: ClassVar[bool] = True
     """Whether ``losses`` reads ``batch.complete()``; where it does not, what is masked is not even loaded."""
+
+    reads_steps: int | None = None
+    """S, where nothing but :func:`~datamodules.pooling.pool_steps` of each sequence to S steps is read: the batches
+    of a datamodule then hold these steps as frames, pooled while they are gathered."""
 
     log_prefix: ClassVar[str] = ""
     """Stands before every logged name, to keep apart stages that share a logger."""
@@ -195,6 +205,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         if datamodule is not None:
             datamodule.recipe_batch_size = self.batch_size
             datamodule.recipe_complete = self.reads_complete
+            datamodule.recipe_steps = self.reads_steps
         if stage != "fit":
             return
         if self.monitored_row == "pooled" and not set(self._validated_conditions()) & set(MISSING_CONDITIONS):
@@ -233,11 +244,14 @@ class MissingModalityModule(L.LightningModule, ABC):
     ) -> None:
         """Clip each sub-network to ``clip_norm``, or to the trainer's value where one is given."""
         norm = self.clip_norm if gradient_clip_val is None else gradient_clip_val
+        # PyTorch multiplies by min(1, norm / (total + 1e-6)): where that is 1, it is left out, but a GPU is not
+        # asked, since its answer takes long. No part's gradient is longer than that of all.
+        asked = self.device.type == "cpu"
+        if asked and _total_norm(chain.from_iterable(self._clipped_together)) + 1e-6 <= norm:
+            return
         for parameters in self._clipped_together:
-            total = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-            # PyTorch multiplies by min(1, norm / (total + 1e-6)): where that is 1, it is left out, but a GPU is not
-            # asked, since its answer takes long.
-            if total.device.type != "cpu" or not total + 1e-6 <= norm:
+            total = _total_norm(parameters)
+            if not (asked and total + 1e-6 <= norm):
                 nn.utils.clip_grads_with_norm_(parameters, norm, total)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

@@ -62,7 +62,7 @@ class AttendedLSTMs(torch.autograd.Function):
         passed = keys.new_empty(R, 1, 5 * H)
         to_gates, asked = passed.split([4 * H, H], dim=2)
         products = [*zip(passed[:, 0].split(rows), joint.mT, strict=True)]
-        vector = of_rows(vectors, rows)[:, :, None]
+        vector, score = of_rows(vectors, rows)[:, None], keys.new_empty(R, 1, S)
         gating = zip(gates[:, :, None], gates[..., : 2 * H], *gates.chunk(4, dim=2), strict=True)
         recurrence = zip(by_part(states[:-1], rows), states[1:], cells[:-1], cells[1:], squashed, strict=True)
         for (energy, weight), (gate, both, i, f, g, o), (state, next_state, cell, next_cell, squash) in zip(
@@ -71,7 +71,7 @@ class AttendedLSTMs(torch.autograd.Function):
             for part, (into, matrix) in zip(state, products, strict=True):
                 torch.mm(part, matrix, out=into)
             torch.add(keys, asked, out=energy).tanh_()
-            torch.softmax(torch.bmm(energy, vector).mT, dim=2, out=weight)
+            torch.softmax(torch.bmm(vector, energy.mT, out=score), dim=2, out=weight)
             torch.baddbmm(to_gates, weight, values, out=gate)
             both.sigmoid_()  # i and f lie together
             g.tanh_()

@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, pool_steps
-from baselines.mctn.readings import Reading, mean_squared_error, read
+from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, decode
+from baselines.mctn.readings import Reading, by_modality, mean_squared_errors, read
 from datamodules.batch import CONDITION_TABLE, CONDITIONS, MODALITIES, Batch
 from datamodules.errors import InputError
 from datamodules.missing import Visible, visible
+from datamodules.pooling import pool_steps
 from ifmmin.encoders import LSTMEncoder, initialise
 from ifmmin.module import MissingModalityModule
 
@@ -136,7 +137,7 @@ class MCTN(MissingModalityModule):
         if source not in SOURCES:
             raise InputError(f"source {source!r}: choose one of {', '.join(SOURCES)}.")
         self.source = source
-        self.steps = steps
+        self.steps = self.reads_steps = steps
         self.patience = patience
         self.projections = nn.ModuleDict(
             {name: nn.Linear(dim, width) for name, dim in zip(MODALITIES, feature_dims, strict=True)}
@@ -202,15 +203,13 @@ class MCTN(MissingModalityModule):
         follows = batch.present.roll(1, dims=1)  # whether the modality before it in the cycle is present
         return absent & follows, absent & ~follows
 
-    def embed(self, readings: Sequence[Reading], rows: int) -> Tensor:
-        """[B, S, width]: decoded steps, at most one modality a row, projected as true ones are."""
+    def embed(self, readings: Sequence[Reading]) -> Tensor:
+        """[R, S, width]: decoded steps, one modality after the other, projected as true ones are."""
         projected = []
         for projection, reading in zip(self.projections.values(), readings, strict=True):
             assert isinstance(projection, nn.Linear)
             projected.append(reading.projected(projection))
-        steps, chosen = torch.cat(projected), torch.cat([reading.rows for reading in readings])
-        embedded = self.classifier.weight.new_zeros(rows, *steps.shape[1:])
-        return embedded.index_copy(0, chosen, steps.to(embedded.dtype))
+        return torch.cat(projected)
 
     def classify(self, second: Tensor) -> Tensor:
         """Logits [B, C] of the second encoding [B, S, H]."""
@@ -244,13 +243,22 @@ class MCTN(MissingModalityModule):
             projected.append((shown, projection(steps.index_select(0, row[shown]))))
         encoded = self.encoder(self.source_steps(projected, batch.present))
         encoded_second = self.second_encoder(encoded)
-        translated, third = read((self.decoder, encoded, first), (self.second_decoder, encoded_second, second))
-        back = self.encoder(self.embed(translated, len(batch)))
-        available = batch.present & first.any(dim=1, keepdim=True)
-        (cycled,) = read((self.decoder, back, available))
+        rows, counts = by_modality(first)
+        rows_second, counts_second = by_modality(second)
+        decoded, decoded_second = decode(
+            (self.decoder, self.second_decoder),
+            (encoded.index_select(0, rows), encoded_second.index_select(0, rows_second)),
+        )
+        translated = read(self.decoder, decoded, rows, counts)
+        (back,) = decode((self.decoder,), (self.encoder(self.embed(translated)),))
+        place, counts = by_modality(batch.present[rows])
+        cycled = read(self.decoder, back.index_select(0, place), rows[place], counts)
+        third = read(self.second_decoder, decoded_second, rows_second, counts_second)
+        translation, cycle = mean_squared_errors((translated, cycled), (first, batch.present), true, row)
+        (second_translation,) = mean_squared_errors((third,), (second,), true, row)
         return {
             "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
-            "translation": mean_squared_error(translated, first, true, row),
-            "cycle": mean_squared_error(cycled, available, true, row),
-            "second": mean_squared_error(third, second, true, row),
+            "translation": translation,
+            "cycle": cycle,
+            "second": second_translation,
         }

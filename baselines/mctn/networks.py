@@ -1,4 +1,4 @@
-"""MCTN's networks: pooling to a number of steps, the encoder and the decoder."""
+"""MCTN's networks: the encoder and the decoder."""
 
 from __future__ import annotations
 
@@ -9,35 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.mctn.attended_lstms import attended_lstms
-from ifmmin.encoders import padding_mask
-
-
-def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """Average-pool each sequence to the same number of steps.
-
-    Step j of a sequence of L frames is the mean of its frames ⌊jL/S⌋ to ⌈(j+1)L/S⌉ - 1, which is
-    adaptive average pooling over the true length: a sequence shorter than S repeats frames.
-
-    Args:
-        frames: [K, T, D]; what lies behind the last true frame is not read.
-        lengths: int64 [K] in 1..T.
-        steps: S.
-
-    Returns:
-        [K, S, D].
-    """
-    longest = frames.shape[1]
-    if (padding := padding_mask(lengths, longest)) is None:
-        lengths = lengths[:1]  # without padding all are equally long, and so weighted
-    else:
-        # A weight of zero does not silence padding that is not a number.
-        frames = frames.masked_fill(padding[..., None], 0.0)
-    edges = torch.arange(steps + 1, device=lengths.device) * lengths[:, None]
-    start, end = (edges[:, :-1] // steps)[..., None], ((edges[:, 1:] + steps - 1) // steps)[..., None]
-    position = torch.arange(longest, device=lengths.device)
-    weights = ((start <= position) & (position < end)).to(frames.dtype) / (end - start)
-    with torch.autocast(frames.device.type, enabled=False):  # the targets of a regression: no mixed precision
-        return weights @ frames
 
 
 class TranslationEncoder(nn.Module):

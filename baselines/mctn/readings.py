@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from baselines.mctn.networks import AttentionDecoder, decode
+from baselines.mctn.networks import AttentionDecoder
 
 
 class Reading(NamedTuple):
@@ -37,23 +37,18 @@ class Reading(NamedTuple):
         return errors
 
 
-def read(*wishes: tuple[AttentionDecoder, Tensor, Tensor]) -> list[list[Reading]]:
-    """For each decoder, per modality, what it reads off encoded states for the rows that want it, and for no others.
+def by_modality(wanted: Tensor) -> tuple[Tensor, list[int]]:
+    """Of bool [B, 3]: the rows [R] that want something, those of audio first, then visual, text; and R of each."""
+    modality, rows = wanted.t().nonzero(as_tuple=True)
+    return rows, modality.bincount(minlength=wanted.shape[1]).tolist()
 
-    Args:
-        wishes: of each, the decoder, the encoder's states [B, S, H], and what is wanted, bool [B, 3].
-    """
-    decoders, encoded, wanted = zip(*wishes, strict=True)
-    rows = [each.any(dim=1).nonzero(as_tuple=True)[0] for each in wanted]
-    decoded = decode(decoders, [each.index_select(0, some) for each, some in zip(encoded, rows, strict=True)])
+
+def read(decoder: AttentionDecoder, states: Tensor, rows: Tensor, counts: Sequence[int]) -> list[Reading]:
+    """Per modality, what a decoder reads off its states [R, S, H], which stand as :func:`by_modality` says."""
     readings = []
-    for decoder, states, each, some in zip(decoders, decoded, wanted, rows, strict=True):
-        modality, place = each.index_select(0, some).t().nonzero(as_tuple=True)
-        counts = modality.bincount(minlength=len(decoder.outputs)).tolist()
-        parts = zip(
-            some[place].split(counts), states.index_select(0, place).split(counts), decoder.outputs, strict=True
-        )
-        readings.append([Reading(*part) for part in parts])
+    for some, theirs, output in zip(rows.split(counts), states.split(counts), decoder.outputs, strict=True):
+        assert isinstance(output, nn.Linear)
+        readings.append(Reading(some, theirs, output))
     return readings
 
 
@@ -86,18 +81,27 @@ class ReadingError(torch.autograd.Function):
         return to_states, to_joint[:, :-1], to_joint[:, -1], None
 
 
-def mean_squared_error(readings: Sequence[Reading], wanted: Tensor, true: Sequence[Tensor], row: Tensor) -> Tensor:
-    """The mean over rows of the mean over a row's wanted modalities of their MSE; 0 for a row that wants none.
+def mean_squared_errors(
+    readings: Sequence[Sequence[Reading]], wanted: Sequence[Tensor], true: Sequence[Tensor], row: Tensor
+) -> list[Tensor]:
+    """Of each, the mean over rows of the mean over a row's wanted modalities of their MSE; 0 for a row that wants none.
+
+    What the same layer reads is compared together, since each comparison has its price.
 
     Args:
-        readings: per modality, from :func:`read`.
-        wanted: bool [B, 3], what was read.
+        readings: of each, per modality, from :func:`read` by one decoder.
+        wanted: of each, bool [B, 3], what was read.
         true: per modality, the true steps [N, S, D_m] of every utterance.
         row: int64 [B], the utterance of each row.
     """
-    errors = [
-        reading.squared_errors(steps.index_select(0, row[reading.rows]))
-        for reading, steps in zip(readings, true, strict=True)
-    ]
-    wishes = wanted.sum(dim=1)[torch.cat([reading.rows for reading in readings])]
-    return (torch.cat(errors) / wishes).sum() / len(row)
+    errors = []
+    for steps, *same in zip(true, *readings, strict=True):
+        rows = torch.cat([each.rows for each in same])
+        joined = Reading(rows, torch.cat([each.states for each in same]), same[0].output)
+        compared = joined.squared_errors(steps.index_select(0, row[rows]))
+        errors.append(compared.split([len(each.rows) for each in same]))
+    means = []
+    for parts, of_modalities, wishes in zip(readings, zip(*errors, strict=True), wanted, strict=True):
+        shares = wishes.sum(dim=1)[torch.cat([part.rows for part in parts])]
+        means.append((torch.cat(of_modalities) / shares).sum() / len(row))
+    return means

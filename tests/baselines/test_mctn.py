@@ -20,11 +20,12 @@ from torch.nn import functional as F
 from baselines.mctn import MCTN
 from baselines.mctn.attended_lstms import attended_lstms
 from baselines.mctn.model import Patience
-from baselines.mctn.networks import TranslationEncoder, decode, pool_steps
+from baselines.mctn.networks import TranslationEncoder, decode
 from baselines.mctn.readings import Reading
 from datamodules.batch import CONDITIONS, Batch, present_under
 from datamodules.errors import InputError
-from datamodules.missing import under_conditions
+from datamodules.loading import Request, UtteranceDataset
+from datamodules.missing import UniformConditions, under_conditions
 from datamodules.synthetic import Synthetic
 from ifmmin.cli import main
 from tests.baselines.naive_mctn import (
@@ -32,10 +33,10 @@ from tests.baselines.naive_mctn import (
     naive_attention,
     naive_decoder,
     naive_encoder,
-    naive_pool,
     naive_row,
 )
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_present, random_utterances
+from tests.datamodules.corpora import corpus_of
 
 WIDTH = 8
 SAMPLE_IEMOCAP = Path(__file__).parents[1] / "data" / "sample_iemocap"
@@ -60,17 +61,6 @@ def mctn(seed: int = 0, **settings: Any) -> MCTN:
 
 
 # Parts.
-
-
-def test_pooling_is_adaptive_over_the_true_length_and_reads_no_padding() -> None:
-    rng = np.random.default_rng(0)
-    sequences = [rng.standard_normal((length, 3)) for length in (1, 2, 7, 19, 20, 21, 40, 57)]
-    padded = torch.full((len(sequences), 60, 3), torch.nan)
-    for row, frames in zip(padded, sequences, strict=True):
-        row[: len(frames)] = torch.from_numpy(frames)
-    pooled = pool_steps(padded, torch.tensor([len(frames) for frames in sequences]), STEPS)
-    for ours, frames in zip(pooled, sequences, strict=True):
-        torch.testing.assert_close(ours, naive_pool(frames))
 
 
 def test_encoder_sums_the_directions() -> None:
@@ -339,6 +329,21 @@ class Watched(MCTN):
     def configure_callbacks(self) -> list[Any]:
         self.callback = Recorded(self.monitor_key, self.patience)
         return [self.callback]
+
+
+def test_steps_that_were_pooled_while_they_were_gathered_are_read_as_frames_are() -> None:
+    torch.set_default_dtype(torch.float32)
+    utterances = random_utterances(9, seed=5, longest=30)
+    model = mctn(seed=1)
+    ours, expected = (
+        UtteranceDataset(
+            corpus_of(utterances), torch.arange(9) % 4, ["none"] * 3, [None] * 3, UniformConditions(), steps=steps
+        )[Request(np.arange(9), 0)]
+        for steps in (model.reads_steps, None)
+    )
+    for name, value in model.losses(ours).items():
+        torch.testing.assert_close(value, model.losses(expected)[name], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model(ours), model(expected), rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from datamodules.corpus import Corpus, RaggedFrames
 from datamodules.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT, Layout, speaker_of
+from tests.batches import FloatArray, Utterance
 
 LAYOUTS: dict[str, Layout] = {"IEMOCAP": IEMOCAP_LAYOUT, "MSPIMPROV": MSP_IMPROV_LAYOUT}
 
@@ -28,6 +31,19 @@ def utterance_id(layout: str, number: int) -> str:
     if layout == "IEMOCAP":
         return f"Ses{session:02d}F_impro01_{gender}{number:03d}"
     return f"MSP-IMPROV-S01A-{gender}{session:02d}-P-{gender}M{number:03d}"
+
+
+def ragged(sequences: Sequence[FloatArray], dtype: type[np.floating[Any]] = np.float32) -> RaggedFrames:
+    """One modality in memory."""
+    offsets = np.concatenate([[0], np.cumsum([len(frames) for frames in sequences])])
+    return RaggedFrames(torch.from_numpy(np.concatenate(sequences).astype(dtype)), torch.from_numpy(offsets))
+
+
+def corpus_of(utterances: Sequence[Utterance], dtype: type[np.floating[Any]] = np.float32) -> Corpus:
+    """A corpus in memory."""
+    audio, visual, text = (ragged([utterance[m] for utterance in utterances], dtype) for m in range(3))
+    lengths = torch.stack([frames.offsets.diff() for frames in (audio, visual, text)], dim=1)
+    return Corpus(Path("memory"), [f"utterance {i}" for i in range(len(utterances))], (audio, visual, text), lengths)
 
 
 def write_corpus(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from datamodules.batch import CONDITIONS, Batch
@@ -25,7 +26,7 @@ from datamodules.errors import CorpusError, InputError
 from datamodules.frames import Frames, RaggedFrames, StoredFrames
 from datamodules.iemocap import IEMOCAP
 from datamodules.layouts import IEMOCAP_LAYOUT
-from datamodules.loading import LengthBatches, padded
+from datamodules.loading import LengthBatches, padded, pooled
 from datamodules.synthetic import Synthetic
 from tests.batches import CLASSES
 from tests.datamodules.corpora import change_features, load_features, write_corpus
@@ -94,6 +95,20 @@ def test_both_forms_gather_what_h5py_reads(mixed: Path, rows: list[int]) -> None
             for row in rows:
                 assert frames.utterance(row).dtype == torch.float32
                 np.testing.assert_array_equal(frames.utterance(row), sequences[row])
+
+
+@pytest.mark.parametrize("rows", [[], [5], [3, 1, 2, 3], list(range(47, -1, -1))])
+def test_both_forms_of_a_corpus_are_pooled_to_the_same_bits(mixed: Path, rows: list[int]) -> None:
+    chosen = torch.tensor(rows, dtype=torch.int64)
+    for held, stored in zip(*(corpus.frames for corpus in both(mixed)), strict=True):
+        (ours, there), (theirs, _) = (pooled(frames, chosen, 20) for frames in (held, stored))
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)
+        expected = [held.utterance(row).double() for row in rows]
+        assert there.tolist() == [[len(frames) > 0] * 20 for frames in expected]
+        for steps, frames in zip(ours, expected, strict=True):
+            alone = F.adaptive_avg_pool1d(frames.T[None], 20)[0].T
+            torch.testing.assert_close(steps.double(), alone, rtol=1e-6, atol=1e-6)
 
 
 def test_whole_arrays_are_read_without_hdf5(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,26 +11,18 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
-from datamodules.corpus import Corpus, RaggedFrames, Statistics
+from datamodules.corpus import RaggedFrames, Statistics
 from datamodules.loading import LengthBatches, Normalization, Request, UtteranceDataset, normalized, padded
 from datamodules.missing import UniformConditions, utterance_keys, visible
+from datamodules.pooling import pool_steps
 from datamodules.synthetic import Synthetic
-from tests.batches import DIMS, Utterance, random_utterances
+from tests.batches import DIMS, random_utterances
+from tests.datamodules.corpora import corpus_of, ragged
 
 FloatArray = npt.NDArray[np.float64]
 
+STEPS = 20
 STATISTICS = [Statistics(torch.linspace(-1, 1, D), torch.linspace(0.5, 2, D)) for D in DIMS]
-
-
-def ragged(sequences: list[FloatArray]) -> RaggedFrames:
-    offsets = np.concatenate([[0], np.cumsum([len(frames) for frames in sequences])])
-    return RaggedFrames(torch.from_numpy(np.concatenate(sequences).astype(np.float32)), torch.from_numpy(offsets))
-
-
-def corpus_of(utterances: list[Utterance]) -> Corpus:
-    audio, visual, text = (ragged([utterance[m] for utterance in utterances]) for m in range(3))
-    lengths = torch.stack([frames.offsets.diff() for frames in (audio, visual, text)], dim=1)
-    return Corpus(Path("memory"), [f"utterance {i}" for i in range(len(utterances))], (audio, visual, text), lengths)
 
 
 def by_train(frames: FloatArray, modality: int) -> FloatArray:
@@ -115,6 +106,27 @@ def test_the_dataset_gathers_what_is_asked_for() -> None:
             frames = utterances[row][modality].astype(np.float32).astype(np.float64)
             ours = batch.frames[modality][position, : len(frames)]
             np.testing.assert_allclose(ours, NAIVE[how](frames, modality), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", sorted(NAIVE))
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_batch_holds_the_pooled_steps_of_normalised_frames(how: Normalization, complete: bool) -> None:
+    utterances = random_utterances(12, seed=4, longest=30, partial=True)
+    request = Request(np.array([7, 0, 11, 3, 5, 6]), 1)
+    for corpus in (corpus_of(utterances), corpus_of(utterances, np.float16)):
+        plain, ours = (
+            UtteranceDataset(corpus, torch.zeros(12), [how] * 3, STATISTICS, UniformConditions(), 5, complete, steps)
+            for steps in (None, STEPS)
+        )
+        expected, batch = plain[request], ours[request]
+        assert torch.equal(batch.lengths, STEPS * (expected.lengths > 0))
+        assert torch.equal(batch.present, expected.present)
+        for modality, dim in enumerate(DIMS):
+            held = slice(None) if expected.held is None else expected.held[modality]
+            frames, lengths = expected.frames[modality], expected.lengths[held, modality]
+            assert batch.frames[modality].shape == (len(lengths), STEPS, dim)
+            theirs = pool_steps(frames, lengths, STEPS)
+            torch.testing.assert_close(batch.frames[modality], theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_the_mask_of_an_utterance_ignores_its_batch() -> None:

@@ -200,6 +200,8 @@ def test_clipping_is_per_sub_network() -> None:
         parameter.grad *= 0.1 / parameter.grad.norm()
     before = gradients(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.configure_gradient_clipping(optimizer, 1e9)
+    assert all(torch.equal(g, b) for n, part in gradients(model).items() for g, b in zip(part, before[n], strict=True))
     model.configure_gradient_clipping(optimizer)
     for name, part in gradients(model).items():
         norm = float(torch.cat([g.flatten() for g in before[name]]).norm())
