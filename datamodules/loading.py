@@ -139,8 +139,9 @@ class UtteranceDataset(Dataset[Batch]):
         self.complete = complete
         self.steps = steps
         self._keys = utterance_keys(corpus.utterances)
+        self._available: BoolArray = (corpus.lengths > 0).numpy()
+        self._shown = self._available
         self._epoch: int | None = None
-        self._drawn: BoolArray
 
     def __len__(self) -> int:
         """The number of utterances."""
@@ -181,12 +182,11 @@ class UtteranceDataset(Dataset[Batch]):
 
     def _present(self, rows: IntArray, epoch: int) -> BoolArray:
         """Bool [n, 3], what the mask shows of ``rows`` [n]."""
-        available: BoolArray = (self.corpus.lengths[torch.from_numpy(rows)] > 0).numpy()
-        if self.mask is None:
-            return available
         if self._epoch != epoch:  # drawn once for all, not anew for every batch
-            self._epoch, self._drawn = epoch, self.mask(self._keys, self.seed, epoch)
-        return restrict(self._drawn[rows], available)
+            self._epoch = epoch
+            if self.mask is not None:
+                self._shown = restrict(self.mask(self._keys, self.seed, epoch), self._available)
+        return self._shown[rows]
 
 
 def positions(present: BoolArray) -> tuple[Tensor, Tensor, Tensor]:

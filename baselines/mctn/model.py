@@ -178,9 +178,9 @@ class MCTN(MissingModalityModule):
             projected: per modality, the rows [R] that read it and their steps [R, S, width].
             present: bool [B, 3].
         """
-        rows, steps = (torch.cat(each) for each in zip(*projected, strict=True))
-        total = self.classifier.weight.new_zeros(len(present), *steps.shape[1:])
-        total = total.index_add(0, rows, steps.to(total.dtype))
+        total = self.classifier.weight.new_zeros(len(present), *projected[0][1].shape[1:])
+        for rows, steps in projected:
+            total.index_add_(0, rows, steps.to(total.dtype))
         return total / present.sum(dim=1).clamp(min=1)[:, None, None]
 
     def true_steps(self, batch: Batch) -> list[Tensor]:
