@@ -80,7 +80,7 @@ class AttendedLSTMs(torch.autograd.Function):
             torch.mul(o, torch.tanh(next_cell, out=squash), out=next_state)
         ctx.save_for_backward(values, vectors, joint, states, cells, squashed, gates, weights, energies)
         ctx.rows = rows
-        return states[1:].transpose(0, 1)
+        return states[1:].transpose(0, 1).contiguous()
 
     @staticmethod
     @once_differentiable
