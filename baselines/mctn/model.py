@@ -104,7 +104,7 @@ class MCTN(MissingModalityModule):
         **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
 
     Raises:
-        InputError: ``source`` is none of the four.
+        InputError: ``source`` is none of the four, or ``steps`` is below 1.
     """
 
     def __init__(
@@ -136,6 +136,8 @@ class MCTN(MissingModalityModule):
         )
         if source not in SOURCES:
             raise InputError(f"source {source!r}: choose one of {', '.join(SOURCES)}.")
+        if steps < 1:
+            raise InputError(f"steps {steps}: it must be at least 1.")
         self.source = source
         self.steps = self.reads_steps = steps
         self.patience = patience

@@ -231,6 +231,11 @@ def test_unknown_source_is_refused() -> None:
         mctn(source="audio")
 
 
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(InputError, match="steps 0: it must be at least 1"):
+        mctn(steps=0)
+
+
 def test_prediction_does_not_depend_on_the_batch() -> None:
     model = mctn()
     utterances, present = random_utterances(6, seed=3, longest=30), random_present(6)
