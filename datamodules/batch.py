@@ -42,7 +42,7 @@ class Batch:
 
     Attributes:
         frames: three float tensors [N, T_m, D_m], padded, in the order audio, visual, text; [K_m, T_m, D_m]
-            where ``held`` says so.
+            where ``held`` says so. To a model with ``reads_steps`` the steps they were pooled to are the frames.
         lengths: int64 [N, 3], the number of true frames.
         index: int64 [N], the utterance's position in its corpus.
         labels: int64 [N], the class, or -1 where it is not known.

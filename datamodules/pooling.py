@@ -21,7 +21,7 @@ def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
         steps: S.
 
     Returns:
-        [K, S, D].
+        [K, S, D], of the dtype of ``frames`` also in mixed precision; ``frames`` themselves where all have S.
     """
     K, longest, _ = frames.shape
     if longest == steps and bool((lengths == steps).all()):
@@ -52,6 +52,5 @@ def pool_sequences(values: Tensor, first: Tensor, lengths: Tensor, steps: int) -
     shares = np.repeat(1 / counts.clip(min=1), counts)
     inputs, bags = (torch.from_numpy(each).to(values.device) for each in (frames, before))
     weights = torch.from_numpy(shares).to(values)
-    with torch.autocast(values.device.type, enabled=False):
-        pooled = F.embedding_bag(inputs, values, bags, mode="sum", per_sample_weights=weights)
+    pooled = F.embedding_bag(inputs, values, bags, mode="sum", per_sample_weights=weights)
     return pooled.view(len(whole), steps, values.shape[1])

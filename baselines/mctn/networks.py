@@ -59,6 +59,7 @@ def decode(decoders: Sequence[AttentionDecoder], encoded: Sequence[Tensor]) -> S
     with torch.autocast(encoded[0].device.type, enabled=False):  # steps this small gain nothing from half precision
         given = []
         for decoder, each in zip(decoders, encoded, strict=True):
+            # Contiguous, or both linear layers would make a copy of their own.
             cell, states = decoder.cell, each.to(decoder.score.weight.dtype).contiguous()
             # The gates are linear in what is attended to: their weights are applied once, not in every step.
             values = F.linear(states, cell.weight_ih, cell.bias_ih + cell.bias_hh)

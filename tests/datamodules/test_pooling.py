@@ -52,6 +52,13 @@ def test_without_frames_all_steps_are_zero() -> None:
     assert pool_steps(torch.empty(2, 0, 0), torch.tensor([0, 0]), STEPS).shape == (2, STEPS, 0)
 
 
+def test_mixed_precision_changes_nothing() -> None:
+    frames, lengths = torch.randn(2, 30, 2), torch.tensor([30, 7])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = pool_steps(frames, lengths, STEPS)
+    assert torch.equal(mixed, pool_steps(frames, lengths, STEPS))
+
+
 def test_the_gradient_of_a_frame_is_its_share() -> None:
     frames = torch.randn(2, 30, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda given: pool_steps(given, torch.tensor([30, 7]), STEPS), [frames])
