@@ -127,4 +127,5 @@ def expand_resume(argv: list[str]) -> list[str]:
     config = runs.resumable(Path(folder))
     runs.share_run_dir(Path(folder))
     rest = [word for word in argv[1:] if word not in ("--resume", folder, f"--resume={folder}")]
-    return ["fit", "--config", str(config), *rest]
+    # The run may have been moved since its configuration was written.
+    return ["fit", "--config", str(config), *rest, "--run_dir", folder]

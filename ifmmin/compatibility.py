@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from datamodules.base import EmotionDataModule
@@ -13,9 +14,14 @@ LINKED = ("feature_dims", "class_names", "corpus", "monitor")
 """Arguments of every model that follow the data."""
 
 
-def class_path(model: type[MissingModalityModule]) -> str:
-    """The full name under which checkpoints record a model."""
-    return f"{model.__module__}.{model.__qualname__}"
+def trained_model(record: Mapping[str, Any]) -> str:
+    """The registry name of the model that wrote a checkpoint.
+
+    Args:
+        record: the checkpoint's ``"ifmmin"`` entry. Up to 0.1.0 it holds the class's module path, of which the
+            last part is the name.
+    """
+    return str(record.get("model", "unknown")).rpartition(".")[2]
 
 
 def model_facts(data: EmotionDataModule) -> dict[str, Any]:
@@ -55,11 +61,11 @@ def check_same_model(model: type[MissingModalityModule], header: dict[str, Any],
     Raises:
         InputError: naming both.
     """
-    trained = header["ifmmin"]["model"]
-    if trained != class_path(model):
+    trained = trained_model(header["ifmmin"])
+    if trained != model.__name__:
         raise InputError(
-            f"{path}: a checkpoint of {trained.rpartition('.')[2]}, not of {model.__name__}; "
-            f"give --model {trained.rpartition('.')[2]}, or another checkpoint."
+            f"{path}: a checkpoint of {trained}, not of {model.__name__}; "
+            f"give --model {trained}, or another checkpoint."
         )
 
 

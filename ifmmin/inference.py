@@ -15,7 +15,7 @@ from datamodules.batch import CONDITIONS, MODALITIES, Batch, present_under
 from datamodules.errors import InputError
 from datamodules.loading import normalized
 from datamodules.statistics import Statistics
-from ifmmin.compatibility import class_path, read_header
+from ifmmin.compatibility import read_header, trained_model
 from ifmmin.discovery import discover_models
 from ifmmin.module import MissingModalityModule
 
@@ -64,9 +64,9 @@ class Predictor:
             InputError: it cannot be read, something else wrote it, or its model is not installed.
         """
         header = read_header(str(checkpoint))
-        trained = header["ifmmin"]["model"]
+        trained = trained_model(header["ifmmin"])
         # Not imported by the name in the file: that would run whatever it names.
-        known = {class_path(model): model for model in discover_models().values()}
+        known = discover_models()
         if trained not in known:
             raise InputError(f"{checkpoint}: a checkpoint of {trained}, which is not among the installed models.")
         model = known[trained](**header["hyper_parameters"])

@@ -348,7 +348,8 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which model this is and which data it was trained on, normalisation included."""
-        record: dict[str, Any] = {"model": f"{type(self).__module__}.{type(self).__qualname__}"}
+        # The registry name: a module path would make checkpoints unreadable when a file moves.
+        record: dict[str, Any] = {"model": type(self).__name__}
         if self.datamodule is not None:
             record["data"] = self.datamodule.facts()
         checkpoint["ifmmin"] = record

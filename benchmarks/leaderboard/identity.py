@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import datamodules
-import ifmmin
+LIBRARY = ("ifmmin", "datamodules")
+"""The packages whose modules count where a model or corpus imports them."""
 
-SHARED_CODE = (ifmmin, datamodules)
-"""The packages that every run executes; of the package of its model, only what the model imports."""
+ALWAYS_RUN = ("benchmarks.leaderboard.protocols",)
+"""Modules that every run of a board executes, whatever its model and corpus."""
 
 VERSIONS = ("torch", "lightning")
 """Distributions whose version changes the bits of a result."""
@@ -31,18 +31,19 @@ def digest(parts: Iterable[bytes]) -> str:
     return whole.hexdigest()[:16]
 
 
-def identity(model: type, words: Iterable[str], data: str, threads: int) -> dict[str, Any]:
+def identity(model: type, corpus: type, words: Iterable[str], data: str, threads: int) -> dict[str, Any]:
     """What must be equal for two records to stand in one table.
 
     Args:
         model: the class of the model.
+        corpus: the class of the datamodule.
         words: the words of the command line that configure a run, apart from its fold, seed and paths.
         data: the fingerprint of the corpus and fold.
         threads: of PyTorch, on which the last bits depend.
     """
     return {
         "config": digest(word.encode() for word in (model.__qualname__, *words)),
-        "code": code_version(model),
+        "code": code_version(model, corpus),
         "data": data,
         "threads": threads,
         "versions": {name: version(name) for name in VERSIONS},
@@ -64,37 +65,70 @@ def _short(value: Any) -> str:
     return str(value)[:8]
 
 
-def code_version(model: type) -> str:
-    """A hash of all source that a run of ``model`` executes: this library and what the model's module imports.
+def code_version(model: type, corpus: type) -> str:
+    """Hash the source that decides a run's result, see :func:`imported_files`: 16 hexadecimal digits."""
+    found = imported_files(model, corpus)
+    return digest(part for name in sorted(found) for part in (name.encode(), found[name].read_bytes()))
 
-    A plug-in added beside it changes nothing, so the records of the others stay valid.
+
+def imported_files(model: type, corpus: type) -> dict[str, Path]:
+    """Find the source of a model and a corpus, and of everything they import from our packages.
+
+    The command line, tables and other models are not part of it, so editing them leaves a board's records valid.
+
+    Args:
+        model: the class of the model; its own package counts too, wherever it is installed.
+        corpus: the class of the datamodule.
+
+    Returns:
+        source files by module name.
     """
-    files = {path for package in SHARED_CODE for path in Path(str(package.__file__)).parent.rglob("*.py")}
-    files |= _imported(model.__module__, model.__module__.partition(".")[0], {})
-    running = Path(__file__).with_name("running.py")
-    return digest(part for path in sorted({*files, running}) for part in (path.name.encode(), path.read_bytes()))
+    packages = {*LIBRARY, *(cls.__module__.partition(".")[0] for cls in (model, corpus))}
+    found: dict[str, Path] = {}
+    for name in (model.__module__, corpus.__module__, *ALWAYS_RUN):
+        _follow(name, packages, found)
+    return found
 
 
-def _imported(name: str, package: str, seen: dict[str, Path]) -> set[Path]:
-    """The source file of module ``name`` and those of the modules of its package that it imports."""
+def _follow(name: str, packages: set[str], found: dict[str, Path]) -> None:
+    """Add to ``found`` the source file of module ``name`` and of all modules of ``packages`` that it imports."""
+    path = None if name in found else _source(name)
+    if path is None:
+        return
+    found[name] = path
+    for imported in _imports(name, path):
+        # A package's top level only lists what it re-exports: it changes with every model and runs nothing of this one.
+        if imported.partition(".")[0] in packages and "." in imported:
+            _follow(imported, packages, found)
+
+
+def _source(name: str) -> Path | None:
+    """The ``.py`` file of module ``name``, or None if there is no such module or it is not Python source."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        return set()
-    if spec is None or name in seen or not spec.origin or not spec.origin.endswith(".py"):
-        return set()
-    seen[name] = Path(spec.origin)
-    for node in ast.walk(ast.parse(seen[name].read_bytes())):
-        names: list[str] = []
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(name: str, path: Path) -> Iterator[str]:
+    """The modules that the source of module ``name`` imports, those for type checking alone left out."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(path.read_bytes())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(base, spec.parent) if node.level else base
+            base = importlib.util.resolve_name(base, package) if node.level else base
+            yield base
             # What is imported from a package may itself be a module.
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for found in names:
-            # The package's own list of re-exports changes with every plug-in, and executes nothing of the model.
-            if found.startswith(f"{package}."):
-                _imported(found, package, seen)
-    return set(seen.values())
+            yield from (f"{base}.{alias.name}" for alias in node.names)

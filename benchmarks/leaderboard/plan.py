@@ -196,12 +196,14 @@ class Cell:
     """One fold and seed of the board.
 
     Attributes:
+        corpus: the class of the datamodule.
         fold: from 1.
         seed: of the runs.
         fingerprint: of the fold's data.
         threads: of PyTorch in each run.
     """
 
+    corpus: type[EmotionDataModule]
     fold: int
     seed: int
     fingerprint: str
@@ -211,7 +213,7 @@ class Cell:
         """The job that trains ``model`` here."""
         # The fingerprint says which data these are, wherever they lie.
         placeless = [word for option in options if option[0] != "--data.root" for word in option]
-        stands_for = identity(model, placeless, self.fingerprint, self.threads)
+        stands_for = identity(model, self.corpus, placeless, self.fingerprint, self.threads)
         words = tuple(word for option in options for word in option)
         return Job(name, model.__name__, self.fold, self.seed, words, stands_for, **rest)
 
@@ -230,7 +232,7 @@ def make_jobs(
     """
     jobs: list[Job] = []
     for fold, seed in product(fingerprints, seeds):
-        cell = Cell(fold, seed, fingerprints[fold], threads)
+        cell = Cell(corpus_class(settings), fold, seed, fingerprints[fold], threads)
         common = (*settings.data, *settings.trainer)
         for name, model in models.items():
             own = settings.of(name)

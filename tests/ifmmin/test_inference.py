@@ -122,7 +122,7 @@ def test_a_model_that_is_not_installed(checkpoint: Path, tmp_path: Path) -> None
     foreign = torch.load(checkpoint, weights_only=True)
     foreign["ifmmin"]["model"] = "os.path.Other"
     torch.save(foreign, tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match=r"other.ckpt: a checkpoint of os.path.Other, which is not among"):
+    with pytest.raises(InputError, match=r"other.ckpt: a checkpoint of Other, which is not among"):
         Predictor.load(tmp_path / "other.ckpt")
 
 

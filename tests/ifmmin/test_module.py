@@ -354,7 +354,7 @@ def test_same_seed_same_model_and_a_resumed_run_equals_an_uninterrupted_one(corp
     assert not same(whole, half)
     assert not same(whole, other)
     record = torch.load(tmp_path / "half.ckpt", weights_only=True)
-    assert record["ifmmin"]["model"] == "ifmmin.model.IFMMIN"
+    assert record["ifmmin"]["model"] == "IFMMIN"
     assert record["ifmmin"]["data"]["fold"] == 1
     json.dumps(record["hyper_parameters"])
 

@@ -68,7 +68,7 @@ def test_started_again_it_does_nothing_and_a_change_is_named(
     printed = capsys.readouterr().out
     assert "not used: 1 record(s) of MMIN: config" in printed and "no run is recorded" in printed
     # Code that changed counts as well.
-    monkeypatch.setattr("benchmarks.leaderboard.identity.code_version", lambda model: "another")
+    monkeypatch.setattr("benchmarks.leaderboard.identity.code_version", lambda model, corpus: "another")
     assert main([*WORDS, *CHOICE, "--board", str(board), "--report"]) == 0
     assert "(now another)" in capsys.readouterr().out
 

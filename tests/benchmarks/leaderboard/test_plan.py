@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard.identity import code_version, differences
+from benchmarks.leaderboard.identity import code_version, differences, imported_files
 from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_jobs, sort_settings
+from datamodules import Synthetic
 from datamodules.errors import InputError
 from ifmmin.discovery import discover_models
 
@@ -117,11 +118,22 @@ def test_the_code_of_a_model_is_what_it_imports(tmp_path: Path, monkeypatch: pyt
     from importlib import import_module
 
     mine = import_module("plugged.mine").Mine
-    before = code_version(mine)
+    before = code_version(mine, Synthetic)
     (package / "other.py").write_text("x = 2\n")
     (package / "__init__.py").write_text("from plugged.mine import Mine\n")
-    assert code_version(mine) == before
+    assert code_version(mine, Synthetic) == before
     (package / "parts" / "layer.py").write_text("width = 4\n")
-    assert code_version(mine) != before
+    assert code_version(mine, Synthetic) != before
     for name in [name for name in sys.modules if name.startswith("plugged")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("model", MODELS.values())
+def test_the_code_of_a_model_leaves_out_the_command_line_and_other_models(model: type) -> None:
+    files = imported_files(model, Synthetic)
+    assert {model.__module__, Synthetic.__module__, "benchmarks.leaderboard.protocols"} <= files.keys()
+    outside = ("ifmmin.cli", "ifmmin.lightning_cli", "ifmmin.report", "datamodules.iemocap", "tests")
+    assert not [name for name in files if name.startswith(outside)]
+    others = {other.__module__ for other in MODELS.values()} - {base.__module__ for base in model.__mro__}
+    others -= {getattr(model, "stage1", model).__module__}
+    assert not others & files.keys()
