@@ -5,7 +5,7 @@ from __future__ import annotations
 from baselines.cm_arr import CMARR
 from baselines.mctn import MCTN
 from baselines.mmin import MMIN, MMINWithoutCycle
-from baselines.modality_dropout import CompleteFusion, ModalityDropout
+from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
 __all__ = [
     "CMARR",

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.batch import Batch
-from datamodules.layouts import MSP_IMPROV_LAYOUT
-from ifmmin.encoders import Classifier, initialise
-from ifmmin.imagination import ResidualImagination
-from ifmmin.pretraining import FusionPretraining, PretrainedModule
+from datamodules.batches.batch import Batch
+from datamodules.storage.layouts import MSP_IMPROV_LAYOUT
+from ifmmin.nn.heads import Classifier
+from ifmmin.nn.imagination import ResidualImagination
+from ifmmin.nn.initialisation import initialise
+from ifmmin.pretraining.stage1 import FusionPretraining
+from ifmmin.pretraining.stage2 import PretrainedModule
 
 
 class Recipe(NamedTuple):
@@ -59,7 +61,7 @@ class MMINWithoutCycle(PretrainedModule):
     The student embeds what is present (h = [h_a; h_v; h_t], an absent modality as zero frames). A
     cascade of residual autoencoders, z_1 = h and z_{i+1} = z_i + φ_i(z_i), imagines what the absent
     modalities would have shown: h' = W₂ ReLU(W₁ z_{M+1} + b₁) + b₂. The codes of the cascade are the
-    joint representation C that is classified. Stage 1 (:class:`~ifmmin.pretraining.FusionPretraining`)
+    joint representation C that is classified. Stage 1 (:class:`~ifmmin.pretraining.stage1.FusionPretraining`)
     initialises the encoders and, frozen, teaches what to imagine.
 
     L = L_cls + λ₁ L_img; L_cls: cross entropy; L_img: mean squared error between h' and the teacher's
@@ -85,7 +87,7 @@ class MMINWithoutCycle(PretrainedModule):
         beta1: of Adam.
         constant_epochs: epochs at the full learning rate.
         decay_epochs: epochs of its linear decay to zero.
-        **kwargs: of :class:`~ifmmin.pretraining.PretrainedModule`.
+        **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`.
     """
 
     stage1 = FusionPretraining

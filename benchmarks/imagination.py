@@ -19,14 +19,15 @@ from collections.abc import Sequence
 import torch
 
 from baselines import MMIN, MMINWithoutCycle
-from datamodules.batch import MISSING_CONDITIONS, MODALITIES
+from datamodules.batches.visible import under_conditions
+from datamodules.conditions import MISSING_CONDITIONS, MODALITIES
 from datamodules.errors import InputError
-from datamodules.missing import under_conditions
 from datamodules.synthetic import Synthetic
-from ifmmin.compatibility import check_same_kind, class_path, read_header
+from ifmmin.checkpoints.compatibility import check_same_kind
+from ifmmin.checkpoints.reading import read_header
 from ifmmin.model import IFMMIN
 
-IMAGINING = {class_path(model): model for model in (IFMMIN, MMIN, MMINWithoutCycle)}
+IMAGINING = {model.__name__: model for model in (IFMMIN, MMIN, MMINWithoutCycle)}
 
 
 @torch.no_grad()

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datamodules.base import EmotionDataModule
-    from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, MODALITIES, Batch
+    from datamodules.batches.batch import Batch
+    from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
     from datamodules.errors import CorpusError, InputError
     from datamodules.iemocap import IEMOCAP
     from datamodules.msp_improv import MSPIMPROV
     from datamodules.synthetic import Synthetic
 
 _HOMES = {
-    "CONDITIONS": "batch",
+    "CONDITIONS": "conditions",
     "IEMOCAP": "iemocap",
-    "MISSING_CONDITIONS": "batch",
-    "MODALITIES": "batch",
+    "MISSING_CONDITIONS": "conditions",
+    "MODALITIES": "conditions",
     "MSPIMPROV": "msp_improv",
-    "Batch": "batch",
+    "Batch": "batches.batch",
     "CorpusError": "errors",
     "EmotionDataModule": "base",
     "InputError": "errors",

@@ -15,15 +15,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batch import CONDITIONS, MODALITIES, Batch
-from datamodules.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.batches.batch import Batch
+from datamodules.batches.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
+from datamodules.batches.masks import mask_sampler
+from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
-from datamodules.layouts import Layout
-from datamodules.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
 from datamodules.memory import SurplusMemory
-from datamodules.missing import mask_sampler
-from datamodules.statistics import Statistics, difference, shipped_statistics
-from datamodules.targets import Targets, identical_folds, read_targets, shared_speakers
+from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.layouts import Layout
+from datamodules.storage.statistics import Statistics, difference, shipped_statistics
+from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
 
 DEFAULT_BUDGET_GB = 0.5
 _STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it

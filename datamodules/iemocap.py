@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.base import EmotionDataModule
-from datamodules.layouts import IEMOCAP_LAYOUT
+from datamodules.storage.layouts import IEMOCAP_LAYOUT
 
 
 class IEMOCAP(EmotionDataModule):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.base import EmotionDataModule
-from datamodules.layouts import MSP_IMPROV_LAYOUT
+from datamodules.storage.layouts import MSP_IMPROV_LAYOUT
 
 
 class MSPIMPROV(EmotionDataModule):

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.base import EmotionDataModule
-from datamodules.batch import CONDITIONS
-from datamodules.layouts import IEMOCAP_LAYOUT, Layout
-from datamodules.linear_gaussian import CLASS_NAMES, VERSION
-from datamodules.linear_gaussian_files import FOLDS, load_source, write_corpus
+from datamodules.conditions import CONDITIONS
+from datamodules.linear_gaussian.files import FOLDS, load_source, write_corpus
+from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION
+from datamodules.storage.layouts import IEMOCAP_LAYOUT, Layout
 
 SYNTHETIC_LAYOUT = Layout(
     name="Synthetic",
@@ -37,7 +37,7 @@ class Synthetic(EmotionDataModule):
     """The built-in linear-Gaussian corpus: 4 classes, 5 folds. No result on it is a corpus result.
 
     It is written once, in the public feature layout, and read by the reader of the real corpora.
-    :mod:`datamodules.linear_gaussian` gives its equations and the exact posterior.
+    :mod:`datamodules.linear_gaussian.generator` gives its equations and the exact posterior.
 
     Args:
         root: folder it is kept in; None: in the user's cache.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ifmmin import starting
-
 if TYPE_CHECKING:
+    from ifmmin.base import MissingModalityModule
     from ifmmin.inference import Predictor
     from ifmmin.model import IFMMIN
-    from ifmmin.module import MissingModalityModule
-    from ifmmin.pretraining import FusionPretraining, InvariantPretraining, PretrainedModule
+    from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
+    from ifmmin.pretraining.stage2 import PretrainedModule
 
 __version__ = "0.1.0"
 
@@ -19,7 +18,7 @@ _HOMES = {
     "FusionPretraining": "pretraining",
     "IFMMIN": "model",
     "InvariantPretraining": "pretraining",
-    "MissingModalityModule": "module",
+    "MissingModalityModule": "base",
     "Predictor": "inference",
     "PretrainedModule": "pretraining",
 }
@@ -38,6 +37,4 @@ def __getattr__(name: str) -> object:
     """Import on first use, so that the plain ``torch.nn`` parts do not wait for Lightning."""
     if name not in _HOMES:
         raise AttributeError(f"module 'ifmmin' has no attribute {name!r}")
-    with starting.imports():
-        home = importlib.import_module(f"ifmmin.{_HOMES[name]}")
-    return getattr(home, name)
+    return getattr(importlib.import_module(f"ifmmin.{_HOMES[name]}"), name)

@@ -11,16 +11,27 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from types import ModuleType
 
+import datamodules
+from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
+from ifmmin.base import MissingModalityModule
 from ifmmin.model import IFMMIN
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import FusionPretraining, InvariantPretraining
+from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
 
 ENTRY_POINT_GROUP = "ifmmin.baselines"
 """Another distribution names a model class, or a module that exports some, under this group."""
 
 BASELINES_PACKAGE = "baselines"
 """The package of competitors; what it re-exports is found. Looked up by name: nothing here imports it."""
+
+CORPORA: dict[str, type[EmotionDataModule]] = {
+    name: thing
+    for name in datamodules.__all__
+    if isinstance(thing := getattr(datamodules, name), type)
+    and issubclass(thing, EmotionDataModule)
+    and thing is not EmotionDataModule
+}
+"""The corpora by the short names of their datamodules."""
 
 Models = dict[str, type[MissingModalityModule]]
 

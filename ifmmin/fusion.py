@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.batch import Batch
-from ifmmin.encoders import Classifier, ModalityEncoders, Pooling
-from ifmmin.module import MissingModalityModule
+from datamodules.batches.batch import Batch
+from ifmmin.base import MissingModalityModule
+from ifmmin.nn.encoders import ModalityEncoders, Pooling
+from ifmmin.nn.heads import Classifier
 
 
 class Fusion(MissingModalityModule):
@@ -24,7 +25,7 @@ class Fusion(MissingModalityModule):
         absent_frames: how many zero frames an absent audio, visual, text stands for.
         hidden_dims: of the classifier.
         dropout: of the classifier.
-        **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
+        **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
     """
 
     def __init__(

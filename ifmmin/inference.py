@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.batch import CONDITIONS, MODALITIES, Batch, present_under
+from datamodules.batches.batch import Batch
+from datamodules.batches.loading import normalized
+from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
-from datamodules.loading import normalized
-from datamodules.statistics import Statistics
-from ifmmin.compatibility import read_header, trained_model
+from datamodules.storage.statistics import Statistics
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.reading import read_header, trained_model
 from ifmmin.discovery import discover_models
-from ifmmin.module import MissingModalityModule
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.batch import Batch
-from ifmmin.encoders import Classifier, InvarianceEncoder, initialise
-from ifmmin.imagination import InvariantImagination
-from ifmmin.pretraining import InvariantPretraining, PretrainedModule, load_part
+from datamodules.batches.batch import Batch
+from ifmmin.checkpoints.parts import load_part
+from ifmmin.nn.heads import Classifier, InvarianceEncoder
+from ifmmin.nn.imagination import InvariantImagination
+from ifmmin.nn.initialisation import initialise
+from ifmmin.pretraining.stage1 import InvariantPretraining
+from ifmmin.pretraining.stage2 import PretrainedModule
 
 
 class Imagined(NamedTuple):
@@ -61,7 +64,7 @@ class IFMMIN(PretrainedModule):
         dropout: of the classifier.
         invariance_dropout: of the invariance encoder.
         beta1: of Adam.
-        **kwargs: of :class:`~ifmmin.pretraining.PretrainedModule`.
+        **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`.
     """
 
     stage1 = InvariantPretraining
@@ -125,6 +128,6 @@ class IFMMIN(PretrainedModule):
         }
 
     def start_from(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
-        """See :meth:`~ifmmin.pretraining.PretrainedModule.start_from`."""
+        """See :meth:`~ifmmin.pretraining.stage2.PretrainedModule.start_from`."""
         super().start_from(parts, source)
         load_part(self.teacher_invariance, parts["invariance"], f"{source}: invariance")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.batch import CONDITION_TABLE, Batch
+from datamodules.batches.batch import Batch
+from datamodules.conditions import CONDITION_TABLE
 
 FloatArray = npt.NDArray[np.float64]
 Utterance = tuple[FloatArray, FloatArray, FloatArray]

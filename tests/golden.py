@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batch import Batch
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import load_part
+from datamodules.batches.batch import Batch
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.parts import load_part
 
 DIMS = [5, 6, 7]
 CLASSES = ["0", "1", "2", "3"]

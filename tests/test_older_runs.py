@@ -14,7 +14,7 @@ import torch
 from benchmarks.leaderboard.__main__ import main as leaderboard
 from benchmarks.leaderboard.records import RECORDS
 from ifmmin import Predictor
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from tests.cli.running import DATA, SMALL, best, metrics, weights
 
 OLDER = DATA / "runs_0_1_0"

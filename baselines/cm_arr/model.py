@@ -16,11 +16,12 @@ from baselines.cm_arr.networks import (
     WassersteinContrast,
     full_precision,
 )
-from datamodules.batch import MODALITIES, Batch
+from datamodules.batches.batch import Batch
+from datamodules.batches.visible import visible
+from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
-from datamodules.missing import visible
-from ifmmin.encoders import Classifier
-from ifmmin.module import MissingModalityModule
+from ifmmin.base import MissingModalityModule
+from ifmmin.nn.heads import Classifier
 
 
 class Encoded(NamedTuple):
@@ -102,7 +103,7 @@ class CMARR(MissingModalityModule):
         learning_rate: of Adam.
         constant_epochs: epochs at the full learning rate.
         decay_epochs: epochs of its linear decay to zero.
-        **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
+        **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
         InputError: ``heads`` or ``couplings`` is out of range.

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.batch import MODALITIES
-from ifmmin.encoders import frame_mask
-from ifmmin.losses import wasserstein2
+from datamodules.conditions import MODALITIES
+from ifmmin.nn.losses import wasserstein2
+from ifmmin.nn.padding import frame_mask
 
 LOG_STD_BOUND = 3.0
 """|log σ| stays below this: σ can neither vanish nor explode, in any precision."""

@@ -14,12 +14,14 @@ from torch.nn import functional as F
 
 from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, decode
 from baselines.mctn.readings import Reading, by_modality, mean_squared_errors, read
-from datamodules.batch import CONDITION_TABLE, CONDITIONS, MODALITIES, Batch
+from datamodules.batches.batch import Batch
+from datamodules.batches.pooling import pool_steps
+from datamodules.batches.visible import Visible, visible
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
-from datamodules.missing import Visible, visible
-from datamodules.pooling import pool_steps
-from ifmmin.encoders import LSTMEncoder, initialise
-from ifmmin.module import MissingModalityModule
+from ifmmin.base import MissingModalityModule
+from ifmmin.nn.encoders import LSTMEncoder
+from ifmmin.nn.initialisation import initialise
 
 SOURCES = ("any", "a", "v", "t")
 
@@ -101,7 +103,7 @@ class MCTN(MissingModalityModule):
         learning_rate: of Adam.
         constant_epochs: the most epochs that are trained.
         decay_epochs: further epochs, of linear decay to zero.
-        **kwargs: of :class:`~ifmmin.module.MissingModalityModule`.
+        **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
         InputError: ``source`` is none of the four, or ``steps`` is below 1.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn.attended_lstms import attended_lstms
+from ifmmin.nn.kernels.attended_lstms import attended_lstms
 
 
 class TranslationEncoder(nn.Module):

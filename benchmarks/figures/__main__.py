@@ -19,15 +19,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.figures import board as pictures
-from benchmarks.figures.finished import FinishedRun, read_run
 from benchmarks.figures.invariance import PredictsInvariantFeatures, features_figure, loss_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, Record, latest, read_records
 from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
 from datamodules.errors import InputError
-from ifmmin.cli import reported
+from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
-from ifmmin.report import confusion_figure
+from ifmmin.finished import FinishedRun, read_run
+from ifmmin.results.figures import confusion_figure
 from ifmmin.runs import CONFIG
 
 Drawing = tuple[str, Callable[[], Figure]]

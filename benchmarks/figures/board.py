@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures.style import COLOURS, HATCHES, MARKERS
 from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Metric, Summary
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin.metrics import SUMMARY_ROWS
-from ifmmin.report import confusion_grid, draw_matrix, empty_figure, readable
+from ifmmin.results.figures import confusion_grid, draw_matrix, empty_figure
+from ifmmin.results.results import readable
+from ifmmin.tasks.classification import SUMMARY_ROWS
 
 BAR_ROWS = tuple(row for row in SUMMARY_ROWS if row != "pooled")
 """What the bars show: the six missing conditions, their mean, and the complete condition."""

@@ -12,13 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from benchmarks.figures.finished import FinishedRun
 from benchmarks.figures.style import COLOURS, MARKERS
 from datamodules.base import EmotionDataModule
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch
+from datamodules.batches.batch import Batch
+from datamodules.batches.masks import random_bits, utterance_keys
+from datamodules.batches.visible import under_conditions
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
-from datamodules.missing import random_bits, under_conditions, utterance_keys
-from ifmmin.report import SYNTHETIC, empty_figure, readable
+from ifmmin.finished import FinishedRun
+from ifmmin.results.figures import empty_figure
+from ifmmin.results.results import SYNTHETIC, readable
 
 UTTERANCES = 100
 """Drawn under each condition, as in the paper."""
@@ -43,7 +46,7 @@ class Points:
 
     Attributes:
         features: float32 [n, D], H'.
-        condition: int64 [n], positions in :data:`~datamodules.batch.CONDITIONS`.
+        condition: int64 [n], positions in :data:`~datamodules.conditions.CONDITIONS`.
         utterances: ids of the utterances, each of which occurs under every condition.
     """
 

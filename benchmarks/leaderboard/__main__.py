@@ -19,16 +19,16 @@ from rich.console import Console
 
 from benchmarks.leaderboard.fanout import Local, RayCluster
 from benchmarks.leaderboard.identity import differences
-from benchmarks.leaderboard.page import write_page
 from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
 from benchmarks.leaderboard.progress import Progress
 from benchmarks.leaderboard.records import RECORDS, Record, append, locked, read_lines
+from benchmarks.leaderboard.report.page import write_page
+from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
 from benchmarks.leaderboard.running import RECORD, best_checkpoint
 from benchmarks.leaderboard.summary import summarise_board
-from benchmarks.leaderboard.tables import terminal_tables, write_tables
 from benchmarks.leaderboard.tracking import Tracking
 from datamodules.errors import InputError
-from ifmmin.cli import reported
+from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 
 Key = tuple[str, int, int]

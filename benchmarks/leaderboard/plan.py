@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks.leaderboard.identity import digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
-from ifmmin.arguments import CORPORA, Parser
-from ifmmin.discovery import Models, check_name
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import PretrainedModule, Pretraining
+from ifmmin.base import MissingModalityModule
+from ifmmin.cli.arguments import Parser
+from ifmmin.discovery import CORPORA, Models, check_name
+from ifmmin.pretraining.stage1 import Pretraining
+from ifmmin.pretraining.stage2 import PretrainedModule
 
 Words = tuple[str, ...]
 Option = Words  # one option: its name and its values

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from datamodules.base import EmotionDataModule
-from datamodules.batch import CONDITION_TABLE, CONDITIONS
-from datamodules.missing import MissingRate, utterance_keys
-from ifmmin.module import MissingModalityModule
+from datamodules.batches.masks import MissingRate, utterance_keys
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS
+from ifmmin.base import MissingModalityModule
 
 RATES: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Each modality of each utterance is absent with this probability; at least one is left."""

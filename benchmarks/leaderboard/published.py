@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from datamodules.batch import MISSING_CONDITIONS
+from datamodules.conditions import MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin.metrics import METRICS
+from ifmmin.tasks.classification import METRICS
 
 Metric = Literal["WA", "UA", "F1"]
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from datamodules.errors import InputError
 from datamodules.files import write_text
-from ifmmin import runs, starting
+from ifmmin import runs
+from ifmmin.cli import starting
 
 with starting.imports(for_good=__name__ == "__main__"):  # a board starts hundreds of these processes
     from benchmarks.leaderboard.plan import Job
@@ -110,7 +111,7 @@ def _end_with_parent() -> None:
 
 
 def _fit(job: Job, board: Path) -> int:
-    from ifmmin.cli import main as command_line
+    from ifmmin.cli.main import main as command_line
 
     folder = board / job.folder
     if (folder / runs.METRICS).is_file():
@@ -174,7 +175,7 @@ def make_record(job: Job, board: Path) -> dict[str, Any]:
 def load_run(job: Job, checkpoint: Path) -> tuple[Any, Any]:
     """The model of a checkpoint, and its data set up as it was trained on."""
     from benchmarks.leaderboard.plan import make_data, sort_settings
-    from ifmmin.compatibility import read_header
+    from ifmmin.checkpoints.reading import read_header
     from ifmmin.discovery import discover_models
 
     models = discover_models()
@@ -198,6 +199,6 @@ def _data_words(words: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    from ifmmin.cli import reported
+    from ifmmin.cli.main import reported
 
     raise SystemExit(reported(main))

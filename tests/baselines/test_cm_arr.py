@@ -22,11 +22,13 @@ from baselines.cm_arr.networks import (
     WassersteinContrast,
     attend,
 )
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch, present_under
+from datamodules.batches.batch import Batch
+from datamodules.batches.masks import UniformConditions, utterance_keys
+from datamodules.batches.visible import under_conditions
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
-from datamodules.linear_gaussian import LinearGaussianCorpus
-from datamodules.missing import UniformConditions, under_conditions, utterance_keys
-from ifmmin.losses import wasserstein2
+from datamodules.linear_gaussian.generator import LinearGaussianCorpus
+from ifmmin.nn.losses import wasserstein2
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_utterances
 from tests.cli.running import SMALL, fit, metrics
 

@@ -18,16 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.mctn import MCTN
-from baselines.mctn.attended_lstms import attended_lstms
 from baselines.mctn.model import Patience
 from baselines.mctn.networks import TranslationEncoder, decode
 from baselines.mctn.readings import Reading
-from datamodules.batch import CONDITIONS, Batch, present_under
+from datamodules.batches.batch import Batch
+from datamodules.batches.loading import Request, UtteranceDataset
+from datamodules.batches.masks import UniformConditions
+from datamodules.batches.visible import under_conditions
+from datamodules.conditions import CONDITIONS, present_under
 from datamodules.errors import InputError
-from datamodules.loading import Request, UtteranceDataset
-from datamodules.missing import UniformConditions, under_conditions
 from datamodules.synthetic import Synthetic
-from ifmmin.cli import main
+from ifmmin.cli.main import main
+from ifmmin.nn.kernels.attended_lstms import attended_lstms
 from tests.baselines.naive_mctn import (
     STEPS,
     naive_attention,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from baselines.mmin import MMIN, MMINWithoutCycle
-from ifmmin.checkpoints import published_parts
+from ifmmin.checkpoints.published import published_parts
 from tests.golden import (
     CASCADE,
     CLASSES,

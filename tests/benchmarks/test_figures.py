@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.figures import board as pictures
 from benchmarks.figures.__main__ import best_run_with_invariant_features, latest_records, main
-from benchmarks.figures.finished import FinishedRun, read_run
 from benchmarks.figures.invariance import (
     Points,
     chosen_utterances,
@@ -37,10 +36,11 @@ from benchmarks.figures.invariance import (
     predicted_invariant_points,
 )
 from benchmarks.leaderboard.summary import METRICS, Metric, Summary, summarise_board
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, present_under
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
+from ifmmin.finished import FinishedRun, read_run
 from ifmmin.model import IFMMIN
-from ifmmin.report import SYNTHETIC
+from ifmmin.results.results import SYNTHETIC
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records
 from tests.cli.running import CHECKOUT, SMALL, best, fit, metrics
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import imagination
-from datamodules.batch import Batch
+from datamodules.batches.batch import Batch
 from datamodules.synthetic import Synthetic
 from ifmmin.model import IFMMIN
 from tests.cli.running import SMALL, best, fit

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 
 CHECKOUT = Path(__file__).parents[2]
 DATA = CHECKOUT / "tests" / "data"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, sample
 
 Spoil = Callable[[Path], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datamodules.batch import MISSING_CONDITIONS
+from datamodules.conditions import MISSING_CONDITIONS
 from tests.cli.running import fit, metrics
 
 UTTERANCES = 400  # of the test split

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from ifmmin.discovery import discover_models
 from tests.cli.running import CHECKOUT, SMALL, best, fit, fresh, metrics
 

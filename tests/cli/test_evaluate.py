@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, metrics, sample
 
 

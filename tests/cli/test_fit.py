@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.batch import CONDITIONS
-from ifmmin.cli import main
+from datamodules.conditions import CONDITIONS
+from ifmmin.cli.main import main
 from ifmmin.discovery import discover_models
 from tests.cli.running import SMALL, best, fit, metrics, same, sample, weights
 

@@ -44,6 +44,6 @@ def test_the_wheel_holds_the_three_packages_and_the_command(tmp_path: Path) -> N
         if name.split("/")[0] in ("ifmmin", "baselines", "datamodules"):
             assert name in names
     assert {f"{package}/py.typed" for package in ("ifmmin", "baselines", "datamodules")} <= names
-    assert "ifmmin = ifmmin.cli:main" in points
+    assert "ifmmin = ifmmin.cli.main:main" in points
     # Tests and benchmarks stay in the repository.
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

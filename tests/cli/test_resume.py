@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from tests.cli.running import SMALL, fit, fresh, metrics, same, weights
 
 # A schedule that decays within the few epochs, so that a wrong learning rate after resuming shows.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.cli import LightningCLI
 
-from ifmmin import starting
-from ifmmin.cli import COMMANDS, main
+from ifmmin.cli import starting
+from ifmmin.cli.main import COMMANDS, main
 from tests.cli.running import fit, fresh, sample
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.corpus import Corpus, RaggedFrames
-from datamodules.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT, Layout, speaker_of
+from datamodules.storage.corpus import Corpus, RaggedFrames
+from datamodules.storage.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT, Layout, speaker_of
 from tests.batches import FloatArray, Utterance
 
 LAYOUTS: dict[str, Layout] = {"IEMOCAP": IEMOCAP_LAYOUT, "MSPIMPROV": MSP_IMPROV_LAYOUT}

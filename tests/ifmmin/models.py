@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.batch import Batch
-from datamodules.missing import visible
+from datamodules.batches.batch import Batch
+from datamodules.batches.visible import visible
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.parts import split_parts
 from ifmmin.discovery import discover_models
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import PretrainedModule, split_parts
+from ifmmin.pretraining.stage2 import PretrainedModule
 from tests.batches import CLASSES, DIMS
 
 MODELS = discover_models()

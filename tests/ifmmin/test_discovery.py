@@ -15,10 +15,10 @@ import pytest
 import baselines
 from datamodules.errors import InputError
 from ifmmin import discovery
+from ifmmin.base import MissingModalityModule
 from ifmmin.discovery import ENTRY_POINT_GROUP, check_name, discover_models
 from ifmmin.model import IFMMIN
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import FusionPretraining, InvariantPretraining
+from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
 from tests.ifmmin.models import Small
 
 CHECKOUT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_a_plug_in_does_not_replace_what_is_built_in(install: Install, plugin: M
         ("no_such_module_anywhere:Model", "cannot be imported"),
         ("tests.ifmmin.models:NoSuchModel", "cannot be imported"),
         ("json:dumps", "is no model class"),
-        ("ifmmin.module:MissingModalityModule", "is no model class"),  # abstract
+        ("ifmmin.base:MissingModalityModule", "is no model class"),  # abstract
     ],
 )
 def test_a_broken_plug_in_is_left_out_with_a_warning(
@@ -184,8 +184,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules import Batch
-from ifmmin.encoders import ModalityEncoders
-from ifmmin.module import MissingModalityModule
+from ifmmin.nn.encoders import ModalityEncoders
+from ifmmin import MissingModalityModule
 
 
 class ThirdParty(MissingModalityModule):

@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS, Batch, present_under
-from ifmmin.module import MissingModalityModule
-from ifmmin.pretraining import PretrainedModule
+from datamodules.batches.batch import Batch
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
+from ifmmin.base import MissingModalityModule
+from ifmmin.pretraining.stage2 import PretrainedModule
 from tests.batches import DIMS, Utterance, batch_of, holding, random_batch, random_utterances
 from tests.ifmmin.models import MODELS, build
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ifmmin.checkpoints import published_parts
-from ifmmin.losses import central_moment_discrepancy
+from ifmmin.checkpoints.published import published_parts
 from ifmmin.model import IFMMIN
-from ifmmin.pretraining import FusionPretraining, InvariantPretraining
+from ifmmin.nn.losses import central_moment_discrepancy
+from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
 from tests.golden import (
     CASCADE,
     CLASSES,

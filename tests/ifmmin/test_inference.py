@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.batch import MODALITIES, present_under
+from datamodules.conditions import MODALITIES, present_under
 from datamodules.errors import InputError
 from ifmmin import Predictor
-from ifmmin.cli import main
+from ifmmin.cli.main import main
 from ifmmin.inference import Features
 from tests.batches import CLASSES, DIMS
 from tests.cli.running import SAMPLES, best, fit, sample

@@ -11,8 +11,8 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS
-from ifmmin.metrics import summarise
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
+from ifmmin.tasks.classification import summarise
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
 CLASS_COUNTS = (110, 164, 171, 108)

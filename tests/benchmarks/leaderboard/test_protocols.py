@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.leaderboard.protocols import RATES, missing_rate_sweep
 from datamodules import Synthetic
-from datamodules.batch import MODALITIES
-from datamodules.missing import MissingRate, utterance_keys
-from ifmmin.compatibility import model_facts
+from datamodules.batches.masks import MissingRate, utterance_keys
+from datamodules.conditions import MODALITIES
+from ifmmin.checkpoints.compatibility import model_facts
 from ifmmin.discovery import discover_models
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.leaderboard.published import COLUMNS, PUBLISHED, read_published
 from benchmarks.leaderboard.summary import summarise_board
-from datamodules.batch import MISSING_CONDITIONS
+from datamodules.conditions import MISSING_CONDITIONS
 from datamodules.errors import InputError
 from tests.benchmarks.leaderboard.boards import board_records
 

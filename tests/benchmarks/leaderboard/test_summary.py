@@ -16,9 +16,9 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from benchmarks.leaderboard.paired import holm, paired_tests, smallest_p
 from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
-from datamodules.batch import CONDITIONS, MISSING_CONDITIONS
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin import metrics
+from ifmmin.tasks import classification as metrics
 from tests.benchmarks.leaderboard.boards import board_records
 
 MODELS = ["IFMMIN", "MMIN", "MCTN", "FusionPretraining"]

@@ -1,0 +1,1 @@
+"""A leaderboard as tables for the terminal, CSV, Markdown, LaTeX and one HTML page."""

@@ -1,0 +1,159 @@
+"""The leaderboard as one HTML file: sortable tables, filters and charts, readable without a network.
+
+The result tables are rendered here, so that they can be read without JavaScript; ``page.js`` sorts and filters
+them, draws the charts (``charts.js``) and lists the single runs, from the same summary embedded as JSON. Names
+and notes are text for both: Jinja escapes them, and the scripts build nodes, never markup. The content policy of
+the page forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks.leaderboard.records import Record
+from benchmarks.leaderboard.report.lines import notes
+from benchmarks.leaderboard.report.page_tables import result_tables
+from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Summary
+from datamodules.conditions import COMPLETE, CONDITIONS
+from datamodules.files import write_text
+from ifmmin.results.results import SYNTHETIC, readable
+from ifmmin.tasks.classification import SUMMARY_ROWS
+
+_FOLDER = Path(__file__).parent
+
+
+def write_page(summary: Summary, path: str | Path) -> Path:
+    """Write the page to ``path``, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    write_text(path, page_html(summary))
+    return Path(path)
+
+
+def page_html(summary: Summary) -> str:
+    """The whole page; equal summaries give equal bytes."""
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = "".join((_FOLDER / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    jinja = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return jinja.get_template("page.html").render(
+        corpus=SYNTHETIC if summary.is_synthetic else summary.corpus,
+        is_synthetic=summary.is_synthetic,
+        facts=_facts(summary),
+        tables=result_tables(summary),
+        notes=_notes(summary),
+        with_published=bool(summary.published),
+        provenance=_provenance(summary.records),
+        policy=Markup(policy),
+        style=Markup(style),
+        script=Markup(script),
+        # No "<" at all: neither "</script>" nor "<!--" can end or change the element that holds the data.
+        data=Markup(json.dumps(_data(summary), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+    )
+
+
+def _hash(text: str) -> str:
+    """How a content policy names an inline script or style that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _facts(summary: Summary) -> str:
+    """Folds, seeds, n, what the models are ordered by, and when they ran."""
+    counts = summary.title().splitlines()[-1]
+    days = sorted({str(record["date"])[:10] for record in summary.records})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{counts} · best epochs chosen by {summary.monitor} · run {when}"
+
+
+def _notes(summary: Summary) -> list[str]:
+    """How to read the tables of all metrics."""
+    return [
+        f"mean: the arithmetic mean over the six missing conditions; pooled: all six as one set; {readable(COMPLETE)}: "
+        "nothing missing, in neither of them.",
+        "The best measured value of a column is bold, the second best underlined, whether shown or not.",
+        "n counts runs, folds x seeds. Parameters and wall time are medians over them.",
+        *notes(summary),
+    ]
+
+
+def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """What the runs were made with: every distinct value, most often one."""
+    found: dict[str, set[str]] = {"dates": set(), "commits": set(), "code": set(), "versions": set()}
+    found |= {"platform": set(), "threads": set()}
+    for record in records:
+        identity = record["identity"]
+        found["dates"].add(str(record["date"]))
+        found["commits"].add(f"{record['commit']}{' with uncommitted changes' if record['dirty'] else ''}")
+        found["code"].add(str(identity["code"]))
+        found["versions"].add(", ".join(f"{name} {number}" for name, number in record["versions"].items()))
+        found["platform"].add(str(record["platform"]))
+        found["threads"].add(str(identity["threads"]))
+    dates = sorted(found.pop("dates"))
+    period = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return [("runs ended", period), *((name, "; ".join(sorted(values))) for name, values in found.items())]
+
+
+def _data(summary: Summary) -> dict[str, Any]:
+    """The summary and its runs for ``page.js``; fractions in [0, 1], None where there is no number."""
+    return {
+        "metrics": METRICS,
+        "monitor": summary.monitor,
+        "rows": SUMMARY_ROWS,
+        "conditions": CONDITIONS,
+        "labels": {row: readable(row) for row in SUMMARY_ROWS},
+        "classes": summary.class_names,
+        "folds": summary.folds,
+        "seeds": summary.seeds,
+        "bayes": summary.bayes,
+        "models": [_model(entry) for entry in summary.entries],
+        "runs": _runs(summary),
+    }
+
+
+def _pair(cell: Cell | None) -> list[float | None] | None:
+    """[mean, standard deviation]."""
+    return None if cell is None else [cell.mean, cell.std]
+
+
+def _model(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.model,
+        "cells": {metric: {row: _pair(cell) for row, cell in cells.items()} for metric, cells in entry.cells.items()},
+        "sweep": {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in entry.sweep.items()},
+        "confusion": entry.confusion,
+    }
+
+
+def _runs(summary: Summary) -> list[dict[str, Any]]:
+    """One object a run; ``model`` is its place among the models, the metrics are in the order of the rows."""
+    place = {entry.model: number for number, entry in enumerate(summary.entries)}
+    plain = ("fold", "seed", "wall_time_s", "run", "date", "stage1", "checkpoint")
+    return [
+        {
+            "model": place[record["model"]],
+            **{name: record[name] for name in plain},
+            "commit": f"{record['commit']}{'+' * bool(record['dirty'])}",
+            **{name: record["identity"][name] for name in ("config", "code", "data")},
+            "metrics": {metric: [record["metrics"][row][metric] for row in SUMMARY_ROWS] for metric in METRICS},
+        }
+        for record in summary.records
+    ]

@@ -1,0 +1,1 @@
+"""The published training loops, written anew in plain PyTorch, to be measured against."""

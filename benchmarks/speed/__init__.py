@@ -1,0 +1,1 @@
+"""How long training, prediction and start take, against the published code and as a corpus grows."""

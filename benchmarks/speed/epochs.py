@@ -1,0 +1,180 @@
+"""Seconds per training and validation epoch of every model at IEMOCAP's size, on random numbers.
+
+    python -m benchmarks.speed.epochs [--models IFMMIN MMIN] [--utterances 5531] [--epochs 3] [--precision bf16-mixed]
+
+Loading, the first epoch (which warms up) and stage 1 are not counted; the teacher's one pass over
+the training utterances, made once per run, has its own column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.speed.output import FEWEST_UTTERANCES, at_least, write_rows
+from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.parts import split_parts
+from ifmmin.discovery import check_name, discover_models
+from ifmmin.pretraining.stage2 import PretrainedModule
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one model: seconds, the smallest and the median over epochs.
+
+    Attributes:
+        model: its class name.
+        parameters: those that are trained.
+        train_min: fastest training epoch.
+        train_median: of the training epochs.
+        val_min: fastest validation epoch.
+        val_median: of the validation epochs.
+        once: what precedes the first epoch: the teacher's pass, loaders.
+    """
+
+    model: str
+    parameters: int
+    train_min: float
+    train_median: float
+    val_min: float
+    val_median: float
+    once: float
+
+
+def now() -> float:
+    """Seconds on a clock, once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Stopwatch(L.Callback):
+    """Times training and validation epochs apart."""
+
+    def __init__(self) -> None:
+        self.train: list[float] = []
+        self.val: list[float] = []
+        self.once = 0.0
+        self._mark = now()
+
+    def _lap(self) -> float:
+        mark = now()
+        elapsed, self._mark = mark - self._mark, mark
+        return elapsed
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Start the clock."""
+        self._lap()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What had to be done once is done."""
+        self.once = self._lap()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start a training epoch."""
+        self._lap()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation runs at the end of a training epoch."""
+        self.train.append(self._lap())
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End a validation epoch."""
+        self.val.append(self._lap())
+
+
+def silence() -> None:
+    """Keep Lightning's remarks out of the tables."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
+
+
+def start(model: MissingModalityModule) -> MissingModalityModule:
+    """Give a stage-2 model an untrained stage 1: how well it was trained does not change how long stage 2 takes."""
+    if isinstance(model, PretrainedModule):
+        model.start_from(split_parts(model.stage1_module().state_dict()))
+    return model
+
+
+def bare_trainer(epochs: int, watch: L.Callback, **settings: Any) -> L.Trainer:
+    """A trainer without logs and checkpoints, which only ``watch`` watches."""
+    return L.Trainer(
+        max_epochs=epochs,
+        logger=False,
+        callbacks=[watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **settings,
+    )
+
+
+def fit(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any, watch: Stopwatch) -> None:
+    """Train ``epochs + 1`` epochs, the first to warm up, as users do."""
+    bare_trainer(epochs + 1, watch, precision=precision).fit(model, datamodule=data)
+
+
+def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, precision: Any) -> Timing:
+    """Train ``epochs + 1`` epochs and time all but the first."""
+    watch = Stopwatch()
+    fit(start(model), data, epochs, precision, watch)
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    train, val = watch.train[1:], watch.val[1:]
+    return Timing(type(model).__name__, count, min(train), median(train), min(val), median(val), watch.once)
+
+
+def table_of(timings: Sequence[Timing], title: str) -> Table:
+    """The timings as people compare them."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    for heading in ("parameters", "train s (min)", "(median)", "val s (min)", "(median)", "once s"):
+        table.add_column(heading, justify="right")
+    for row in timings:
+        seconds = (row.train_min, row.train_median, row.val_min, row.val_median, row.once)
+        table.add_row(row.model, f"{row.parameters:,}", *(f"{value:.2f}" for value in seconds))
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time the models and print and write the table."""
+    models = discover_models()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=sorted(models))
+    parser.add_argument("--utterances", type=at_least(FEWEST_UTTERANCES), default=UTTERANCES)
+    parser.add_argument("--frames", type=float, default=1.0, help="factor on the frames of every modality")
+    parser.add_argument("--epochs", type=at_least(1), default=3)
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--csv", type=Path, help="also write the table to this file")
+    options = parser.parse_args(argv)
+    for name in options.models:
+        check_name(name, models, "model")
+    silence()
+    data = RandomCorpus(utterances=options.utterances, frames=options.frames)
+    console, timings = Console(width=max(110, Console().width)), []
+    for name in options.models:
+        L.seed_everything(0, verbose=False)
+        timings.append(time_model(models[name](**model_facts(data)), data, options.epochs, options.precision))
+        console.print(f"{name}: {timings[-1].train_median:.2f} s a training epoch")
+    threads = torch.get_num_threads()
+    console.print(table_of(timings, f"{options.utterances} utterances, {threads} threads, {options.precision}"))
+    if options.csv:
+        write_rows(options.csv, [asdict(timing) for timing in timings])
+
+
+if __name__ == "__main__":
+    main()

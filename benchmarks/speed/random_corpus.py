@@ -1,0 +1,103 @@
+"""A corpus of random numbers with the sizes of a real one, in memory or in files, for timing."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from datamodules.base import EmotionDataModule
+from datamodules.batches.loading import IntArray
+from datamodules.storage.corpus import Corpus, RaggedFrames
+from datamodules.storage.layouts import IEMOCAP_LAYOUT
+from datamodules.storage.targets import Targets
+
+UTTERANCES = 5531
+DIMS = (130, 342, 1024)
+MEDIAN_AUDIO, SPREAD_AUDIO, LONGEST_AUDIO = 40, 0.6, 340  # log-normal
+VISUAL_FRAMES, TEXT_FRAMES = 50, 22
+
+
+class RandomCorpus(EmotionDataModule):
+    """Random features of IEMOCAP's size: nothing can be learnt from it, and no score on it means anything.
+
+    Args:
+        utterances: how many; four fifths train, a tenth each validate and test.
+        frames: factor on the number of frames of every modality.
+        seed: of the numbers, the order and the masks.
+        folder: where :meth:`write` wrote these numbers, to read them as a corpus of one's own is read; None:
+            drawn in memory.
+        **kwargs: of :class:`~datamodules.base.EmotionDataModule`, except ``root`` and ``fold``.
+    """
+
+    layout = IEMOCAP_LAYOUT
+    synthetic = True
+
+    def __init__(
+        self,
+        utterances: int = UTTERANCES,
+        frames: float = 1.0,
+        seed: int = 0,
+        folder: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._sizes = (utterances, frames)
+        self._folder = folder
+        if folder is None:
+            kwargs["memory_budget_gb"] = float("inf")  # they are in memory, however many
+        super().__init__(root=str(folder or "."), seed=seed, **kwargs)
+        self.corpus_name = "random numbers of IEMOCAP's size"
+
+    def read_feature_dims(self) -> list[int]:
+        """The widths of IEMOCAP's features."""
+        return list(DIMS)
+
+    def setup(self, stage: str) -> None:
+        """Draw or read the numbers, once."""
+        if self.corpus is not None:
+            return
+        lengths, targets = self._draw()
+        names = [name for split in targets.values() for name in split.utterances]
+        if self._folder:
+            self._hold(self._read(names, complete=True), targets)
+            return
+        generator = torch.Generator().manual_seed(self.seed)
+        parts = []
+        for modality, dim in enumerate(DIMS):
+            offsets = np.concatenate([[0], lengths[:, modality].cumsum()])
+            values = torch.randn(int(offsets[-1]), dim, generator=generator)
+            parts.append(RaggedFrames(values, torch.from_numpy(offsets)))
+        self._hold(Corpus(self.root, names, (parts[0], parts[1], parts[2]), torch.from_numpy(lengths)), targets)
+
+    def write(self, folder: Path) -> None:
+        """Write feature files in the public layout, not atomically, for a later ``folder``."""
+        lengths, targets = self._draw()
+        names = [name for split in targets.values() for name in split.utterances]
+        random = np.random.default_rng(self.seed)
+        for modality, dim in enumerate(DIMS):
+            path = self.corpus_layout.feature_path(folder, modality)
+            path.parent.mkdir(parents=True)
+            with h5py.File(path, "w") as file:
+                for name, length in zip(names, lengths[:, modality].tolist(), strict=True):
+                    file.create_dataset(name, data=random.standard_normal((length, dim), dtype=np.float32))
+
+    def _draw(self) -> tuple[IntArray, dict[str, Targets]]:
+        """The lengths [N, 3] of all utterances, and the splits."""
+        count, factor = self._sizes
+        random = np.random.default_rng(self.seed)
+        audio = np.exp(random.normal(np.log(MEDIAN_AUDIO), SPREAD_AUDIO, count)).round().clip(1, LONGEST_AUDIO)
+        fixed = [np.full(count, length) for length in (VISUAL_FRAMES, TEXT_FRAMES)]
+        lengths = (np.stack([audio, *fixed], axis=1) * factor).astype(np.int64).clip(min=1)
+        names = [f"Ses{1 + number % 5:02d}F_impro00_F{number:06d}" for number in range(count)]
+        labels = random.integers(0, len(self.class_names), count)
+        edges = [0, count * 8 // 10, count * 9 // 10, count]
+        spans = [slice(start, stop) for start, stop in pairwise(edges)]
+        targets = {
+            split: Targets(names[span], labels[span])
+            for split, span in zip(("train", "val", "test"), spans, strict=True)
+        }
+        return lengths, targets

@@ -1,0 +1,1 @@
+"""What a model reads: batches, masks, and what the rows of a batch may see."""

@@ -1,0 +1,154 @@
+"""Training masks: what each utterance shows in each epoch.
+
+A training mask is a pure function of (seed, epoch, utterance id): workers, ranks, batch order and
+resuming cannot change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS
+from datamodules.errors import InputError
+
+Bits = npt.NDArray[np.uint64]
+
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+# The constants of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+
+
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def utterance_keys(utterances: Sequence[str]) -> Bits:
+    """uint64 [N]: a stable hash of each utterance id, equal on every machine and in every process."""
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in utterances)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _mix(bits: Bits) -> Bits:
+    """The SplitMix64 finaliser: every output bit depends on every input bit."""
+    with np.errstate(over="ignore"):
+        bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
+        bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
+    return bits ^ (bits >> np.uint64(31))
+
+
+def random_bits(keys: Bits, *streams: int) -> Bits:
+    """uint64 [N]: independent uniform bits for each key and each tuple of integers ``streams``."""
+    bits = keys
+    with np.errstate(over="ignore"):
+        for stream in streams:
+            bits = _mix(bits + _GAMMA * np.uint64(stream + 1))
+    return bits
+
+
+def random_uniform(keys: Bits, *streams: int) -> npt.NDArray[np.float64]:
+    """float64 [N] in [0, 1), as :func:`random_bits`."""
+    return (random_bits(keys, *streams) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+class MaskSampler(Protocol):
+    """Says what each utterance shows in an epoch."""
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """Give bool [N, 3], at least one True in each row, for ``keys`` from :func:`utterance_keys`."""
+
+
+_PATTERNS: BoolArray = CONDITION_TABLE.numpy()
+
+
+@dataclass(frozen=True)
+class UniformConditions:
+    """One of the six missing conditions, each with probability 1/6: the protocol of the papers."""
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """See :class:`MaskSampler`."""
+        drawn = random_uniform(keys, seed, epoch) * len(MISSING_CONDITIONS)
+        return _PATTERNS[drawn.astype(np.int64)]
+
+
+@dataclass(frozen=True)
+class MissingRate:
+    """Each modality absent with probability ``rate``; where all three would be, one is given back.
+
+    Raises:
+        InputError: ``rate`` lies outside [0, 1).
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        """Check the rate."""
+        if not 0.0 <= self.rate < 1.0:
+            raise InputError(f"missing rate {self.rate}: it must lie in [0, 1).")
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """See :class:`MaskSampler`."""
+        kept = np.stack([random_uniform(keys, seed, epoch, m) >= self.rate for m in range(3)], axis=1)
+        saved = (random_uniform(keys, seed, epoch, 3) * 3).astype(np.int64)
+        nothing = ~kept.any(axis=1)
+        kept[nothing, saved[nothing]] = True
+        return kept
+
+
+@dataclass(frozen=True)
+class FixedCondition:
+    """The same condition for every utterance; ``"avt"`` trains on complete data.
+
+    Raises:
+        InputError: ``condition`` is not one of the seven.
+    """
+
+    condition: str
+
+    def __post_init__(self) -> None:
+        """Check the condition."""
+        if self.condition not in CONDITIONS:
+            raise InputError(f"condition {self.condition!r}: choose one of {', '.join(CONDITIONS)}.")
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """See :class:`MaskSampler`."""
+        return np.tile(_PATTERNS[CONDITIONS.index(self.condition)], (len(keys), 1))
+
+
+def mask_sampler(name: str) -> MaskSampler:
+    """The sampler that a configuration names.
+
+    Args:
+        name: ``"uniform"``, a missing rate such as ``"0.3"``, or one of the seven conditions.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if name == "uniform":
+        return UniformConditions()
+    if name in CONDITIONS:
+        return FixedCondition(name)
+    try:
+        rate = float(name)
+    except ValueError:
+        raise InputError(
+            f"training mask {name!r}: give 'uniform', a missing rate in [0, 1) such as 0.3, "
+            f"or one of {', '.join(CONDITIONS)}."
+        ) from None
+    return MissingRate(rate)
+
+
+def restrict(drawn: BoolArray, available: BoolArray) -> BoolArray:
+    """What is both drawn and there; an utterance that would show nothing shows all it has."""
+    both = drawn & available
+    return np.where(both.any(axis=1, keepdims=True), both, available)

@@ -1,0 +1,235 @@
+"""A feature corpus looked over before use: everything that is wrong, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.conditions import MODALITIES
+from datamodules.storage.features import FeatureFile, not_finite, open_features, unreadable
+from datamodules.storage.layouts import Layout, speaker_of
+from datamodules.storage.problems import Problem, about, root_problems
+from datamodules.storage.statistics import Moments, Statistics, difference, examine_shipped
+from datamodules.storage.targets import Targets, examine_fold, shared_speakers, target_files
+
+STATISTICS_TOLERANCE = 1e-3
+"""Shipped statistics agree with ours up to this share of our std: float32 sums stay well below it."""
+
+
+@dataclass(frozen=True)
+class ModalityFacts:
+    """What one feature file holds; lengths in frames, of the utterances that can be read.
+
+    Attributes:
+        file: its path.
+        utterances: how many it holds.
+        dim: the width of a frame.
+        shortest: the least number of frames of an utterance.
+        median: the median of that number.
+        longest: the greatest.
+    """
+
+    file: str
+    utterances: int
+    dim: int
+    shortest: int
+    median: float
+    longest: int
+
+
+@dataclass
+class FoldFacts:
+    """One fold.
+
+    Attributes:
+        counts: utterances by split and class.
+        statistics_difference: how far the shipped audio statistics are from those of the train
+            utterances, in units of our std; None where none are shipped.
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    statistics_difference: float | None = None
+
+    @property
+    def statistics_agree(self) -> bool | None:
+        """Whether the difference is within :data:`STATISTICS_TOLERANCE`; None where nothing is shipped."""
+        return None if self.statistics_difference is None else self.statistics_difference <= STATISTICS_TOLERANCE
+
+
+@dataclass
+class Facts:
+    """What a corpus holds.
+
+    Attributes:
+        utterances: how many different ids the feature files hold.
+        modalities: what each file holds, by modality; a file that cannot be opened is not in it.
+        folds: each fold, by its number.
+        statistics_file: the file of shipped audio statistics, or None.
+        unused: ids with features that are in no fold.
+        speakers: how many different speakers the ids name.
+        unknown_speakers: ids that do not say who speaks.
+    """
+
+    utterances: int = 0
+    modalities: dict[str, ModalityFacts] = field(default_factory=dict)
+    folds: dict[int, FoldFacts] = field(default_factory=dict)
+    statistics_file: str | None = None
+    unused: list[str] = field(default_factory=list)
+    speakers: int = 0
+    unknown_speakers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CheckReport:
+    """What :func:`check_corpus` found.
+
+    Attributes:
+        root: the corpus's folder.
+        corpus: the layout's name.
+        class_names: in label order.
+        found: everything that is wrong, with all the utterances it concerns.
+        facts: what the corpus holds.
+    """
+
+    root: Path
+    corpus: str
+    class_names: tuple[str, ...]
+    found: list[Problem] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each thing that is wrong; empty for a corpus that can be used."""
+        return [str(problem) for problem in self.found]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        facts = asdict(self.facts)
+        for number, fold in self.facts.folds.items():
+            facts["folds"][number]["statistics_agree"] = fold.statistics_agree
+        return {
+            "root": str(self.root),
+            "corpus": self.corpus,
+            "problems": [{"message": str(problem), "utterances": list(problem.utterances)} for problem in self.found],
+            "facts": facts,
+        }
+
+
+def check_corpus(root: Path, layout: Layout) -> CheckReport:
+    """Look over a whole corpus without stopping at what is wrong.
+
+    Frames are read one utterance at a time, so that memory does not grow with the corpus.
+
+    Args:
+        root: the folder that holds A, V, L and target; it need not exist.
+        layout: what the corpus should look like.
+    """
+    root = Path(root)
+    report = CheckReport(root, layout.name, layout.class_names, root_problems(root))
+    if report.found:
+        return report
+    folds = _check_folds(report, layout)
+    labelled = {name for targets in folds.values() for split in targets.values() for name in split.utterances}
+    stored: set[str] = set()
+    for modality, name in enumerate(MODALITIES):
+        file = open_features(layout.feature_path(root, modality))
+        if isinstance(file, Problem):
+            report.found.append(file)
+            continue
+        with file:
+            moments = {fold: Moments.none(0) for fold in folds} if name == "audio" else {}
+            report.facts.modalities[name] = _check_features(report, file, folds, moments)
+        stored |= set(file.names)
+        missing = sorted(labelled - set(file.names))
+        report.found += about(
+            file.path, missing, "in the target files, but not in this file", "extract its features, or leave it out"
+        )
+        if moments:
+            _check_statistics(report, layout, moments)
+    speakers = {name: speaker_of(name, layout) for name in sorted(stored | labelled)}
+    report.facts.utterances = len(stored)
+    report.facts.unused = sorted(stored - labelled)
+    report.facts.speakers = len(set(speakers.values()) - {None})
+    report.facts.unknown_speakers = [name for name, speaker in speakers.items() if speaker is None]
+    return report
+
+
+def _check_folds(report: CheckReport, layout: Layout) -> dict[int, dict[str, Targets]]:
+    """Read the targets of every fold; those that can be used."""
+    if not (report.root / "target").is_dir():
+        what = f"does not exist, so there are no labels for folds 1..{layout.folds}"
+        report.found.append(Problem(report.root / "target", what, "copy the corpus's target folder"))
+        return {}
+    folds: dict[int, dict[str, Targets]] = {}
+    first_with: dict[tuple[bytes, ...], int] = {}
+    for fold in range(1, layout.folds + 1):
+        folder = layout.target_folder(report.root, fold)
+        targets, problems = examine_fold(folder, layout)
+        folds[fold] = targets
+        report.found += problems
+        report.facts.folds[fold] = FoldFacts({split: _class_counts(targets[split], layout) for split in targets})
+        for first, second in (("train", "test"), ("val", "test")):
+            shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
+            if shared:
+                what = f"speaker {', '.join(sorted(shared))} is in both {first} and {second}"
+                report.found.append(Problem(folder, what, "split by speaker, or the score says little of new speakers"))
+        contents = target_files(folder)
+        if contents is not None and first_with.setdefault(contents, fold) != fold:
+            what = f"its target files are a copy of fold {first_with[contents]}'s"
+            report.found.append(Problem(folder, what, "take these files from another copy, or leave this fold out"))
+    return folds
+
+
+def _class_counts(targets: Targets, layout: Layout) -> dict[str, int]:
+    counts = np.bincount(targets.labels, minlength=len(layout.class_names)).tolist()
+    return dict(zip(layout.class_names, counts, strict=True))
+
+
+def _check_features(
+    report: CheckReport, file: FeatureFile, folds: Mapping[int, Mapping[str, Targets]], moments: dict[int, Moments]
+) -> ModalityFacts:
+    """Read a file utterance by utterance; fill ``moments`` with each fold's train frames."""
+    entries, problems = file.entries(file.names, complete=True)
+    report.found += problems
+    if not file.names:
+        report.found.append(Problem(file.path, "holds no utterance", "extract these features"))
+    train_folds: dict[str, list[int]] = {}
+    for fold in moments:
+        moments[fold] = Moments.none(entries.width)
+        for utterance in folds[fold]["train"].utterances if "train" in folds[fold] else []:
+            train_folds.setdefault(utterance, []).append(fold)
+    damaged, strange = [], []
+    for utterance, length in zip(file.names, entries.lengths.tolist(), strict=True):
+        frames = np.empty((length, entries.width), dtype=np.float32)
+        if not length:
+            continue
+        if not file.read_into(utterance, frames):
+            damaged.append(utterance)
+        elif not np.isfinite(frames).all():
+            strange.append(utterance)
+        elif utterance in train_folds:
+            added = Moments.of(frames)
+            for fold in train_folds[utterance]:
+                moments[fold] = moments[fold].with_more(added)
+    report.found += unreadable(file.path, damaged) + not_finite(file.path, strange)
+    lengths = entries.lengths[entries.lengths > 0]
+    shortest, median, longest = np.quantile(lengths, (0, 0.5, 1)).tolist() if len(lengths) else (0, 0, 0)
+    return ModalityFacts(str(file.path), len(file.names), entries.width, int(shortest), median, int(longest))
+
+
+def _check_statistics(report: CheckReport, layout: Layout, moments: Mapping[int, Moments]) -> None:
+    """Compare shipped audio statistics with those of the train utterances of each fold."""
+    path = layout.statistics_path(report.root)
+    if not path.exists():
+        return
+    report.facts.statistics_file = str(path)
+    for fold, moment in moments.items():
+        shipped = examine_shipped(path, fold)
+        if isinstance(shipped, Problem):
+            report.found.append(shipped)
+        elif isinstance(shipped, Statistics) and moment.frames:
+            report.facts.folds[fold].statistics_difference = difference(moment.statistics(), shipped)

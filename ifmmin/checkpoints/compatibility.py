@@ -1,0 +1,77 @@
+"""Whether a checkpoint, a model and a corpus belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datamodules.base import EmotionDataModule
+from datamodules.errors import CorpusError, InputError
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.reading import trained_model
+
+LINKED = ("feature_dims", "class_names", "corpus", "monitor")
+"""Arguments of every model that follow the data."""
+
+
+def model_facts(data: EmotionDataModule) -> dict[str, Any]:
+    """The arguments of a model that follow the data.
+
+    Raises:
+        CorpusError: the features of a modality are not there, so nothing can be trained.
+    """
+    for modality, dim in enumerate(data.feature_dims):
+        if not dim:
+            path = data.corpus_layout.feature_path(data.root, modality)
+            raise CorpusError(f"{path}: no features there; training needs all three modalities.")
+    return {
+        "feature_dims": data.feature_dims,
+        "class_names": data.class_names,
+        "corpus": data.corpus_name,
+        "monitor": data.monitor,
+    }
+
+
+def check_same_model(model: type[MissingModalityModule], header: dict[str, Any], path: str) -> None:
+    """Refuse a checkpoint of another model.
+
+    Raises:
+        InputError: naming both.
+    """
+    trained = trained_model(header["ifmmin"])
+    if trained != model.__name__:
+        raise InputError(
+            f"{path}: a checkpoint of {trained}, not of {model.__name__}; "
+            f"give --model {trained}, or another checkpoint."
+        )
+
+
+def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str) -> None:
+    """Refuse data whose features or classes are not those a checkpoint was trained on.
+
+    Raises:
+        InputError: naming the file and both widths, or both lists of classes.
+    """
+    for modality, (dim, wanted) in enumerate(zip(data.feature_dims, trained["feature_dims"], strict=True)):
+        if dim not in (0, wanted):
+            features = data.corpus_layout.feature_path(data.root, modality)
+            raise InputError(
+                f"{features}: frames of {dim} values, but {path} was trained on frames of {wanted}; "
+                "give the features it was trained on, or another checkpoint."
+            )
+    if data.class_names != trained["class_names"]:
+        raise InputError(
+            f"{path}: its classes are {', '.join(trained['class_names'])}, the corpus's {', '.join(data.class_names)}."
+        )
+
+
+def check_same_fold(data: EmotionDataModule, trained: dict[str, Any], path: str) -> None:
+    """Refuse to score a checkpoint on another fold of its own corpus: it was trained on that test data.
+
+    Raises:
+        InputError: the folds differ.
+    """
+    if data.corpus_name == trained["name"] and data.fold != trained["fold"] and data.predict_split != "all":
+        raise InputError(
+            f"{path}: trained on fold {trained['fold']}, whose training data include fold {data.fold}'s test data; "
+            f"give --data.fold {trained['fold']}, or the checkpoint of fold {data.fold}."
+        )

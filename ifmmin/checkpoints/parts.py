@@ -1,0 +1,56 @@
+"""Parts of a model in a checkpoint: state dicts by sub-network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import InputError
+from ifmmin.checkpoints.published import read_published_parts
+from ifmmin.checkpoints.reading import load_safely
+
+if TYPE_CHECKING:
+    from ifmmin.pretraining.stage1 import Pretraining
+
+
+def load_part(part: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """``load_state_dict`` whose error is one line.
+
+    Raises:
+        InputError: a parameter is missing, unknown or of another shape.
+    """
+    try:
+        part.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise InputError(f"{source} does not fit this model and corpus: {lines[0]}") from error
+
+
+def read_stage1(path: str | Path, stage1: type[Pretraining]) -> dict[str, dict[str, Tensor]]:
+    """The parts of a stage-1 checkpoint of ours, or of a folder of the published code.
+
+    Raises:
+        InputError: it cannot be read, or is a checkpoint of another model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_published_parts(path, stage=1)
+    checkpoint = load_safely(path)
+    record = checkpoint.get("ifmmin", {}) if isinstance(checkpoint, dict) else {}
+    trained = str(record.get("model", "unknown")).rpartition(".")[2]
+    if trained != stage1.__name__:
+        raise InputError(f"{path}: a checkpoint of {trained}, but stage 1 of this model is {stage1.__name__}.")
+    return split_parts(checkpoint["state_dict"])
+
+
+def split_parts(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group a state dict by its first name: ``encoders.audio.x`` is ``{"encoders": {"audio.x": …}}``."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    return parts

@@ -1,0 +1,111 @@
+"""What the command line watches a run with."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from ifmmin.base import MissingModalityModule
+from ifmmin.results.predictions import write_predictions
+
+_LINES = 10  # per stage, where no bar can be drawn
+
+
+class ProgressLines(Callback):
+    """Some ten lines a stage, for a log file, where a progress bar cannot be redrawn."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the time."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print a line now and then, and for the last epoch."""
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        if not trainer.is_global_zero or not isinstance(pl_module, MissingModalityModule):
+            return
+        if epoch == epochs or trainer.should_stop or epoch % max(1, epochs // _LINES) == 0:
+            seen = trainer.callback_metrics
+            loss = float(seen.get(f"{pl_module.log_prefix}train/loss", torch.nan))
+            score = 100 * float(seen.get(pl_module.monitor_key, torch.nan))
+            name = pl_module.monitor_key.removeprefix(pl_module.log_prefix)
+            elapsed = time.monotonic() - self._started
+            print(f"  epoch {epoch:>3}/{epochs}  loss {loss:.4f}  {name} {score:.2f} %  {elapsed:.0f} s", flush=True)
+
+
+def progress_callback() -> Callback:
+    """A bar on a terminal, lines anywhere else."""
+    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
+
+
+def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
+    """Keep the best epoch by ``monitor`` and the last, each written whole or not at all."""
+    place = folder / "checkpoints"
+    best = ModelCheckpoint(
+        place, filename="epoch{epoch:03d}", auto_insert_metric_name=False, monitor=monitor, mode="max"
+    )
+    # Not save_last=True, which keeps the last *best*: a resumed run would repeat the epochs since.
+    last = ModelCheckpoint(place, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    return [best, last]
+
+
+class PredictionWriter(Callback):
+    """Gathers the predictions of all devices and writes them as one file, in corpus order.
+
+    Args:
+        path: a ``.csv`` or ``.parquet`` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parts: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take what ``predict_step`` gave."""
+        self._parts.append({name: value.cpu().numpy() for name, value in outputs.items()})
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the file on the first device."""
+        assert isinstance(pl_module, MissingModalityModule)
+        parts = self._gathered(trainer)
+        if not trainer.is_global_zero:
+            return
+        datamodule = pl_module.datamodule
+        assert datamodule is not None
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        order = np.lexsort((columns["condition"], columns["index"]))
+        names: Sequence[str] = datamodule.held.utterances
+        write_predictions(
+            self.path,
+            [names[position] for position in columns["index"][order]],
+            columns["condition"][order],
+            columns["probability"][order],
+            pl_module.class_names,
+            columns["label"][order],
+        )
+        print(f"predictions: {len(order)} rows in {self.path}")
+
+    def _gathered(self, trainer: L.Trainer) -> list[dict[str, np.ndarray[Any, Any]]]:
+        if trainer.world_size == 1:
+            return self._parts
+        everyone: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(everyone, self._parts)
+        return [part for parts in everyone for part in parts]

@@ -1,0 +1,117 @@
+"""The command line: help, mistakes in the first word and errors are said here; the commands are imported when run."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from datamodules.errors import InputError
+from ifmmin.cli import starting
+
+COMMANDS = {
+    "fit": "train a model, stage 1 first where it has one, and test its best epoch",
+    "validate": "score a checkpoint on the validation split",
+    "test": "score a checkpoint on the test split",
+    "predict": "write what a checkpoint says of each utterance under each condition",
+    "check": "list everything that is wrong with a corpus",
+}
+"""What each command does."""
+
+_EPILOG = (
+    "COMMAND --help lists the options of a command, fit --model.help IFMMIN those of a model, "
+    "fit --data.help IEMOCAP those of a corpus."
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: the words after the program's name; by default those it was started with.
+
+    Returns:
+        the exit code: 0, or 1 after one line on standard error that says what is wrong.
+    """
+    return reported(lambda: _command(args))
+
+
+def _command(args: Sequence[str] | None) -> int:
+    argv = list(sys.argv[1:] if args is None else args)
+    if argv in (["-h"], ["--help"]):
+        print(_help(), end="")
+        return 0
+    _check_first(argv)
+    # A process that calls this with words of its own may be an old one.
+    own = args is None
+    if own:
+        starting.large_pages()
+    with starting.imports(for_good=own):
+        command = _imported(argv[0])
+    return command(argv)
+
+
+def _imported(name: str) -> Callable[[list[str]], int]:
+    """What runs a command; to import it takes seconds."""
+    if name != "check":
+        from ifmmin.cli.commands import run
+
+        return run
+    from ifmmin.cli.check import check_command
+    from ifmmin.discovery import CORPORA
+
+    return lambda argv: check_command(argv[1:], CORPORA)
+
+
+def _help() -> str:
+    """What ``--help`` alone says."""
+    parser = argparse.ArgumentParser(description="Emotion recognition with missing modalities.", epilog=_EPILOG)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, what in COMMANDS.items():
+        commands.add_parser(name, help=what)
+    return parser.format_help()
+
+
+def _check_first(argv: Sequence[str]) -> None:
+    """Refuse words that do not begin with a command, or with options of all commands.
+
+    Raises:
+        InputError: naming the commands.
+    """
+    first = argv[0] if argv else ""
+    if first in COMMANDS or first.startswith("-"):
+        return
+    near = difflib.get_close_matches(first, COMMANDS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    what = f"command {first!r} is not known." if first else "a command is needed."
+    raise InputError(f"{what}{hint} There are: {', '.join(COMMANDS)}; --help says what each does.")
+
+
+def reported(command: Callable[[], int]) -> int:
+    """The exit code of ``command``, or 1 after one line that says what is wrong with its input or the disk."""
+    try:
+        return command()
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}; see that the path is right and that there is space.")
+    except Exception as error:
+        cause = _input_error_in(error)
+        if cause is None:
+            raise
+        return _complain(str(cause))
+
+
+def _complain(line: str) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return 1
+
+
+def _input_error_in(error: BaseException) -> InputError | None:
+    """The InputError that ``error`` is or was raised because of; jsonargparse wraps what classes raise."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, InputError):
+            return link
+        link = link.__cause__ or link.__context__
+    return None

@@ -1,0 +1,129 @@
+"""A finished run as the figures need it: its result, its trained model, its data and its curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datamodules.base import EmotionDataModule
+from datamodules.conditions import CONDITIONS
+from datamodules.errors import InputError
+from ifmmin import runs
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.compatibility import check_same_model
+from ifmmin.checkpoints.reading import read_header
+from ifmmin.discovery import CORPORA, check_name, discover_models
+from ifmmin.results.results import Results
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A folder that ``fit`` made.
+
+    Attributes:
+        folder: its path.
+        results: what ``metrics.json`` says; ``results.record`` holds the configuration.
+    """
+
+    folder: Path
+    results: Results
+
+    @property
+    def model_class(self) -> type[MissingModalityModule]:
+        """The class of the trained model.
+
+        Raises:
+            InputError: no such model is found.
+        """
+        models = discover_models()
+        check_name(self.results.model, models, f"{self.folder}: model")
+        return models[self.results.model]
+
+    def load(self) -> tuple[MissingModalityModule, EmotionDataModule]:
+        """The model of the best epoch, ready for evaluation, and its data, set up as for its test.
+
+        Raises:
+            InputError: the checkpoint is not there, unreadable, or of another model; or the data are
+                not there any more, or have changed.
+        """
+        kept = self.results.record["checkpoint"]
+        if kept is None:
+            raise InputError(f"{self.folder}: the run kept no checkpoint; fit again with checkpointing.")
+        # Recorded as seen from where fit was started; the folder may have been moved since.
+        path = str(self.folder / "checkpoints" / Path(kept).name)
+        header = read_header(path)
+        check_same_model(self.model_class, header, path)
+        data = self._data()
+        trained = header["ifmmin"]["data"]
+        if data.fingerprint != trained["fingerprint"]:
+            raise InputError(f"{data.root}: not the data that {path} was trained on; put those back.")
+        data.adopt_preprocessing(trained)
+        model = self.model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return model.eval(), data
+
+    def _data(self) -> EmotionDataModule:
+        """The data as configured."""
+        settings = self.results.record["config"]["data"]
+        name = settings["class_path"].rpartition(".")[2]
+        check_name(name, CORPORA, f"{self.folder}: corpus")
+        data = CORPORA[name](**(settings["init_args"] or {}))
+        data.setup("test")
+        return data
+
+    def logged(self, name: str) -> dict[int, float]:
+        """A logged value by epoch, counted from 0.
+
+        Where a run was interrupted and went on, the epochs after its last checkpoint were logged
+        twice; the later value counts.
+
+        Args:
+            name: of a column of the CSV logs, for instance ``"train/inv"``.
+
+        Raises:
+            InputError: there are no CSV logs, or one is damaged.
+        """
+        paths = [path for path in self.folder.glob("logs*/metrics.csv") if _log_number(path) > 0]
+        if not paths:
+            raise InputError(f"{self.folder / 'logs' / 'metrics.csv'}: not there; fit with the default loggers.")
+        values: dict[int, float] = {}
+        for path in sorted(paths, key=_log_number):
+            with path.open(newline="", encoding="utf-8") as file:
+                try:
+                    values |= {int(row["epoch"]): float(row[name]) for row in csv.DictReader(file) if row.get(name)}
+                except (KeyError, ValueError) as error:
+                    raise InputError(f"{path}: damaged ({error}); take another copy.") from error
+        return values
+
+
+def _log_number(path: Path) -> int:
+    """Which of its run's logs this is: 1 for ``logs``, N for ``logs-N``, 0 for any other folder."""
+    match = re.fullmatch(r"logs(?:-(\d+))?", path.parent.name)
+    return int(match[1] or 1) if match else 0
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """The run in ``folder``.
+
+    Raises:
+        InputError: there is none, it is not finished, or its ``metrics.json`` is damaged.
+    """
+    if not (folder / runs.CONFIG).is_file():
+        raise InputError(f"{folder}: no {runs.CONFIG} there, so no run; name the folder a fit printed.")
+    path = folder / runs.METRICS
+    if not path.is_file():
+        raise InputError(f"{path}: not there, so the run is not finished; go on with: fit --resume {folder}")
+    try:
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        confusion = torch.tensor([written["confusion"][condition] for condition in CONDITIONS])
+        names = ("corpus", "is_synthetic", "model", "fold", "seed", "split", "class_names", "record")
+        return FinishedRun(folder, Results(confusion=confusion, **{name: written[name] for name in names}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not what a fit writes ({type(error).__name__}: {error}); take another copy."
+        ) from error

@@ -1,0 +1,1 @@
+"""Networks and losses as plain ``torch.nn``: nothing here imports Lightning."""

@@ -1,0 +1,65 @@
+"""The invariance encoder and the classifier: what reads utterance embeddings.
+
+Plain ``torch.nn``: nothing here knows Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class InvarianceEncoder(nn.Module):
+    """The shared encoder of modality-invariant features, one for all modalities.
+
+    IF-MMIN, section 2.1: (Linear + LeakyReLU(0.01)) twice, with optional dropout.
+
+    Args:
+        embedding_dim: width of input and output.
+        dropout: after each activation; the paper uses none.
+    """
+
+    def __init__(self, embedding_dim: int = 128, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embedding_dim, embedding_dim),
+            nn.LeakyReLU(0.01),
+            nn.Dropout(dropout),
+            nn.Linear(embedding_dim, embedding_dim),
+            nn.LeakyReLU(0.01),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map [..., E] to [..., E]."""
+        invariant: Tensor = self.layers(embeddings)
+        return invariant
+
+
+class Classifier(nn.Module):
+    """(Linear + ReLU + dropout) for each hidden width, then linear to the classes.
+
+    Args:
+        input_dim: width of the input.
+        num_classes: C.
+        hidden_dims: widths of the hidden layers.
+        dropout: after each activation.
+    """
+
+    def __init__(
+        self, input_dim: int, num_classes: int, hidden_dims: Sequence[int] = (128, 128), dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        widths = [input_dim, *hidden_dims]
+        hidden: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            hidden += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
+        self.hidden = nn.Sequential(*hidden)
+        self.output = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [..., input_dim] to logits [..., C]."""
+        logits: Tensor = self.output(self.hidden(features))
+        return logits

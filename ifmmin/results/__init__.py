@@ -1,0 +1,1 @@
+"""Results of a run: the table, metrics.json, CSV, pictures and predictions."""

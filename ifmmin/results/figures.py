@@ -1,0 +1,97 @@
+"""The pictures of a result: confusion matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from torch import Tensor
+
+from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
+from ifmmin.results.results import Results, label
+from ifmmin.results.tables import percent
+
+
+def confusion_figure(results: Results) -> Figure:
+    """Draw :func:`confusion_grid` of one result, each matrix under its WA and UA."""
+    rows = {row.condition: row for row in results.rows()}
+    matrices = dict(zip(CONDITIONS, results.confusion.cpu(), strict=True))
+    matrices["pooled"] = torch.stack([matrices[condition] for condition in MISSING_CONDITIONS]).sum(0)
+    headings = {
+        name: f"{label(results, name)}\nWA {percent(rows[name].WA)}   UA {percent(rows[name].UA)}" for name in matrices
+    }
+    return confusion_grid(results.title(), headings, matrices, results.class_names)
+
+
+def empty_figure(width: float, height: float, dpi: float = 100) -> Figure:
+    """A white figure of ``width`` x ``height`` inches, ``dpi`` dots each, that makes room for its labels."""
+    # Not pyplot: it would choose a backend and keep every figure for the whole process.
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def confusion_grid(
+    title: str, headings: Mapping[str, str], matrices: Mapping[str, Tensor], class_names: Sequence[str]
+) -> Figure:
+    """Draw eight confusion matrices, one per condition and one pooled.
+
+    Args:
+        title: of the whole figure.
+        headings: what stands above each matrix, by condition and ``"pooled"``.
+        matrices: counts [C, C], true classes in rows, by condition and ``"pooled"``.
+        class_names: C names, in label order.
+    """
+    figure = empty_figure(15, 8.4, dpi=110)
+    grid = figure.subplots(2, 4, sharex=True, sharey=True)
+    # One available modality above, two below, and what is reported apart in the last column.
+    order = ("a", "v", "t", COMPLETE, "av", "at", "vt", "pooled")
+    for axes, name in zip(grid.flat, order, strict=True):
+        axes.set_title(headings[name], fontsize=12)
+        draw_matrix(axes, matrices[name], class_names)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("true class (each row is 100%)", fontsize=11)
+    for axes in grid[1]:
+        axes.set_xlabel("predicted class", fontsize=11)
+    figure.suptitle(title, fontsize=14)
+    return figure
+
+
+def draw_matrix(axes: Axes, confusion: Tensor, class_names: Sequence[str]) -> None:
+    """Draw one confusion matrix.
+
+    Args:
+        axes: where.
+        confusion: counts [C, C], true classes in rows; colour and percent are shares of the row, the
+            count stands below. An empty one is marked as not answered.
+        class_names: C names, in label order.
+    """
+    total = confusion.sum(1, keepdim=True)
+    shares = (confusion / total.clamp(min=1)).numpy()
+    classes = len(class_names)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    font = 10 if classes <= 5 else max(4.0, 50 / classes)
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in class_names]
+    slant = 0 if sum(map(len, names)) <= 28 else 40
+    turned: dict[str, Any] = {"rotation": slant, "ha": "right", "rotation_mode": "anchor"} if slant else {}
+    axes.set_xticks(range(classes), names, fontsize=font, **turned)
+    axes.set_yticks(range(classes), names, fontsize=font)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_color("#b0b0b0")
+    if not bool(confusion.any()):
+        middle = (classes - 1) / 2
+        axes.text(middle, middle, "not answered", ha="center", va="center", fontsize=12, color="#606060")
+        return
+    for i in range(classes):
+        for j in range(classes):
+            percent = f"{100 * shares[i, j]:.0f}%" if total[i] else "–"
+            colour = "white" if shares[i, j] > 0.55 else "#202020"
+            label = f"{percent}\n{int(confusion[i, j])}"
+            axes.text(j, i, label, ha="center", va="center", fontsize=font, color=colour)

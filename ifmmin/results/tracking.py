@@ -1,0 +1,38 @@
+"""A result in Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import wandb
+from ifmmin.results.results import Results, Row
+
+
+def log_to_wandb(results: Results, experiment: wandb.Run, paths: Iterable[Path]) -> None:
+    """Send the table, its values and the confusion matrices to a Weights & Biases run.
+
+    Args:
+        results: what to send.
+        experiment: the run, for instance ``WandbLogger().experiment``.
+        paths: what :func:`write_results` returned; the PNG among them is sent as an image.
+
+    The table is logged as ``test/table`` and the image as ``test/confusion``; every value goes to the
+    run's summary, under a name such as ``test/pooled/UA``, in [0, 1]. ``val`` stands for ``test`` there
+    where that is the split.
+    """
+    import wandb
+
+    rows = results.rows()
+    columns: list[str | int] = [column.name for column in fields(Row)]
+    table = wandb.Table(columns=columns, data=[list(asdict(row).values()) for row in rows])
+    images = {f"{results.split}/confusion": wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
+    experiment.log({f"{results.split}/table": table, **images})
+    for row in rows:
+        for metric in ("WA", "UA", "F1", "bayes_WA"):
+            value = getattr(row, metric)
+            if value is not None:
+                experiment.summary[f"{results.split}/{row.condition}/{metric}"] = value

@@ -1,0 +1,1 @@
+"""What is predicted: losses, metrics and tables of a task."""

@@ -1,0 +1,288 @@
+"""The HTML page in a real browser: what it shows, against the records, and what clicks do to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.leaderboard.report.lines import percent
+from benchmarks.leaderboard.report.page import page_html, write_page
+from benchmarks.leaderboard.summary import summarise_board
+from datamodules.conditions import MISSING_CONDITIONS
+from ifmmin.results.results import SYNTHETIC
+from ifmmin.tasks.classification import SUMMARY_ROWS
+from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records
+from tests.benchmarks.leaderboard.chromium import EXECUTABLE, Page, chromium
+
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><!-- & 'x'"
+MODELS = ["IFMMIN", "MMIN", "CMARR", HOSTILE, "CompleteFusion"]
+SILENT = "CompleteFusion"  # answers complete data only
+FOLDS, SEEDS = range(1, 6), range(4)
+RECORDS = board_records(MODELS, FOLDS, SEEDS, unanswered=[SILENT])
+for record in RECORDS:
+    if record["model"] == "CMARR":  # best in F1 alone, so that ranks differ between metrics
+        record["metrics"] = {row: {**values, "F1": values["F1"] + 0.1} for row, values in record["metrics"].items()}
+needs_browser = pytest.mark.skipif(EXECUTABLE is None, reason="no chromium here (Debian: apt-get install chromium)")
+
+
+def of(model: str, metric: str, row: str) -> list[float]:
+    """The values of a model's runs."""
+    return [record["metrics"][row][metric] for record in RECORDS if record["model"] == model]
+
+
+def by_mean(metric: str, row: str) -> list[str]:
+    """The models that answer a row, best first."""
+    answering = [model for model in MODELS if None not in of(model, metric, row)]
+    return sorted(answering, key=lambda model: -fmean(of(model, metric, row)))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(summarise_board(RECORDS), tmp_path_factory.mktemp("board") / "leaderboard.html")
+
+
+@pytest.fixture
+def page(browser: Page, board: Path) -> Iterator[Page]:
+    """The board, freshly opened; afterwards nothing has gone wrong in it and nothing was asked of a network."""
+    browser.open(board)
+    yield browser
+    assert browser.errors == []
+    assert browser.requests == []
+    assert HOSTILE in browser.texts(".measured th")
+    assert browser.evaluate("document.images.length") == 0
+    assert browser.evaluate("document.title") == "Leaderboard: IEMOCAP"
+
+
+def names(page: Page) -> list[str]:
+    return page.texts(".measured th")
+
+
+def test_same_summary_gives_same_bytes_and_any_name_is_data() -> None:
+    html = page_html(summarise_board(RECORDS))
+    assert html == page_html(summarise_board(RECORDS[::-1]))
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert data is not None
+    embedded = json.loads(data[1])
+    assert {model["name"] for model in embedded["models"]} == set(MODELS)
+    assert len(embedded["runs"]) == len(RECORDS)
+    assert "<img" not in html
+    assert set(re.findall(r"\w+://[\w./]+", html)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
+
+
+def test_nothing_is_written_over_a_good_page_by_a_bad_summary(tmp_path: Path) -> None:
+    path = write_page(summarise_board(RECORDS[:1]), tmp_path / "leaderboard.html")
+    before = path.read_bytes()
+    record = RECORDS[0] | {"wall_time_s": float("nan")}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_page(summarise_board([record]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@needs_browser
+def test_all_tables_can_be_read_without_javascript(browser: Page, board: Path) -> None:
+    browser.open(board, script=False)
+    assert browser.texts(".caption") == [
+        f"{metric} in %, mean ± standard deviation over n runs; difference and p against IFMMIN"
+        for metric in ("UA", "WA", "F1")
+    ]
+    assert not browser.texts("#controls, #scripted")
+    for metric in ("WA", "UA", "F1"):
+        ranked = by_mean(metric, "mean")
+        assert browser.texts(f"[data-metric={metric}] .measured th") == [*ranked, SILENT]
+        cells = browser.texts(f"[data-metric={metric}] .measured tr:nth-child(2) td")
+        expected = [
+            f"{100 * fmean(of(ranked[1], metric, row)):.2f} ± {100 * stdev(of(ranked[1], metric, row)):.2f}"
+            for row in SUMMARY_ROWS
+        ]
+        assert cells[:11] == ["2", *expected, "20"]
+        assert browser.texts(f"[data-metric={metric}] .best").count("–") == 0
+
+
+@needs_browser
+def test_heads_sort_by_mouse_and_keyboard(page: Page) -> None:
+    # A column in whose order the models are not already.
+    row = next(row for row in MISSING_CONDITIONS if by_mean("UA", row) != by_mean("UA", "mean"))
+    expected = by_mean("UA", row)
+    head = f"[data-metric=UA] th:nth-child({3 + SUMMARY_ROWS.index(row)})"
+    page.click(f"{head} button")
+    assert names(page) == [*expected, SILENT]
+    assert page.evaluate(f"document.querySelector('{head}').ariaSort") == "descending"
+    page.click(f"{head} button")
+    assert names(page) == [*expected[::-1], SILENT]  # what has no value stays last
+    assert page.evaluate(f"document.querySelector('{head}').ariaSort") == "ascending"
+    page.evaluate("document.querySelector('[data-metric=UA] th:nth-child(2) button').focus()")
+    page.press("Enter", 13)
+    assert names(page) == sorted(MODELS, key=str.lower)
+    assert page.evaluate("document.querySelectorAll('[data-metric=UA] [aria-sort]').length") == 1
+
+
+@needs_browser
+def test_metric_switch_changes_all_numbers_and_keeps_the_order_column(page: Page) -> None:
+    page.click("[data-metric=UA] th:nth-child(5) button")  # {t}
+    for number, metric in enumerate(("WA", "UA", "F1")):
+        page.click("#metrics input", number)
+        expected = by_mean(metric, "t")
+        assert names(page) == [*expected, SILENT]
+        assert page.texts(".measured tr:first-child td:nth-child(5) span") == [
+            f"{100 * fmean(of(expected[0], metric, 't')):.2f}"
+        ]
+        page.choose("#run-model", "CMARR")
+        assert page.evaluate("document.querySelector('#bars svg').ariaLabel") == f"{metric} in %"
+        run = next(record for record in RECORDS if record["model"] == "CMARR")
+        assert page.texts("#runs tbody td:nth-child(10)")[0] == f"{100 * run['metrics']['mean'][metric]:.2f}"
+
+
+@needs_browser
+def test_filters_hide_rows_and_bars(page: Page) -> None:
+    def bars() -> int:
+        return int(page.evaluate("document.querySelectorAll('#bars .bar').length"))
+
+    everything = bars()
+    page.click("#models input", 0)
+    first = by_mean("UA", "mean")[0]
+    assert first not in names(page)
+    assert page.texts("#count") == ["4 of 5 shown"]
+    assert bars() < everything
+    page.click("#none")
+    assert names(page) == []
+    assert page.texts("#bars") == ["No model that is shown has these numbers."]
+    page.click("#all")
+    assert len(names(page)) == len(MODELS)
+    page.click("#search")
+    page.type("mmin")
+    assert names(page) == [name for name in by_mean("UA", "mean") if "MMIN" in name]
+    assert page.texts(".published th") == ["MMIN published [2]", "CIF-MMIN published [3]"]
+    page.click("#published")
+    assert page.texts(".published th") == []
+    page.evaluate("document.getElementById('search').value = ''")
+    page.click("#published")
+    assert len(names(page)) == len(MODELS)
+
+
+@needs_browser
+def test_bars_and_curves_have_the_lengths_of_their_values(page: Page) -> None:
+    drawn = page.evaluate("""[...document.querySelectorAll("#bars g")].map(g =>
+        [g.querySelector("title").textContent, +g.querySelector(".bar").getAttribute("height")])""")
+    rows = [row for row in SUMMARY_ROWS if row != "pooled"]
+    assert len(drawn) == (len(MODELS) - 1) * len(rows) + 1  # one model answers complete data only
+    heights = {title: height for title, height in drawn if title.startswith("CMARR, ")}
+    values = [fmean(of("CMARR", "UA", row)) for row in rows]
+    scale = next(iter(heights.values())) / values[0]
+    assert list(heights.values()) == pytest.approx([scale * value for value in values])
+    assert f"{100 * values[0]:.2f} ± {100 * stdev(of('CMARR', 'UA', 'a')):.2f}" in next(iter(heights))
+    assert page.evaluate("document.querySelectorAll('#curve .point').length") == (len(MODELS) - 1) * (8 + 1)
+    assert SILENT in page.texts("#unswept")[0]
+
+
+@needs_browser
+def test_confusion_matrices_are_the_sums_of_the_runs(page: Page) -> None:
+    for model, condition, label in (("IFMMIN", "av", "{a,v}"), (HOSTILE, "pooled", "pooled")):
+        page.choose("#confusion select", model)
+        page.choose("#condition", label)
+        conditions = MISSING_CONDITIONS if condition == "pooled" else (condition,)
+        counts = sum(
+            np.array(record["confusion"][name]) for record in RECORDS for name in conditions if record["model"] == model
+        )
+        shares = counts / np.sum(counts, axis=1, keepdims=True)
+        cells = page.texts("#confusion figure:first-child .confusion tbody td")
+        expected = zip(np.ravel(shares), np.ravel(counts), strict=True)
+        assert cells == [f"{100 * share:.1f} %{count}" for share, count in expected]
+        assert page.texts("#confusion figure:first-child .confusion tbody th") == list(CLASS_NAMES)
+    page.choose("#confusion select", SILENT, 1)
+    assert page.texts("#confusion figure:last-child p") == ["This model does not answer this condition."]
+
+
+@needs_browser
+def test_single_runs_are_paged_sorted_filtered_and_linked(page: Page) -> None:
+    def runs(column: int) -> list[str]:
+        return page.texts(f"#runs tbody > tr > :nth-child({column})")
+
+    assert page.texts("#range") == ["1–50 of 100"]
+    assert len(runs(1)) == 50
+    page.click("#runs thead th:nth-child(10) button")  # mean
+    ordered = sorted((value for model in MODELS[:-1] for value in of(model, "UA", "mean")), reverse=True)
+    assert runs(10) == [percent(value) for value in ordered[:50]]
+    page.click("#next")
+    assert page.texts("#range") == ["51–100 of 100"]
+    assert runs(10) == [percent(value) for value in ordered[50:]] + ["–"] * 20
+    page.choose("#run-fold", "2")
+    assert page.texts("#range") == ["1–20 of 20"]
+    assert set(runs(2)) == {"2"}
+    page.click("#run-search")
+    page.type("fold2/mmin-seed3")
+    (run,) = [record for record in RECORDS if record["run"] == "runs/fold2/MMIN-seed3"]
+    assert page.texts("#runs tbody tr:only-child > *") == run_row(run)
+    page.evaluate("document.getElementById('run-search').value = ''")
+    page.choose("#run-fold", "all")
+    page.click(".measured tr:nth-child(3) td.runs button")
+    assert set(runs(1)) == {by_mean("UA", "mean")[2]}
+    assert page.texts("#range") == ["1–20 of 20"]
+
+
+def run_row(run: dict[str, Any]) -> list[str]:
+    """What traces a run, as its row says it."""
+    identity = run["identity"]
+    return [
+        *(run["model"], str(run["fold"]), str(run["seed"])),
+        *(percent(run["metrics"][row]["UA"]) for row in SUMMARY_ROWS),
+        *(f"{run['wall_time_s']:.0f} s", run["run"], run["commit"]),
+        *(identity["config"], identity["code"], identity["data"]),
+        *(run["date"], run["stage1"], run["checkpoint"]),
+    ]
+
+
+@needs_browser
+def test_script_and_python_round_alike(page: Page) -> None:
+    values = [number / 8000 for number in range(8001)] + np.random.default_rng(0).random(1000).tolist()
+    assert page.evaluate(f"{json.dumps(values)}.map(percent)") == [percent(value) for value in values]
+
+
+@needs_browser
+def test_page_fits_a_telephone_and_a_dark_room(page: Page) -> None:
+    page.resize(400, 800)
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+@needs_browser
+def test_built_in_corpus_is_named_and_shows_its_limit(browser: Page, tmp_path: Path) -> None:
+    records = board_records(["IFMMIN", "MMIN"], [1, 2], [0], corpus="IEMOCAP", is_synthetic=True)
+    records.pop()
+    browser.open(write_page(summarise_board(records), tmp_path / "leaderboard.html"))
+    assert browser.texts("h1") == [f"Leaderboard: {SYNTHETIC}"]
+    assert browser.texts(".published, #published") == []
+    assert browser.texts(".limit th, svg .limit") == []  # UA has none
+    browser.click("#metrics input", 0)
+    limit = fmean(record["metrics"]["mean"]["bayes_WA"] for record in records[:2])
+    assert browser.texts("tr[data-model=''] td")[7:8] == [percent(limit)]
+    gap = limit - fmean(record["metrics"]["mean"]["WA"] for record in records[:2])
+    assert browser.texts("tr[data-model=IFMMIN] td:last-child") == [percent(gap)]
+    assert browser.texts("tr[data-model=MMIN] td.runs") == ["1 of 2"]
+    assert len(browser.texts("#bars > svg .limit")) == len(SUMMARY_ROWS) - 1
+    assert browser.errors == []
+
+
+@needs_browser
+def test_a_request_would_be_noticed_and_refused(browser: Page, board: Path) -> None:
+    browser.open(board)
+    browser.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
+    browser.evaluate("fetch('http://127.0.0.1:9/').catch(() => null)")
+    assert sum("Content Security Policy" in error for error in browser.errors) >= 2
+    browser.errors.clear()
+    browser.requests.clear()

@@ -1,0 +1,264 @@
+"""The leaderboard's tables: the right numbers, marked rightly, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks.leaderboard.report.lines import lines, points, probability
+from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
+from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from ifmmin.results.results import SYNTHETIC
+from ifmmin.tasks.classification import SUMMARY_ROWS
+from tests.benchmarks.leaderboard.boards import board_records
+
+ODD = r"A\B&C%$E#F_G{H}I~J^K<L>M|N[red]*`"
+MODELS = ["IFMMIN", "MMIN", "MCTN", "ModalityDropout", ODD]
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict[str, Any]]:
+    """On a real corpus, the last run of ``ODD`` missing."""
+    return board_records(MODELS, [1, 2, 3, 4, 5], [0, 1, 2])[:-1]
+
+
+@pytest.fixture(scope="module")
+def board(records: list[dict[str, Any]]) -> Summary:
+    return summarise_board(records)
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> Summary:
+    models = [*MODELS, "FusionPretraining"]
+    return summarise_board(board_records(models, [1, 2, 3], [0, 1], "Synthetic", True, ["FusionPretraining"]))
+
+
+def spread(records: list[dict[str, Any]], model: str, row: str, metric: str) -> str:
+    runs = [100 * record["metrics"][row][metric] for record in records if record["model"] == model]
+    return f"{mean(runs):.2f} ± {stdev(runs):.2f}"
+
+
+def printed(board: Summary, width: int = 180, **options: Any) -> list[str]:
+    texts = []
+    for table in terminal_tables(board):
+        console = Console(width=width, file=io.StringIO(), **options)
+        console.print(table)
+        texts.append(console.file.getvalue())  # type: ignore[attr-defined]
+    return texts
+
+
+def test_terminal_shows_every_value_uncut(board: Summary, records: list[dict[str, Any]]) -> None:
+    for metric, text in zip(METRICS, printed(board), strict=True):
+        assert all(len(line) <= 180 for line in text.splitlines())
+        assert f"{metric} in %" in text
+        for model in MODELS[:4]:
+            row = next(line for line in text.splitlines() if f" {model} " in line)
+            expected = [spread(records, model, name, metric) for name in SUMMARY_ROWS]
+            assert re.findall(r"\d+\.\d+ ± \d+\.\d+", row) == expected
+    assert ODD not in printed(board)[0]  # a name too long is folded, never cut
+    assert "…" not in printed(board)[0]
+    assert ODD in printed(board, width=220)[0]  # nothing in it is taken for markup
+    assert "14 of 15" in printed(board)[0]
+    assert "Wilcoxon" in printed(board)[2]
+
+
+def test_terminal_marks_best_and_second(board: Summary) -> None:
+    for metric, text in zip(METRICS, printed(board, force_terminal=True), strict=True):
+        for row in SUMMARY_ROWS:
+            cells = [cell for entry in board.entries if (cell := entry.cells[metric][row]) and cell.std]
+            order = sorted(cells, key=lambda cell: -cell.mean)
+            shown = [f"{100 * cell.mean:.2f} ± {100 * (cell.std or 0):.2f}" for cell in order]
+            assert f"\x1b[1m{shown[0]}" in text
+            assert f"\x1b[4m{shown[1]}" in text
+            assert not re.search(rf"\x1b\[[14]m{re.escape(shown[2])}", text)
+
+
+def test_difference_and_p_stand_in_the_row(board: Summary) -> None:
+    text = printed(board)[1]
+    for entry in board.entries:
+        row = next(line for line in lines(board, "UA") if line.model == entry.model)
+        test = entry.test["UA"]
+        if test is None:
+            assert row.rest[1:] == ("reference", "")
+            continue
+        expected = f"{100 * test.difference:+.2f}", f"{test.p_holm:.4f}"
+        assert row.rest[1:] == expected
+        assert " ".join(expected) in re.sub(" +", " ", text)
+    assert (points(0.0), points(-1e-9), probability(1e-6)) == ("0.00", "0.00", "<0.0001")
+
+
+def test_bayes_limit_stands_below_wa_only(synthetic: Summary) -> None:
+    assert synthetic.bayes is not None
+    wa, ua, f1 = printed(synthetic)
+    limit = next(line for line in wa.splitlines() if "Bayes limit  " in line)
+    assert re.findall(r"\d+\.\d+", limit) == [f"{100 * synthetic.bayes[row]:.2f}" for row in SUMMARY_ROWS]
+    for entry in synthetic.entries:
+        row = next(line for line in lines(synthetic, "WA") if line.model == entry.model)
+        gap = entry.gap["mean"]
+        assert row.rest[-1] == ("–" if gap is None else f"{100 * gap:.2f}")
+        assert (row.rank, row.values[0].mean) == ("–", "–") or entry.model != "FusionPretraining"
+    assert "Bayes" not in ua + f1
+
+
+def test_published_rows_stand_apart(board: Summary) -> None:
+    rows = lines(board, "UA")
+    blocks = [line.block for line in rows]
+    assert blocks == ["measured"] * 5 + ["published"] * 5
+    assert [line.model for line in rows[5:]] == [
+        *("MCTN, published [1]", "ours minus [1]", "MMIN, published [2]", "ours minus [2]"),
+        "CIF-MMIN, published [3]",
+    ]
+    ours = next(line for line in rows if line.model == "MMIN").values[0]
+    # Each of the two differences is rounded once, their sum twice.
+    assert float(rows[8].values[0].mean) == pytest.approx(float(ours.mean) - 59.00, abs=0.0051)
+    assert rows[7].values[0].mean == "59.00"
+    assert all(value.place == 0 for line in rows[5:] for value in line.values)
+    text = printed(board)[1]
+    assert "[3] authors' plotting script" in text
+    assert "not our runs" in text
+    assert "published" not in printed(board)[2]
+
+
+def test_every_format_says_what_the_built_in_corpus_is(synthetic: Summary) -> None:
+    texts = [*printed(synthetic), csv_text(synthetic), markdown_text(synthetic), latex_text(synthetic)]
+    assert all(SYNTHETIC in text for text in texts)
+    assert all("published" not in text.lower() for text in texts)
+
+
+def test_csv(board: Summary, records: list[dict[str, Any]]) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(board))))
+    measured = [row for row in rows if row["kind"] == "measured"]
+    assert len(measured) == len(MODELS) * len(METRICS) * (9 + 8)
+    found = {(row["model"], row["metric"], row["condition"]): row for row in measured}
+    for model in MODELS:
+        for metric in METRICS:
+            for name in SUMMARY_ROWS:
+                row = found[model, metric, name]
+                assert f"{row['mean']} ± {row['std']}" == spread(records, model, name, metric)
+                assert (row["n"], row["of"]) == ("14" if model == ODD else "15", "15")
+                assert bool(row["rank"]) == (name == "mean")
+                assert bool(row["p"]) == bool(row["p_holm"]) == (name == "mean" and model != "IFMMIN")
+                assert row["bayes"] == row["gap"] == row["source"] == ""
+    entry = next(entry for entry in board.entries if entry.model == "MCTN")
+    test = entry.test["F1"]
+    assert test is not None
+    assert float(found["MCTN", "F1", "mean"]["p_holm"]) == pytest.approx(test.p_holm, rel=1e-5)
+    assert float(found["MCTN", "F1", "mean"]["difference"]) == pytest.approx(100 * test.difference, abs=0.0051)
+    assert found["MCTN", "UA", "rate 0.3"]["mean"] == f"{100 * entry.sweep['UA']['0.3'].mean:.2f}"
+
+    published = [row for row in rows if row["kind"] == "published"]
+    known = [value for row in board.published for value in row.values.values() if value is not None]
+    assert [float(row["mean"]) for row in published] == pytest.approx([100 * value for value in known])
+    assert all(row["source"] and not row["n"] for row in published)
+    assert {row["model"] for row in published if row["difference"]} == {"MMIN", "MCTN"}
+
+
+def test_csv_gives_limit_and_gap_of_every_row(synthetic: Summary) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(synthetic))))
+    assert synthetic.bayes is not None
+    for row in rows:
+        answered = row["model"] != "FusionPretraining" or row["condition"] == "avt"
+        if row["metric"] == "WA" and row["condition"] in SUMMARY_ROWS and answered:
+            assert row["bayes"] == f"{100 * synthetic.bayes[row['condition']]:.2f}"
+            assert float(row["gap"]) == pytest.approx(float(row["bayes"]) - float(row["mean"]), abs=0.011)
+        else:
+            assert row["bayes"] == row["gap"] == ""
+        assert bool(row["mean"]) == answered
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_markdown(board: Summary, records: list[dict[str, Any]]) -> None:
+    sections = re.split(r"^## ", markdown_text(board), flags=re.MULTILINE)
+    assert sections[0].startswith("# Leaderboard on IEMOCAP\n")
+    for metric, section in zip(METRICS, sections[1:4], strict=True):
+        table = [cells_of(line) for line in section.splitlines() if line.startswith("|")]
+        assert {len(row) for row in table} == {14}
+        assert set(table[1]) == {"---:", ":---"}
+        best = {
+            name: max(entry.cells[metric][name].mean for entry in board.entries)  # type: ignore[union-attr]
+            for name in SUMMARY_ROWS
+        }
+        for row in table[2:7]:
+            model = re.sub(r"\\(.)", r"\1", row[1])
+            for name, cell in zip(SUMMARY_ROWS, row[2:11], strict=True):
+                value = spread(records, model, name, metric)
+                is_best = value.startswith(f"{100 * best[name]:.2f} ")
+                assert cell == (f"**{value}**" if is_best else value)
+    assert "<L>" not in re.sub(r"\\.", "", markdown_text(board))
+    assert "With 5 folds no p can fall below 0.0625" in sections[4]
+
+
+def test_latex_is_sound(board: Summary, synthetic: Summary) -> None:
+    for summary in (board, synthetic):
+        text = latex_text(summary)
+        code = re.sub(r"(?<!\\)%.*", "", text)
+        bare = re.sub(r"\\[\\&%$#_{}]", "", code)  # without what is escaped, or ends a row
+        depth = 0
+        for character in bare:
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            assert depth >= 0
+        assert depth == 0
+        assert bare.count("$") % 2 == 0
+        assert not re.search(r"[#~^|<>_&]", re.sub(r"\$[^$]*\$| & ", "", bare))
+        assert code.isascii()
+        commands = set(re.findall(r"\\[a-zA-Z]+", code))
+        assert commands <= {rf"\{name}" for name in (
+            *("begin", "end", "centering", "caption", "label", "resizebox", "textwidth", "toprule", "midrule"),
+            *("bottomrule", "smallskip", "parbox", "scriptsize", "par", "pm", "cdot", "mathbf", "underline"),
+            *("textbackslash", "textasciitilde", "textasciicircum"),
+        )}  # fmt: skip
+        open_environments: list[str] = []
+        for kind, name in re.findall(r"\\(begin|end)\{([^}]*)\}", code):
+            assert kind == "begin" or open_environments.pop() == name
+            open_environments += [name] * (kind == "begin")
+        assert not open_environments
+        for tabular in re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", code, flags=re.DOTALL):
+            columns = re.match(r"\{@\{\}([lr]+)@\{\}\}", tabular)
+            assert columns
+            rows = [line for line in tabular.splitlines() if line.endswith(r" \\")]
+            assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns[1]) - 1}
+
+
+def test_latex_marks_best_and_second(board: Summary) -> None:
+    for metric, tabular in zip(METRICS, latex_text(board).split(r"\toprule")[1:], strict=True):
+        rows = [line.split(" & ") for line in tabular.split(r"\midrule")[1].splitlines() if " & " in line]
+        assert len(rows) == len(MODELS)
+        for column, name in enumerate(SUMMARY_ROWS, start=2):
+            cells = {entry.model: entry.cells[metric][name] for entry in board.entries}
+            shown = sorted((f"{100 * cell.mean:.2f}" for cell in cells.values() if cell), key=float, reverse=True)
+            marked = [row[column] for row in rows]
+            assert next(cell for cell in marked if "mathbf" in cell).startswith(rf"$\mathbf{{{shown[0]}}}_{{\pm ")
+            second = [cell for cell in marked if "underline" in cell]
+            assert shown[0] == shown[1] or second[0].startswith(rf"$\underline{{{shown[1]}}}_{{\pm ")
+    assert r"A\textbackslash{}B\&C\%\$E\#F\_G\{H\}I\textasciitilde{}J" in latex_text(board)
+    assert "14 of 15" in latex_text(board)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
+def test_latex_compiles(board: Summary, tmp_path: Path) -> None:
+    write_tables(board, tmp_path)
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{leaderboard}\end{document}"
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_files(board: Summary, tmp_path: Path) -> None:
+    paths = write_tables(board, tmp_path / "new", name="table")
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex"]
+    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    assert texts == [csv_text(board), markdown_text(board), latex_text(board)]

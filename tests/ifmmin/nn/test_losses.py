@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ifmmin.nn.losses import central_moment_discrepancy
+
+
+def sample(size: int, dim: int, seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((size, dim)))
+
+
+def naive_cmd(x: Tensor, y: Tensor, moments: int) -> float:
+    """One coordinate and one moment at a time, in Python floats."""
+    total = 0.0
+    for k in range(1, moments + 1):
+        square = 0.0
+        for left, right in zip(x.T.tolist(), y.T.tolist(), strict=True):
+            means = [sum(values) / len(values) for values in (left, right)]
+            if k == 1:
+                difference = means[0] - means[1]
+            else:
+                central = [
+                    sum((value - mean) ** k for value in values) / len(values)
+                    for values, mean in zip((left, right), means, strict=True)
+                ]
+                difference = central[0] - central[1]
+            square += difference**2
+        total += math.sqrt(square)
+    return total
+
+
+shapes = {
+    "left": st.integers(1, 9),
+    "right": st.integers(1, 9),
+    "dim": st.integers(1, 5),
+    "moments": st.integers(1, 6),
+    "seed": st.integers(0, 1000),
+}
+
+
+@given(**shapes)
+def test_against_a_loop_over_coordinates(left: int, right: int, dim: int, moments: int, seed: int) -> None:
+    x, y = sample(left, dim, seed), 2 * sample(right, dim, seed + 1) + 1
+    ours = central_moment_discrepancy(x, y, moments)
+    assert float(ours) == pytest.approx(naive_cmd(x, y, moments), rel=1e-10)
+    assert float(ours) > 0
+    assert float(central_moment_discrepancy(y, x, moments)) == pytest.approx(float(ours), rel=1e-12)
+
+
+def test_by_hand() -> None:
+    # x: mean 1, moments 1, 0, 1, 0. y: mean 2, moments 4, 0, 16, 0. Differences 1, 3, 0, 15, 0.
+    x, y = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    assert [float(central_moment_discrepancy(x, y, k)) for k in range(1, 6)] == [1, 4, 4, 19, 19]
+    # Two coordinates: the distance of the means is that of (0, 0) and (3, 4).
+    assert float(central_moment_discrepancy(torch.zeros(2, 2), torch.tensor([[3.0, 4.0]]))) == 5
+    # Five moments are the default.
+    skewed = torch.tensor([[0.0], [0.0], [3.0]])
+    assert central_moment_discrepancy(skewed, y) == central_moment_discrepancy(skewed, y, 5)
+
+
+@given(**shapes)
+def test_zero_where_the_distributions_coincide(left: int, right: int, dim: int, moments: int, seed: int) -> None:
+    x = sample(left, dim, seed).round(decimals=2)
+    assert float(central_moment_discrepancy(x, x.clone(), moments)) == 0
+    # The same distribution, in another order and from a sample of another size.
+    shuffled = x[torch.randperm(left, generator=torch.Generator().manual_seed(seed))]
+    assert float(central_moment_discrepancy(x, shuffled.repeat(right, 1), moments)) < 1e-9
+    assert float(central_moment_discrepancy(x, x + 0.01, moments)) > 0.009
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_gradient_is_finite_at_equality(size: int) -> None:
+    x = sample(size, 3, 0).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    gradients = torch.autograd.grad(central_moment_discrepancy(x, y), (x, y))
+    assert all(bool((gradient == 0).all()) for gradient in gradients)
+
+
+def test_gradient_is_finite_where_some_moments_coincide() -> None:
+    # Only the means differ: the other terms are at equality.
+    x = sample(6, 3, 0).round(decimals=1).requires_grad_()
+    shift = torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(central_moment_discrepancy(x, x.detach() + shift, 1), x)
+    # d|mean|/dx = -(unit vector of the shift) / N.
+    torch.testing.assert_close(gradient, (-shift / 5 / 6).expand(6, 3))
+
+
+@pytest.mark.parametrize("moments", [1, 2, 5])
+def test_gradient_against_finite_differences(moments: int) -> None:
+    x, y = sample(5, 3, 0).requires_grad_(), (2 * sample(4, 3, 1)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: central_moment_discrepancy(a, b, moments), (x, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_costs_the_samples_their_digits_and_no_more(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(100, 7, generator=generator).to(dtype) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = central_moment_discrepancy(x, y)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(naive_cmd(x, y, 5), rel=1e-5)
