@@ -23,7 +23,7 @@ from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from datamodules.memory import keep_free_memory
-from ifmmin.tasks.classification import ConditionConfusion, summarise
+from ifmmin.tasks import Classification
 
 PAPER_UTTERANCES = 4500
 """About as many training utterances as a fold of IEMOCAP has; the papers' epoch counts assume it."""
@@ -126,7 +126,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         self.decay_epochs = decay_epochs
         self.clip_norm = clip_norm
         self.loss_weights = {}
-        self.confusion = ConditionConfusion(self.num_classes)
+        self.task = Classification(class_names)
+        self.counts = self.task.metric()
         self.mean_loss = MeanMetric()
         self._loss_sums: dict[str, Tensor | float] = {}
         self._losses_of = 0
@@ -303,15 +304,15 @@ class MissingModalityModule(L.LightningModule, ABC):
     def _score(self, batch: Batch, conditions: Sequence[str], split: str) -> None:
         logits, row, condition = self.evaluate(batch, conditions)
         label = batch.labels[row]
-        self.confusion.update(logits.argmax(dim=1), label, condition)
+        self.counts.update(logits, label, condition)
         self.mean_loss.update(F.cross_entropy(logits.float(), label), weight=len(label))
 
     def _conclude(self, split: str) -> None:
-        self.evaluated = self.confusion.compute().cpu()
-        self.confusion.reset()
+        self.evaluated = self.counts.compute().cpu()
+        self.counts.reset()
         self.log(f"{self.log_prefix}{split}/loss", self.mean_loss.compute())
         self.mean_loss.reset()
-        for row, scores in summarise(self.evaluated).items():
+        for row, scores in self.task.summarise(self.evaluated).items():
             for metric, value in scores.items():
                 if isinstance(value, float) and metric in ("WA", "UA", "F1"):
                     self.log(f"{self.log_prefix}{split}/{row}/{metric}", value)

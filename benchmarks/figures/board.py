@@ -14,7 +14,7 @@ from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.results.figures import confusion_grid, draw_matrix, empty_figure
 from ifmmin.results.results import readable
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 BAR_ROWS = tuple(row for row in SUMMARY_ROWS if row != "pooled")
 """What the bars show: the six missing conditions, their mean, and the complete condition."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, get_args
 
 from datamodules.conditions import MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin.tasks.classification import METRICS
 
 Metric = Literal["WA", "UA", "F1"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 """The figures: one line per corpus, model and metric, in percent; an empty cell where nothing was published."""
@@ -77,7 +77,7 @@ def _row(line: dict[str, str], place: str) -> Published:
         raise InputError(f"{place}: avg_kind must be 'mean' where avg is given, and empty where it is not.")
     cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | {"mean": line["avg"]}
     values = {name: _fraction(cell, place) for name, cell in cells.items()}
-    return Published(line["model"], cast(Metric, line["metric"]), values, None, line["source"], line["note"])
+    return Published(line["model"], line["metric"], values, None, line["source"], line["note"])
 
 
 def _fraction(cell: str, place: str) -> float | None:

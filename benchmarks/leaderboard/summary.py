@@ -25,7 +25,8 @@ from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks.classification import SUMMARY_ROWS, macro_f1, unweighted_accuracy, weighted_accuracy
+from ifmmin.tasks import SUMMARY_ROWS
+from ifmmin.tasks.classification import macro_f1, unweighted_accuracy, weighted_accuracy
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 FUNCTIONS = {"WA": weighted_accuracy, "UA": unweighted_accuracy, "F1": macro_f1}
@@ -59,7 +60,7 @@ class Entry:
         folds: the folds it was run on.
         seeds: the seeds it was run with.
         complete: whether there is a run for every fold and seed of the summary.
-        cells: by metric and :data:`~ifmmin.tasks.classification.SUMMARY_ROWS`; None unless all its runs answer the row.
+        cells: by metric and :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; None unless all its runs answer the row.
         rank: by metric, in the mean of the six missing conditions: 1 is best, ties share, None without a mean.
         test: by metric; None for the reference, or where fewer than two folds can be compared.
         gap: by row, the mean over its runs of the Bayes rule's WA minus its own; None where either is unknown.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.leaderboard.plan import Job, Words
 from benchmarks.leaderboard.summary import METRICS, Metric, Summary
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
-from ifmmin.tasks.classification import SUMMARY_ROWS, summarise
+from ifmmin.tasks import SUMMARY_ROWS, Classification
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
 """What stands in place of the corpus name for the built-in corpus."""
@@ -52,7 +52,7 @@ class Results:
         seed: the seed of the run.
         split: ``"test"`` or ``"val"``.
         class_names: C names, in label order.
-        confusion: int64 [7, C, C], as :class:`~ifmmin.tasks.classification.ConditionConfusion` computes it.
+        confusion: int64 [7, C, C], as :class:`~ifmmin.tasks.ConditionCounts` computes it.
         bayes: per condition, the WA in [0, 1] of the Bayes rule on the same utterances; None if unknown.
         record: what it takes to do it again: config, versions, commit, data fingerprint, checkpoint, ...
     """
@@ -69,15 +69,15 @@ class Results:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        """The values of the table, see :func:`ifmmin.tasks.classification.summarise`."""
-        return summarise(self.confusion)
+        """The values of the table, see :meth:`ifmmin.tasks.Task.summarise`."""
+        return Classification(self.class_names).summarise(self.confusion)
 
     def counts(self) -> dict[str, int]:
         """The number of rows counted under each of the seven conditions, 0 where not answered."""
         return dict(zip(CONDITIONS, self.confusion.sum((1, 2)).tolist(), strict=True))
 
     def rows(self) -> list[Row]:
-        """The nine rows of the table, in the order of :data:`ifmmin.tasks.classification.SUMMARY_ROWS`."""
+        """The nine rows of the table, in the order of :data:`ifmmin.tasks.base.SUMMARY_ROWS`."""
         counts = self.counts()
         numbers: dict[str, int | None] = {**counts, "mean": None}
         numbers["pooled"] = sum(counts[condition] for condition in MISSING_CONDITIONS)

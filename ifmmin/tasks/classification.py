@@ -1,76 +1,78 @@
-"""WA, UA and macro F1 per condition, from one confusion matrix per condition.
-
-Everything here is counted, never averaged over batches: a metric of a split is a function of the
-seven confusion matrices of that split, which add up over batches, ranks and conditions.
-"""
+"""Emotion classes: cross entropy, WA, UA and macro F1, from one confusion matrix per condition."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torch.nn import functional as F
 
-from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
-
-METRICS: tuple[str, str, str] = ("WA", "UA", "F1")
-"""The columns of a summary."""
-
-SUMMARY_ROWS: tuple[str, ...] = (*MISSING_CONDITIONS, "mean", "pooled", COMPLETE)
-"""The rows of a summary, in the order in which they are shown."""
+from ifmmin.tasks.base import Score, Task
 
 
-class ConditionConfusion(Metric):
-    """One confusion matrix per condition, summed over batches and ranks.
+class Classification(Task):
+    """One of C emotion classes per utterance: outputs are logits, labels class numbers, -1 where unknown.
 
     Args:
-        num_classes: the number of classes C.
+        class_names: C names, in label order.
 
-    Example:
-        >>> metric = ConditionConfusion(num_classes=2)
-        >>> label, prediction = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
-        >>> metric.update(prediction, label, condition=torch.tensor([0, 0, 6]))
-        >>> metric.compute()[0]
-        tensor([[1, 0],
-                [1, 0]])
+    >>> task = Classification(["angry", "happy", "neutral", "sad"])
+    >>> task.outputs, [score.name for score in task.scores], task.mode("UA")
+    (4, ['WA', 'UA', 'F1'], 'max')
     """
 
-    full_state_update = False
-    is_differentiable = False
-    confusion: Tensor
+    name: ClassVar[str] = "classification"
+    counts_key: ClassVar[str] = "confusion"
+    counts_dtype: ClassVar[torch.dtype] = torch.int64
+    scores = (Score("WA"), Score("UA"), Score("F1"))
 
-    def __init__(self, num_classes: int) -> None:
-        """Start with nothing counted."""
-        super().__init__()
-        self.num_classes = num_classes
-        shape = (len(CONDITIONS), num_classes, num_classes)
-        self.add_state("confusion", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = self.levels = tuple(class_names)
+        self.outputs = len(self.class_names)
+        self.shape = (self.outputs, self.outputs)
 
-    def update(self, prediction: Tensor, label: Tensor, condition: Tensor) -> None:
-        """Count a batch.
+    def spec(self) -> dict[str, Any]:
+        """See :class:`~ifmmin.tasks.Task`; the class names travel apart."""
+        return {"name": self.name}
 
-        Args:
-            prediction: int64 [B], the predicted class, in [0, C).
-            label: int64 [B], the true class; rows of unknown class, -1, are not counted.
-            condition: int64 [B], positions in :data:`~datamodules.conditions.CONDITIONS`.
+    def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Cross entropy, the mean over the rows."""
+        return F.cross_entropy(outputs, label)
+
+    def count(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """One 1 per row of known label, at [true class, most probable class]: int64 [B, C, C].
 
         Raises:
-            ValueError: a class or a condition lies outside its range.
+            ValueError: a label is outside -1..C-1.
         """
-        classes, shape = self.num_classes, self.confusion.shape
-        low = torch.stack([prediction, label + 1, condition]) >= 0
-        high = (prediction < classes) & (label < classes) & (condition < len(CONDITIONS))
-        if not bool((low & high).all()):
-            raise ValueError(f"a prediction, label or condition lies outside its range ({classes} classes)")
-        cell = (condition * classes + label) * classes + prediction
-        # Rows of unknown class go to one more bin, which is dropped.
-        cell = torch.where(label >= 0, cell, shape.numel())
-        counts = torch.bincount(cell, minlength=shape.numel() + 1)[:-1].view(shape)
-        # Not in place: a spawned process shares the memory of the state that it was handed.
-        self.confusion = self.confusion + counts
+        classes = self.outputs
+        if bool(((label < -1) | (label >= classes)).any()):
+            raise ValueError(f"a label is outside -1..{classes - 1}")
+        cell = label.clamp(min=0) * classes + outputs.argmax(dim=1)
+        ones = F.one_hot(cell, classes * classes) * (label >= 0)[:, None]
+        return ones.view(-1, classes, classes)
 
-    def compute(self) -> Tensor:
-        """int64 [7, C, C]: per condition, true classes in rows, predicted classes in columns."""
-        return self.confusion
+    def evaluate(self, counts: Tensor) -> dict[str, Tensor]:
+        """WA, UA and F1 of confusion matrices [..., C, C]."""
+        return {"WA": weighted_accuracy(counts), "UA": unweighted_accuracy(counts), "F1": macro_f1(counts)}
+
+    def number(self, counts: Tensor) -> Tensor:
+        """Rows counted, int64 [...]."""
+        return counts.sum((-2, -1))
+
+    def matrix(self, counts: Tensor) -> Tensor:
+        """The counts themselves."""
+        return counts
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Probabilities, float32 [R, C]."""
+        return outputs.float().softmax(dim=1)
+
+    def named(self, answer: Tensor) -> dict[str, float]:
+        """Name the probability of each class."""
+        return dict(zip(self.class_names, answer.tolist(), strict=True))
 
 
 def weighted_accuracy(confusion: Tensor) -> Tensor:
@@ -82,9 +84,9 @@ def weighted_accuracy(confusion: Tensor) -> Tensor:
     Returns:
         float64 [...] in [0, 1]; NaN for an empty matrix.
 
-    Example:
-        >>> weighted_accuracy(torch.tensor([[3, 1], [0, 0]])).item()
-        0.75
+    >>> import torch
+    >>> weighted_accuracy(torch.tensor([[3, 1], [0, 0]])).item()
+    0.75
     """
     counts = confusion.double()
     return _diagonal(counts).sum(-1) / counts.sum((-2, -1))
@@ -99,9 +101,9 @@ def unweighted_accuracy(confusion: Tensor) -> Tensor:
     Returns:
         float64 [...] in [0, 1]; NaN for an empty matrix.
 
-    Example:
-        >>> unweighted_accuracy(torch.tensor([[3, 1], [0, 1]])).item()
-        0.875
+    >>> import torch
+    >>> unweighted_accuracy(torch.tensor([[3, 1], [0, 1]])).item()
+    0.875
     """
     counts = confusion.double()
     return _mean_of_ratios(_diagonal(counts), counts.sum(-1))
@@ -118,9 +120,9 @@ def macro_f1(confusion: Tensor) -> Tensor:
     Returns:
         float64 [...] in [0, 1]; NaN for an empty matrix.
 
-    Example:
-        >>> macro_f1(torch.tensor([[2, 0, 0], [0, 3, 0], [0, 0, 0]])).item()
-        1.0
+    >>> import torch
+    >>> macro_f1(torch.tensor([[2, 0, 0], [0, 3, 0], [0, 0, 0]])).item()
+    1.0
     """
     counts = confusion.double()
     return _mean_of_ratios(2 * _diagonal(counts), counts.sum(-1) + counts.sum(-2))
@@ -136,45 +138,3 @@ def _mean_of_ratios(numerator: Tensor, denominator: Tensor) -> Tensor:
     defined = denominator > 0
     ratios = numerator / denominator.where(defined, 1.0)
     return (ratios * defined).sum(-1) / defined.sum(-1)
-
-
-def scores(confusion: Tensor) -> dict[str, float | None]:
-    """WA, UA and F1 of one confusion matrix [C, C]; None for each where it is empty.
-
-    Example:
-        >>> scores(torch.tensor([[1, 0], [0, 1]]))
-        {'WA': 1.0, 'UA': 1.0, 'F1': 1.0}
-        >>> scores(torch.zeros(2, 2))
-        {'WA': None, 'UA': None, 'F1': None}
-    """
-    if not bool(confusion.any()):
-        return dict.fromkeys(METRICS)
-    functions = (weighted_accuracy, unweighted_accuracy, macro_f1)
-    return {name: float(function(confusion)) for name, function in zip(METRICS, functions, strict=True)}
-
-
-def summarise(confusion: Tensor) -> dict[str, dict[str, float | None]]:
-    """The table that results are compared by.
-
-    Args:
-        confusion: counts [7, C, C], as :meth:`ConditionConfusion.compute` gives them.
-
-    Returns:
-        for every row of :data:`SUMMARY_ROWS`, a value in [0, 1] for every one of :data:`METRICS`, or
-        None where the row is not answered. A condition is answered if its matrix holds anything.
-        ``"mean"`` is the arithmetic mean over the six missing conditions, None unless all six are
-        answered. ``"pooled"`` is the metric of the sum of their matrices, over those answered.
-        The complete condition ``"avt"`` enters neither.
-    """
-    matrices = dict(zip(CONDITIONS, confusion.cpu(), strict=True))
-    rows = {condition: scores(matrix) for condition, matrix in matrices.items()}
-    missing = [rows[condition] for condition in MISSING_CONDITIONS]
-    rows["mean"] = {metric: _mean([row[metric] for row in missing]) for metric in METRICS}
-    rows["pooled"] = scores(torch.stack([matrices[condition] for condition in MISSING_CONDITIONS]).sum(0))
-    return {row: rows[row] for row in SUMMARY_ROWS}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """The arithmetic mean, or None if any value is."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None

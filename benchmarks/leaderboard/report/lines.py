@@ -7,7 +7,7 @@ from typing import Literal
 
 from benchmarks.leaderboard.summary import Entry, Metric, Published, Summary
 from ifmmin.results.results import readable
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 DASH = "–"
 """Stands where there is no value."""
@@ -30,7 +30,7 @@ class Line:
         block: the rows of a block stand together, with a rule between blocks.
         rank: in the mean of six, or empty.
         model: its name, and what kind of row it is where the model was not measured here.
-        values: by :data:`~ifmmin.tasks.classification.SUMMARY_ROWS`.
+        values: by :data:`~ifmmin.tasks.base.SUMMARY_ROWS`.
         rest: the other columns, see :func:`headings`.
     """
 

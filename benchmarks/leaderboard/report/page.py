@@ -25,7 +25,7 @@ from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
 from ifmmin.results.results import SYNTHETIC, readable
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 _FOLDER = Path(__file__).parent
 

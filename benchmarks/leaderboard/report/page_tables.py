@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.leaderboard.report.lines import DASH, metric_notes, percent, points, probability, published_in, runs
 from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Metric, Published, Summary
 from ifmmin.results.results import readable
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 
 @dataclass(frozen=True)

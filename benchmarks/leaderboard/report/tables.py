@@ -20,7 +20,7 @@ from benchmarks.leaderboard.report.lines import Line, Value, heading, headings, 
 from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Metric, Published, Summary
 from datamodules.files import write_text
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 
 COLUMNS = (
     *("corpus", "kind", "model", "metric", "condition", "mean", "std", "n", "of", "rank"),
@@ -183,7 +183,7 @@ def _latex(text: str) -> str:
 def csv_text(summary: Summary) -> str:
     """Long form, for other programs: one line per model, metric and row, and per missing rate (``rate 0.3``).
 
-    ``condition`` is a row of :data:`~ifmmin.tasks.classification.SUMMARY_ROWS`; ``kind`` is ``measured`` or
+    ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` or
     ``published``; ``of`` is how many runs a complete model has. Rank, difference to the reference and p stand on the
     ``mean`` rows, which they are about; the difference of a published row is ours minus theirs.
     """

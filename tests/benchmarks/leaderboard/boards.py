@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
-from ifmmin.tasks.classification import summarise
+from ifmmin.tasks import Classification
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
 CLASS_COUNTS = (110, 164, 171, 108)
@@ -103,7 +103,9 @@ def draw_confusion(rng: Generator, accuracy: float) -> NDArray[np.int64]:
 
 def _metrics(confusion: dict[str, NDArray[np.int64]], bayes_fold: int | None) -> dict[str, dict[str, Any]]:
     """The rows of ``metrics.json``; the Bayes limit of a fold where one is given."""
-    rows: dict[str, dict[str, Any]] = {**summarise(torch.tensor(np.stack(list(confusion.values()))))}
+    rows: dict[str, dict[str, Any]] = {
+        **Classification(CLASS_NAMES).summarise(torch.tensor(np.stack(list(confusion.values()))))
+    }
     bayes: dict[str, float] = {}
     if bayes_fold is not None:
         bayes = {name: value + BAYES_MARGIN + 0.03 * float(np.sin(bayes_fold)) for name, value in ACCURACY.items()}

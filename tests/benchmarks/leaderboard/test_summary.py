@@ -18,7 +18,7 @@ from benchmarks.leaderboard.paired import holm, paired_tests, smallest_p
 from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin.tasks import classification as metrics
+from ifmmin.tasks import SUMMARY_ROWS, Classification
 from tests.benchmarks.leaderboard.boards import board_records
 
 MODELS = ["IFMMIN", "MMIN", "MCTN", "FusionPretraining"]
@@ -40,8 +40,8 @@ def values(records: list[dict[str, Any]], model: str, row: str, metric: str) -> 
 
 
 def test_every_cell_is_mean_and_deviation_over_runs(board: Summary, records: list[dict[str, Any]]) -> None:
-    assert METRICS == metrics.METRICS
-    for entry, metric, row in product(board.entries, METRICS, metrics.SUMMARY_ROWS):
+    assert tuple(score.name for score in Classification.scores) == METRICS
+    for entry, metric, row in product(board.entries, METRICS, SUMMARY_ROWS):
         cell, runs = entry.cells[metric][row], values(records, entry.model, row, metric)
         if entry.model == "FusionPretraining" and row != "avt":
             assert cell is None
@@ -210,7 +210,7 @@ def test_any_model_can_be_the_reference(records: list[dict[str, Any]]) -> None:
 
 def test_bayes_limit_and_gap(board: Summary, records: list[dict[str, Any]]) -> None:
     assert board.bayes is not None
-    for row in metrics.SUMMARY_ROWS:
+    for row in SUMMARY_ROWS:
         limits = {r["fold"]: r["metrics"][row]["bayes_WA"] for r in records if r["model"] == "MMIN"}
         assert board.bayes[row] == pytest.approx(mean(limits.values()))
         gaps = {entry.model: entry.gap[row] for entry in board.entries}

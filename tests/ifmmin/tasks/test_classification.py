@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import warnings
 from pathlib import Path
 
@@ -13,19 +12,13 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-import ifmmin.tasks.classification
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
-from ifmmin.tasks.classification import (
-    METRICS,
-    SUMMARY_ROWS,
-    ConditionConfusion,
-    macro_f1,
-    summarise,
-    unweighted_accuracy,
-    weighted_accuracy,
-)
+from ifmmin.tasks import SUMMARY_ROWS, Classification, ConditionCounts
+from ifmmin.tasks.classification import macro_f1, unweighted_accuracy, weighted_accuracy
 
 CLASSES = 4
+TASK = Classification([f"class {number}" for number in range(CLASSES)])
+METRICS = ("WA", "UA", "F1")
 
 
 def random_rows(count: int, seed: int = 0, classes: int = CLASSES) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,17 +40,23 @@ def sklearn_scores(label: Tensor, prediction: Tensor) -> dict[str, float]:
         }
 
 
-def confusion_of(prediction: Tensor, label: Tensor, condition: Tensor, classes: int = CLASSES) -> Tensor:
-    metric = ConditionConfusion(classes)
-    metric.update(prediction, label, condition)
+def logits(prediction: Tensor) -> Tensor:
+    """Outputs whose most probable class is ``prediction``."""
+    return torch.nn.functional.one_hot(prediction, CLASSES).float()
+
+
+def confusion_of(prediction: Tensor, label: Tensor, condition: Tensor) -> Tensor:
+    metric = TASK.metric()
+    metric.update(logits(prediction), label, condition)
     return metric.compute()
 
 
 def test_confusion_equals_sklearn_and_adds_up_over_batches() -> None:
     prediction, label, condition = random_rows(501)
-    metric = ConditionConfusion(CLASSES)
+    metric = TASK.metric()
     for start in range(0, 501, 64):
-        metric.update(*(column[start : start + 64] for column in (prediction, label, condition)))
+        part = slice(start, start + 64)
+        metric.update(logits(prediction[part]), label[part], condition[part])
     confusion = metric.compute()
     assert confusion.dtype == torch.int64
     assert confusion.shape == (7, CLASSES, CLASSES)
@@ -66,14 +65,14 @@ def test_confusion_equals_sklearn_and_adds_up_over_batches() -> None:
         expected = confusion_matrix(label[rows], prediction[rows], labels=range(CLASSES))
         np.testing.assert_array_equal(confusion[position].numpy(), expected)
     metric.reset()
-    metric.update(prediction[:1], label[:1], condition[:1])
+    metric.update(logits(prediction[:1]), label[:1], condition[:1])
     assert metric.compute().sum() == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_summary_equals_sklearn_per_condition_pooled_and_mean(seed: int) -> None:
     prediction, label, condition = random_rows(300, seed)
-    summary = summarise(confusion_of(prediction, label, condition))
+    summary = TASK.summarise(confusion_of(prediction, label, condition))
     assert tuple(summary) == SUMMARY_ROWS
     expected = {}
     for position, name in enumerate(CONDITIONS):
@@ -101,7 +100,7 @@ def test_summary_equals_sklearn_per_condition_pooled_and_mean(seed: int) -> None
 def test_classes_that_do_not_occur(label: list[int], prediction: list[int]) -> None:
     truth, guess = torch.tensor(label), torch.tensor(prediction)
     confusion = confusion_of(guess, truth, torch.zeros_like(truth))
-    summary = summarise(confusion)
+    summary = TASK.summarise(confusion)
     assert summary["a"] == pytest.approx(sklearn_scores(truth, guess), abs=1e-12)
     assert summary["pooled"] == pytest.approx(summary["a"], abs=1e-12)
 
@@ -120,11 +119,11 @@ def test_leading_dimensions_and_empty_matrices() -> None:
 
 def test_what_is_not_answered_is_none() -> None:
     prediction, label, _ = random_rows(50)
-    text_only = summarise(confusion_of(prediction, label, torch.full_like(label, CONDITIONS.index("t"))))
+    text_only = TASK.summarise(confusion_of(prediction, label, torch.full_like(label, CONDITIONS.index("t"))))
     nothing = dict.fromkeys(METRICS)
     assert all(text_only[row] == nothing for row in ("a", "v", "av", "at", "vt", "mean", "avt"))
     assert text_only["t"] == text_only["pooled"] == pytest.approx(sklearn_scores(label, prediction), abs=1e-12)
-    complete_only = summarise(confusion_of(prediction, label, torch.full_like(label, CONDITIONS.index("avt"))))
+    complete_only = TASK.summarise(confusion_of(prediction, label, torch.full_like(label, CONDITIONS.index("avt"))))
     assert complete_only["pooled"] == complete_only["mean"] == nothing
 
 
@@ -136,20 +135,19 @@ def test_rows_of_unknown_class_are_not_counted() -> None:
     assert torch.equal(confusion_of(prediction, label, condition), expected)
 
 
-@pytest.mark.parametrize(
-    ("prediction", "label", "condition"), [(4, 0, 0), (-1, 0, 0), (0, 4, 0), (0, 0, 7), (0, -2, 1)]
-)
-def test_values_outside_their_range_are_refused(prediction: int, label: int, condition: int) -> None:
-    metric = ConditionConfusion(CLASSES)
-    with pytest.raises(ValueError, match="outside its range"):
-        metric.update(torch.tensor([prediction]), torch.tensor([label]), torch.tensor([condition]))
-    assert metric.confusion.sum() == 0
+@pytest.mark.parametrize(("label", "condition"), [(4, 0), (0, 7), (0, -1), (-2, 1)])
+def test_values_outside_their_range_are_refused(label: int, condition: int) -> None:
+    metric = TASK.metric()
+    with pytest.raises(ValueError, match="is outside"):
+        metric.update(torch.zeros(1, CLASSES), torch.tensor([label]), torch.tensor([condition]))
+    assert metric.counts.sum() == 0
 
 
-def _count_on_a_rank(rank: int, folder: str, metric: ConditionConfusion) -> None:
+def _count_on_a_rank(rank: int, folder: str, metric: ConditionCounts) -> None:
     # The metric comes from the parent, so that its state lies in memory that both processes share.
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    rows = random_rows(101)
+    prediction, *rest = random_rows(101)
+    rows = (logits(prediction), *rest)
     for start in range(rank, 101, 20):  # ranks see different numbers of rows
         metric.update(*(column[start : start + 20 : 2] for column in rows))
     torch.save(metric.compute(), f"{folder}/{rank}.pt")
@@ -157,14 +155,8 @@ def _count_on_a_rank(rank: int, folder: str, metric: ConditionConfusion) -> None
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    metric = ConditionConfusion(CLASSES)
+    metric = TASK.metric()
     spawn(_count_on_a_rank, args=(str(tmp_path), metric), nprocs=2)
     expected = confusion_of(*random_rows(101))
     for rank in (0, 1):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
-
-
-def test_examples_in_the_docstrings() -> None:
-    failed, attempted = doctest.testmod(ifmmin.tasks.classification, extraglobs={"torch": torch})
-    assert attempted > 5
-    assert failed == 0

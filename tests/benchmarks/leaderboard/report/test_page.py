@@ -17,7 +17,7 @@ from benchmarks.leaderboard.report.page import page_html, write_page
 from benchmarks.leaderboard.summary import summarise_board
 from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records
 from tests.benchmarks.leaderboard.chromium import EXECUTABLE, Page, chromium
 

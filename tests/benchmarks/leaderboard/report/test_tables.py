@@ -18,7 +18,7 @@ from benchmarks.leaderboard.report.lines import lines, points, probability
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
 from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks.classification import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS
 from tests.benchmarks.leaderboard.boards import board_records
 
 ODD = r"A\B&C%$E#F_G{H}I~J^K<L>M|N[red]*`"

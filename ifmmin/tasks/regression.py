@@ -1,0 +1,132 @@
+"""Sentiment and other values on a scale: L1 loss, MAE, correlation and the accuracies of this field."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ifmmin.tasks.base import Score, Task
+
+_MOMENTS = 7
+"""n, Σ|p - y|, Σp, Σy, Σp², Σy², Σpy."""
+
+
+class Regression(Task):
+    """One value per utterance: the output is the value, labels are floats, NaN where unknown.
+
+    As CMU-MOSI and CMU-MOSEI are scored: MAE; Pearson's correlation; ``Acc7``, accuracy after clipping to the scale
+    and rounding to whole numbers (seven of them from -3 to 3; the digit follows the scale); accuracy and weighted F1
+    of the sign, counted both ways: ``has0``, negative against not negative, over all utterances, and ``non0``,
+    negative against positive, over those whose true value is not 0.
+
+    Args:
+        low: the least value of the scale.
+        high: its greatest.
+
+    Raises:
+        ValueError: the scale is empty.
+
+    >>> task = Regression(-3, 3)
+    >>> task.outputs, task.mode("MAE"), task.mode("Corr"), task.scores[2].name
+    (1, 'min', 'max', 'Acc7')
+    """
+
+    name: ClassVar[str] = "regression"
+    counts_key: ClassVar[str] = "sums"
+    counts_dtype: ClassVar[torch.dtype] = torch.float64
+    outputs = 1
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self, low: float = -3.0, high: float = 3.0) -> None:
+        if not low < high:
+            raise ValueError(f"scale {low}..{high}: the first must be below the second")
+        self.low, self.high = float(low), float(high)
+        self._first = math.ceil(low)
+        self.levels = tuple(map(str, range(self._first, math.floor(high) + 1)))
+        self.shape = (_MOMENTS + len(self.levels) ** 2 + 8,)
+        self.scores = (
+            Score("MAE", higher_is_better=False, percent=False),
+            Score("Corr", percent=False),
+            Score(f"Acc{len(self.levels)}"),
+            *(Score(f"{score}_{zero}") for zero in ("has0", "non0") for score in ("Acc2", "F1")),
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """See :class:`~ifmmin.tasks.Task`."""
+        return {"name": self.name, "low": self.low, "high": self.high}
+
+    def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Mean absolute error of outputs [B, 1]."""
+        return F.l1_loss(outputs[:, 0], label.to(outputs.dtype))
+
+    def count(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Moments, the rounded pair and both signs of each row of known label: float64 [B, K].
+
+        Raises:
+            ValueError: a label is outside the scale.
+        """
+        known = ~label.isnan()
+        y = label.double().where(known, 0.0)
+        if bool((known & ((y < self.low) | (y > self.high))).any()):
+            raise ValueError(f"a label is outside {self.low}..{self.high}")
+        p = outputs[:, 0].double()
+        moments = torch.stack([torch.ones_like(y), (p - y).abs(), p, y, p * p, y * y, p * y], dim=1)
+        levels = len(self.levels)
+        rounded = [value.clamp(self.low, self.high).round().long() - self._first for value in (y, p)]
+        true, predicted = (value.clamp(0, levels - 1) for value in rounded)
+        matrix = F.one_hot(true * levels + predicted, levels * levels)
+        has0 = F.one_hot(2 * (y >= 0).long() + (p >= 0).long(), 4)
+        non0 = F.one_hot(2 * (y > 0).long() + (p > 0).long(), 4) * (y != 0)[:, None]
+        counted = torch.cat([moments, matrix.double(), has0.double(), non0.double()], dim=1)
+        # Selected, not multiplied: an unknown row may hold NaN.
+        return counted.where(known[:, None], 0.0)
+
+    def evaluate(self, counts: Tensor) -> dict[str, Tensor]:
+        """Every score of counts [..., K]."""
+        n, error, p, y, pp, yy, py = counts[..., :_MOMENTS].unbind(-1)
+        spread_p, spread_y = pp - p * p / n, yy - y * y / n
+        # Sums of equal values differ by rounding alone: no correlation is defined there.
+        varies = (spread_p > 1e-12 * pp) & (spread_y > 1e-12 * yy)
+        corr = (py - p * y / n) / (spread_p * spread_y).clamp(min=0).sqrt()
+        found = [error / n, corr.where(varies, torch.nan).clamp(-1, 1), _accuracy(self.matrix(counts))]
+        for signs in counts[..., -8:].unflatten(-1, (2, 2, 2)).unbind(-3):
+            found += [_accuracy(signs), _weighted_f1(signs)]
+        return {score.name: value for score, value in zip(self.scores, found, strict=True)}
+
+    def number(self, counts: Tensor) -> Tensor:
+        """Rows counted, int64 [...]."""
+        return counts[..., 0].long()
+
+    def matrix(self, counts: Tensor) -> Tensor:
+        """Confusion matrices of clipped and rounded values, int64 [..., L, L]."""
+        levels = len(self.levels)
+        matrix: Tensor = counts[..., _MOMENTS:-8].unflatten(-1, (levels, levels)).long()
+        return matrix
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Values, float32 [R, 1], not clipped to the scale."""
+        return outputs.float()
+
+    def named(self, answer: Tensor) -> dict[str, float]:
+        """Name the value."""
+        return {"value": float(answer[0])}
+
+
+def _accuracy(confusion: Tensor) -> Tensor:
+    """Share on the diagonal [...] of counts [..., C, C]; NaN for an empty matrix."""
+    counts = confusion.double()
+    accuracy: Tensor = counts.diagonal(dim1=-2, dim2=-1).sum(-1) / counts.sum((-2, -1))
+    return accuracy
+
+
+def _weighted_f1(confusion: Tensor) -> Tensor:
+    """F1 of each class weighted by how often it occurs [...], of counts [..., C, C]; NaN for an empty matrix."""
+    counts = confusion.double()
+    right, true, predicted = counts.diagonal(dim1=-2, dim2=-1), counts.sum(-1), counts.sum(-2)
+    f1 = 2 * right / (true + predicted).clamp(min=1)
+    weighted: Tensor = (f1 * true).sum(-1) / true.sum(-1)
+    return weighted
