@@ -4,52 +4,46 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
-from datamodules.storage.layouts import MSP_IMPROV_LAYOUT
+from ifmmin.cards import ModelCard
 from ifmmin.nn.heads import Classifier
 from ifmmin.nn.imagination import ResidualImagination
 from ifmmin.nn.initialisation import initialise
+from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import FusionPretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
 
-
-class Recipe(NamedTuple):
-    """What the published configurations set differently for the two corpora."""
-
-    lambda_img: float
-    lambda_cycle: float
-    learning_rate: float
-    share_cascades: bool
-
-
-IEMOCAP_RECIPE = Recipe(lambda_img=4.0, lambda_cycle=2.0, learning_rate=2e-4, share_cascades=False)
-MSP_IMPROV_RECIPE = Recipe(lambda_img=2.0, lambda_cycle=0.5, learning_rate=5e-4, share_cascades=True)
-
-
-def recipe_for(corpus: str) -> Recipe:
-    """The published settings: MSP-IMPROV's for it, IEMOCAP's for every other corpus."""
-    return MSP_IMPROV_RECIPE if corpus == MSP_IMPROV_LAYOUT.name else IEMOCAP_RECIPE
+IEMOCAP_RECIPE = Recipe(
+    beta1=0.5,
+    constant_epochs=30,
+    decay_epochs=30,
+    options={"lambda_img": 4.0, "lambda_cycle": 2.0, "share_cascades": False},
+)
+MSP_IMPROV_RECIPE = replace(
+    IEMOCAP_RECIPE, learning_rate=5e-4, options={"lambda_img": 2.0, "lambda_cycle": 0.5, "share_cascades": True}
+)
 
 
 class Imagined(NamedTuple):
-    """What MMIN makes of a batch.
+    """Everything MMIN computes of a batch.
 
     Attributes:
         embeddings: h [B, 3E], of what is present.
         imagined: h' [B, 3E], the imagined embeddings of the absent part.
         joint: C [B, M * code], the joint representation.
-        logits: [B, classes].
+        outputs: [B, O].
     """
 
     embeddings: Tensor
     imagined: Tensor
     joint: Tensor
-    logits: Tensor
+    outputs: Tensor
 
 
 class MMINWithoutCycle(PretrainedModule):
@@ -75,54 +69,42 @@ class MMINWithoutCycle(PretrainedModule):
     pooled over the six conditions; weight decay does what it says (the published 1e-5 was ignored).
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
-        corpus: name of the corpus.
         lambda_img: λ₁, weight of L_img; None takes the paper's for this corpus (4; MSP-IMPROV 2).
         blocks: M, the number of autoencoders.
         block_dims: widths of their encoder layers; the last is the width of a code.
         hidden_dims: of the classifier.
         dropout: of the classifier.
-        learning_rate: None takes the paper's for this corpus (2e-4; MSP-IMPROV 5e-4).
-        beta1: of Adam.
-        constant_epochs: epochs at the full learning rate.
-        decay_epochs: epochs of its linear decay to zero.
         **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`.
     """
 
+    card = ModelCard(
+        "MMIN w/o cycle",
+        "MMIN without backward imagination: the paper's ablation",
+        "Zhao et al., ACL",
+        2021,
+        "https://aclanthology.org/2021.acl-long.203/",
+        "https://github.com/AIM3-RUC/MMIN",
+        "imagination",
+    )
+    recipe: ClassVar[Recipe] = IEMOCAP_RECIPE
+    recipes: ClassVar[Mapping[str, Recipe]] = {"MSP-IMPROV": MSP_IMPROV_RECIPE}
     stage1 = FusionPretraining
     published_networks: ClassVar[Mapping[str, str]] = {"encoders": "A, V, L", "imagination": "AE", "classifier": "C"}
 
     def __init__(
         self,
-        feature_dims: list[int],
-        class_names: list[str],
-        corpus: str = "IEMOCAP",
+        *,
         lambda_img: float | None = None,
         blocks: int = 5,
         block_dims: list[int] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
         hidden_dims: list[int] = [128, 128],  # noqa: B006
         dropout: float = 0.5,
-        learning_rate: float | None = None,
-        beta1: float = 0.5,
-        constant_epochs: int = 30,
-        decay_epochs: int = 30,
         **kwargs: Any,
     ) -> None:
-        recipe = recipe_for(corpus)
-        super().__init__(
-            feature_dims,
-            class_names,
-            corpus=corpus,
-            learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
-            beta1=beta1,
-            constant_epochs=constant_epochs,
-            decay_epochs=decay_epochs,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.imagination = ResidualImagination(3 * self.encoders.embedding_dim, block_dims, blocks)
-        self.classifier = Classifier(self.imagination.joint_dim, self.num_classes, hidden_dims, dropout)
-        self.loss_weights = {"img": recipe.lambda_img if lambda_img is None else lambda_img}
+        self.classifier = Classifier(self.imagination.joint_dim, self.task.outputs, hidden_dims, dropout)
+        self.loss_weights = {"img": self.option("lambda_img", lambda_img)}
         initialise(self)
 
     def imagine(self, batch: Batch) -> Imagined:
@@ -132,8 +114,8 @@ class MMINWithoutCycle(PretrainedModule):
         return Imagined(h, imagined, joint, self.classifier(joint))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, classes]."""
-        return self.imagine(batch).logits
+        """Outputs [B, O]."""
+        return self.imagine(batch).outputs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_cls and L_img."""
@@ -142,7 +124,7 @@ class MMINWithoutCycle(PretrainedModule):
     def forward_losses(self, batch: Batch, out: Imagined) -> dict[str, Tensor]:
         """The losses of what was imagined of ``batch``: L_cls and L_img."""
         h_absent = self.teacher.absent_part(batch).flatten(1)
-        return {"cls": F.cross_entropy(out.logits, batch.label), "img": F.mse_loss(out.imagined, h_absent)}
+        return {"cls": self.task.loss(out.outputs, batch.label), "img": F.mse_loss(out.imagined, h_absent)}
 
 
 class MMIN(MMINWithoutCycle):
@@ -170,32 +152,21 @@ class MMIN(MMINWithoutCycle):
     with a constant and L_cycle teaches the rest of the model nothing.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
-        corpus: name of the corpus.
         lambda_cycle: λ₂, weight of L_cycle; None takes the paper's for this corpus (2; MSP-IMPROV 0.5).
         share_cascades: one cascade for both directions; None takes the paper's for this corpus
             (False; MSP-IMPROV True).
         **kwargs: of :class:`MMINWithoutCycle`.
     """
 
+    card = replace(MMINWithoutCycle.card, title="MMIN", summary="imagines what is missing, and back again")
     published_networks: ClassVar[Mapping[str, str]] = {**MMINWithoutCycle.published_networks, "cycle": "AE_cycle"}
     # Shared cascades are released as one network, and so is a model without cycle.
     optional_networks: ClassVar[tuple[str, ...]] = ("cycle",)
 
-    def __init__(
-        self,
-        feature_dims: list[int],
-        class_names: list[str],
-        corpus: str = "IEMOCAP",
-        lambda_cycle: float | None = None,
-        share_cascades: bool | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(feature_dims, class_names, corpus=corpus, **kwargs)
-        recipe = recipe_for(corpus)
-        self.loss_weights["cycle"] = recipe.lambda_cycle if lambda_cycle is None else lambda_cycle
-        self.share_cascades = recipe.share_cascades if share_cascades is None else share_cascades
+    def __init__(self, *, lambda_cycle: float | None = None, share_cascades: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.loss_weights["cycle"] = self.option("lambda_cycle", lambda_cycle)
+        self.share_cascades = self.option("share_cascades", share_cascades)
         if not self.share_cascades:
             self.cycle = copy.deepcopy(self.imagination)
             initialise(self.cycle)

@@ -1,55 +1,34 @@
-"""The plain baselines, without which nobody can tell what imagination adds: fusion alone."""
+"""Plain fusion baselines: the reference that imagination has to beat."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
 from datamodules.conditions import COMPLETE
-from datamodules.storage.layouts import MSP_IMPROV_LAYOUT
+from datamodules.needs import DataNeeds
+from ifmmin.cards import ModelCard
 from ifmmin.fusion import Fusion
 from ifmmin.nn.initialisation import initialise
+from ifmmin.optimization import Recipe
 
 
 class FusionBaseline(Fusion):
     """Encoders and a classifier of h, with as many optimiser steps as MMIN's second stage.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
-        corpus: name of the corpus.
-        learning_rate: None takes the published one for this corpus (2e-4; MSP-IMPROV 5e-4).
-        constant_epochs: epochs at the full learning rate.
-        decay_epochs: epochs of its linear decay to zero.
-        clip_norm: largest gradient norm of each sub-network.
         **kwargs: of :class:`~ifmmin.fusion.Fusion`.
     """
 
-    def __init__(
-        self,
-        feature_dims: list[int],
-        class_names: list[str],
-        corpus: str = "IEMOCAP",
-        learning_rate: float | None = None,
-        constant_epochs: int = 30,
-        decay_epochs: int = 30,
-        clip_norm: float = 0.5,
-        **kwargs: Any,
-    ) -> None:
-        usual = 5e-4 if corpus == MSP_IMPROV_LAYOUT.name else 2e-4
-        super().__init__(
-            feature_dims,
-            class_names,
-            corpus=corpus,
-            learning_rate=usual if learning_rate is None else learning_rate,
-            constant_epochs=constant_epochs,
-            decay_epochs=decay_epochs,
-            clip_norm=clip_norm,
-            **kwargs,
-        )
+    recipe: ClassVar[Recipe] = Recipe(constant_epochs=30, decay_epochs=30, clip_norm=0.5)
+    recipes: ClassVar[Mapping[str, Recipe]] = {"MSP-IMPROV": replace(recipe, learning_rate=5e-4)}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         initialise(self)
 
 
@@ -75,11 +54,20 @@ class ModalityDropout(FusionBaseline):
     absent modality stands for a fixed number of zero frames, and padding is never read.
     """
 
-    reads_complete: ClassVar[bool] = False
+    card = ModelCard(
+        "Modality dropout",
+        "plain fusion trained under random masks: what is reached without imagining anything",
+        'the "augmented" baseline of Zhao et al., ACL',
+        2021,
+        "https://aclanthology.org/2021.acl-long.203/",
+        "https://github.com/AIM3-RUC/MMIN",
+        "fusion",
+    )
+    needs = DataNeeds(hidden_frames=False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy under the training mask."""
-        return {"cls": F.cross_entropy(self(batch), batch.label)}
+        return {"cls": self.task.loss(self(batch), batch.label)}
 
 
 class CompleteFusion(FusionBaseline):
@@ -100,8 +88,17 @@ class CompleteFusion(FusionBaseline):
     logged, and not used.
     """
 
+    card = ModelCard(
+        "Complete fusion",
+        "plain fusion trained on complete data and tested with modalities missing",
+        'the "full" baseline of Zhao et al., ACL',
+        2021,
+        "https://aclanthology.org/2021.acl-long.203/",
+        "https://github.com/AIM3-RUC/MMIN",
+        "fusion",
+    )
     monitored_row: ClassVar[str] = COMPLETE
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy on the complete utterances."""
-        return {"cls": F.cross_entropy(self(batch.complete()), batch.labels)}
+        return {"cls": self.task.loss(self(batch.complete()), batch.labels)}

@@ -21,6 +21,7 @@ from datamodules.batches.masks import mask_sampler
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
 from datamodules.memory import SurplusMemory
+from datamodules.needs import DataNeeds
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
 from datamodules.storage.layouts import Layout
 from datamodules.storage.statistics import Statistics, difference, shipped_statistics
@@ -125,12 +126,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.feature_dims = self.read_feature_dims()
         self.class_names = list(self.layout.class_names)
         self.corpus_name = self.layout.name
-        self.recipe_batch_size = 128
-        """The model's own batch size, set by the model."""
-        self.recipe_complete = True
-        """Whether the model's losses read what the training mask hides too, set by the model."""
-        self.recipe_steps: int | None = None
-        """What the model pools every sequence to, set by the model; None: it reads the frames."""
+        self._needs, self._model_batch_size = DataNeeds(), 128
         self.targets: dict[str, Targets] | None = None
         self.corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
@@ -138,6 +134,15 @@ class EmotionDataModule(L.LightningDataModule):
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
         self._surplus = SurplusMemory(allowed=1e9 * max(0.0, memory_budget_gb - DEFAULT_BUDGET_GB))
+
+    def serve(self, needs: DataNeeds, batch_size: int) -> None:
+        """Load what a model reads, and no more.
+
+        Args:
+            needs: what it reads.
+            batch_size: its own, used unless the datamodule was given one.
+        """
+        self._needs, self._model_batch_size = needs, batch_size
 
     # Reading.
 
@@ -294,8 +299,8 @@ class EmotionDataModule(L.LightningDataModule):
             self.statistics,
             mask=self.mask if training else None,
             seed=self.seed,
-            complete=self.recipe_complete or not training,
-            steps=self.recipe_steps,
+            complete=self._needs.hidden_frames or not training,
+            steps=self._needs.steps,
         )
 
     def _batches(self, rows: IntArray, training: bool, batch_size: int) -> LengthBatches:
@@ -312,10 +317,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     def train_batches(self) -> int:
         """Optimiser steps per epoch."""
-        return len(self._batches(self.rows("train"), True, self.batch_size or self.recipe_batch_size))
+        return len(self._batches(self.rows("train"), True, self.batch_size or self._model_batch_size))
 
     def _loader(self, split: str, training: bool) -> DataLoader[Batch]:
-        size = (self.batch_size or self.recipe_batch_size) if training else self.eval_batch_size
+        size = (self.batch_size or self._model_batch_size) if training else self.eval_batch_size
         rows = self.rows(split)
         if not len(rows):
             raise CorpusError(f"{self.root}/target/{self.fold}: the {split} split is empty.")

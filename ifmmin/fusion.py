@@ -1,4 +1,4 @@
-"""Fusion without imagination: three encoders and one classifier."""
+"""Models that embed each modality: the encoders of MMIN and IF-MMIN, and fusion without imagination."""
 
 from __future__ import annotations
 
@@ -12,40 +12,56 @@ from ifmmin.nn.encoders import ModalityEncoders, Pooling
 from ifmmin.nn.heads import Classifier
 
 
-class Fusion(MissingModalityModule):
-    """Encoders and a classifier that reads h = [h_a; h_v; h_t]; subclasses say how it is trained.
+class EmbeddingModule(MissingModalityModule):
+    """Base of the models that read h = [h_a; h_v; h_t], an embedding per modality.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
         embedding_dim: E, the width of each utterance embedding h_m.
         pooling: of the LSTM states over time.
         text_channels: output channels of each TextCNN convolution.
         text_dropout: of the TextCNN.
-        absent_frames: how many zero frames an absent audio, visual, text stands for.
-        hidden_dims: of the classifier.
-        dropout: of the classifier.
+        absent_frames: number of zero frames that stand in for absent audio, visual, text.
         **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
     """
 
     def __init__(
         self,
-        feature_dims: list[int],
-        class_names: list[str],
+        *,
         embedding_dim: int = 128,
         pooling: Pooling = "max",
         text_channels: int = 128,
         text_dropout: float = 0.5,
         absent_frames: list[int] = [40, 50, 22],  # noqa: B006 - a plain default that --help can show
-        hidden_dims: list[int] = [128, 128],  # noqa: B006
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._encoder_settings = (embedding_dim, pooling, text_channels, text_dropout, absent_frames)
+        self.encoders = self.new_encoders()
+
+    def new_encoders(self) -> ModalityEncoders:
+        """Make encoders of this model's sizes, with weights of their own."""
+        return ModalityEncoders.of_dims(self.feature_dims, *self._encoder_settings)
+
+
+class Fusion(EmbeddingModule):
+    """Encoders and a classifier that reads h; subclasses say how it is trained.
+
+    Args:
+        hidden_dims: of the classifier.
+        dropout: of the classifier.
+        **kwargs: of :class:`EmbeddingModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_dims: list[int] = [128, 128],  # noqa: B006 - a plain default that --help can show
         dropout: float = 0.3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feature_dims, class_names, **kwargs)
-        self.encoders = ModalityEncoders.of_dims(
-            feature_dims, embedding_dim, pooling, text_channels, text_dropout, absent_frames
-        )
-        self.classifier = Classifier(self.fused_dim(embedding_dim), self.num_classes, hidden_dims, dropout)
+        super().__init__(**kwargs)
+        width = self.fused_dim(self.encoders.embedding_dim)
+        self.classifier = Classifier(width, self.task.outputs, hidden_dims, dropout)
 
     @staticmethod
     def fused_dim(embedding_dim: int) -> int:
@@ -53,6 +69,6 @@ class Fusion(MissingModalityModule):
         return 3 * embedding_dim
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, C] = classifier(h)."""
-        logits: Tensor = self.classifier(self.encoders(batch).flatten(1))
-        return logits
+        """Outputs [B, O] = classifier(h)."""
+        outputs: Tensor = self.classifier(self.encoders(batch).flatten(1))
+        return outputs

@@ -10,28 +10,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
+from ifmmin.cards import ModelCard
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.nn.heads import Classifier, InvarianceEncoder
 from ifmmin.nn.imagination import InvariantImagination
 from ifmmin.nn.initialisation import initialise
+from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import InvariantPretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
 
 
 class Imagined(NamedTuple):
-    """What IF-MMIN makes of a batch.
+    """Everything IF-MMIN computes of a batch.
 
     Attributes:
         invariant: H' [B, 3E], the predicted invariant features.
-        imagined: h' [B, 3E], the imagined embeddings of the absent part.
+        imagined: h' [B, 3E], the imagined embeddings of the absent modalities.
         joint: C [B, M * code], the joint representation.
-        logits: [B, classes].
+        outputs: [B, O].
     """
 
     invariant: Tensor
     imagined: Tensor
     joint: Tensor
-    logits: Tensor
+    outputs: Tensor
 
 
 class IFMMIN(PretrainedModule):
@@ -53,22 +55,30 @@ class IFMMIN(PretrainedModule):
     L_inv and H' teach next to nothing; ``python -m benchmarks.imagination`` shows it.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
         lambda_img: λ₁, weight of L_img.
         lambda_inv: λ₂, weight of L_inv; 0 is the ablation without invariance loss.
         blocks: M, the number of autoencoders.
         block_dims: widths of their encoder layers; the last is the width of a code.
-        cascaded_input: give H' to every autoencoder; False is the ablation that gives it to the first.
+        cascaded_input: give H' to every autoencoder; False is the ablation that gives it to the first only.
         hidden_dims: of the classifier.
         dropout: of the classifier.
         invariance_dropout: of the invariance encoder.
-        beta1: of Adam.
         **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`.
     """
 
+    card = ModelCard(
+        "IF-MMIN",
+        "imagines what is missing from modality-invariant features; `lambda_inv` 0 and `cascaded_input` false "
+        "are its ablations",
+        "Zuo et al., ICASSP",
+        2023,
+        "https://arxiv.org/abs/2210.15359",
+        "https://github.com/ZhuoYulang/IF-MMIN",
+        "imagination",
+    )
+    recipe: ClassVar[Recipe] = Recipe(beta1=0.5)
     stage1 = InvariantPretraining
-    taught_parts: ClassVar[tuple[str, ...]] = ("encoders", "invariance")
+    stage1_parts: ClassVar[tuple[str, ...]] = ("encoders", "invariance")
     published_networks: ClassVar[Mapping[str, str]] = {
         "encoders": "A, V, L",
         "invariance": "Shared",
@@ -78,8 +88,7 @@ class IFMMIN(PretrainedModule):
 
     def __init__(
         self,
-        feature_dims: list[int],
-        class_names: list[str],
+        *,
         lambda_img: float = 1.0,
         lambda_inv: float = 100.0,
         blocks: int = 5,
@@ -88,14 +97,13 @@ class IFMMIN(PretrainedModule):
         hidden_dims: list[int] = [128, 128],  # noqa: B006
         dropout: float = 0.5,
         invariance_dropout: float = 0.0,
-        beta1: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feature_dims, class_names, beta1=beta1, **kwargs)
+        super().__init__(**kwargs)
         width = self.encoders.embedding_dim
         self.invariance = InvarianceEncoder(width, invariance_dropout)
         self.imagination = InvariantImagination(3 * width, block_dims, blocks, cascaded_input)
-        self.classifier = Classifier(self.imagination.joint_dim, self.num_classes, hidden_dims, dropout)
+        self.classifier = Classifier(self.imagination.joint_dim, self.task.outputs, hidden_dims, dropout)
         self.teacher_invariance = InvarianceEncoder(width).requires_grad_(False)
         self.loss_weights = {"img": lambda_img, "inv": lambda_inv}
         initialise(self)
@@ -112,22 +120,22 @@ class IFMMIN(PretrainedModule):
         return self.imagine(batch).invariant
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, classes]."""
-        return self.imagine(batch).logits
+        """Outputs [B, O]."""
+        return self.imagine(batch).outputs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_cls, L_img (equation 4) and L_inv (equation 5)."""
         out = self.imagine(batch)
         h_absent = self.teacher.absent_part(batch).flatten(1)
         with torch.no_grad():
-            H_complete = self.teacher_invariance(self.teacher.complete(batch)).flatten(1)
+            H_complete = self.teacher_invariance(self.teacher.targets(batch)).flatten(1)
         return {
-            "cls": F.cross_entropy(out.logits, batch.label),
+            "cls": self.task.loss(out.outputs, batch.label),
             "img": F.mse_loss(out.imagined, h_absent),
             "inv": F.mse_loss(out.invariant, H_complete),
         }
 
-    def start_from(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
-        """See :meth:`~ifmmin.pretraining.stage2.PretrainedModule.start_from`."""
-        super().start_from(parts, source)
+    def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
+        """See :meth:`~ifmmin.pretraining.stage2.PretrainedModule.load_stage1`."""
+        super().load_stage1(parts, source)
         load_part(self.teacher_invariance, parts["invariance"], f"{source}: invariance")

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from baselines.cm_arr.networks import (
     CrossModalAttention,
     GaussianEncoder,
     ModalityFlow,
     WassersteinContrast,
-    full_precision,
 )
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
+from ifmmin.cards import ModelCard
 from ifmmin.nn.heads import Classifier
+from ifmmin.nn.precision import full_precision
+from ifmmin.optimization import Recipe
 
 
 class Encoded(NamedTuple):
@@ -81,8 +82,6 @@ class CMARR(MissingModalityModule):
     reconstruction the embedding of an absent modality is zero.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
         embedding_dim: E, the width of frames after projection and of the Gaussians.
         heads: of every attention; divides E.
         feedforward_dim: of the encoders.
@@ -100,19 +99,28 @@ class CMARR(MissingModalityModule):
         lambda_refine: weight of ``refine``.
         align_temperature: of InfoNCE.
         refine_temperature: of SupCon.
-        learning_rate: of Adam.
-        constant_epochs: epochs at the full learning rate.
-        decay_epochs: epochs of its linear decay to zero.
         **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
         InputError: ``heads`` or ``couplings`` is out of range.
     """
 
+    card = ModelCard(
+        "CM-ARR",
+        "aligns the modalities, reconstructs what is missing by flows, and refines by contrast",
+        "Sun et al., arXiv",
+        2024,
+        "https://arxiv.org/abs/2407.09029",
+        None,
+        "alignment",
+        "after the abstract of the paper",
+    )
+    recipe: ClassVar[Recipe] = Recipe(learning_rate=5e-4, constant_epochs=10, decay_epochs=10)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)  # refinement contrasts classes
+
     def __init__(
         self,
-        feature_dims: list[int],
-        class_names: list[str],
+        *,
         embedding_dim: int = 128,
         heads: int = 4,
         feedforward_dim: int = 256,
@@ -130,19 +138,9 @@ class CMARR(MissingModalityModule):
         lambda_refine: float = 0.1,
         align_temperature: float = 0.1,
         refine_temperature: float = 0.1,
-        learning_rate: float = 5e-4,
-        constant_epochs: int = 10,
-        decay_epochs: int = 10,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            feature_dims,
-            class_names,
-            learning_rate=learning_rate,
-            constant_epochs=constant_epochs,
-            decay_epochs=decay_epochs,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         if heads < 1 or embedding_dim % heads:
             raise InputError(f"heads {heads}: it must divide embedding_dim {embedding_dim}.")
         if couplings < 2:
@@ -150,11 +148,11 @@ class CMARR(MissingModalityModule):
         self.encoders = nn.ModuleDict(
             {
                 name: GaussianEncoder(width, embedding_dim, heads, feedforward_dim, encoder_dropout)
-                for name, width in zip(MODALITIES, feature_dims, strict=True)
+                for name, width in zip(MODALITIES, self.feature_dims, strict=True)
             }
         )
         self.fusion = CrossModalAttention(embedding_dim, heads, encoder_dropout)
-        self.classifier = Classifier(3 * embedding_dim, self.num_classes, hidden_dims, dropout)
+        self.classifier = Classifier(3 * embedding_dim, self.task.outputs, hidden_dims, dropout)
         if alignment:
             self.contrast = WassersteinContrast(embedding_dim, align_temperature)
         if reconstruction:
@@ -227,12 +225,12 @@ class CMARR(MissingModalityModule):
         return torch.stack(columns, dim=1)
 
     def classify(self, embeddings: Tensor) -> Tensor:
-        """Logits [B, C] of real or recovered embeddings [B, 3, E]."""
+        """Outputs [B, O] of real or recovered embeddings [B, 3, E]."""
         logits: Tensor = self.classifier(self.fusion(embeddings).flatten(1))
         return logits
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, C]."""
+        """Outputs [B, O]."""
         encoded = self.encode(batch, mapped=not bool(batch.present.all()))
         return self.classify(self.reconstruct(encoded.embedding, encoded.common, batch.present))
 
@@ -247,7 +245,7 @@ class CMARR(MissingModalityModule):
         else:
             flow_losses = {}
             embedding = self.reconstruct(real.embedding[batch.row], real.common[batch.row], batch.present)
-        losses = {"cls": F.cross_entropy(self.classify(embedding), batch.label), **flow_losses}
+        losses = {"cls": self.task.loss(self.classify(embedding), batch.label), **flow_losses}
         if self.alignment:
             losses["align"] = self._align(real, there)
         if self.refinement:

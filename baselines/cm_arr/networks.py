@@ -15,17 +15,13 @@ from torch.nn import functional as F
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.losses import wasserstein2
 from ifmmin.nn.padding import frame_mask
+from ifmmin.nn.precision import full_precision
 
 LOG_STD_BOUND = 3.0
 """|log σ| stays below this: σ can neither vanish nor explode, in any precision."""
 
 LOG_SCALE_BOUND = 2.0
 """The |log scale| of an affine coupling stays below this, so that neither a flow nor its inverse explodes."""
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """A context without autocast on the tensor's device, for what bfloat16 is too coarse for."""
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def attend(layer: nn.TransformerEncoderLayer, frames: Tensor, lengths: Tensor, together: int = 32) -> Tensor:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, decode
 from baselines.mctn.readings import Reading, by_modality, mean_squared_errors, read
@@ -19,9 +18,12 @@ from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
+from datamodules.needs import DataNeeds
 from ifmmin.base import MissingModalityModule
+from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder
 from ifmmin.nn.initialisation import initialise
+from ifmmin.optimization import Recipe
 
 SOURCES = ("any", "a", "v", "t")
 
@@ -33,12 +35,13 @@ class Patience(EarlyStopping):
     trained on when it is resumed.
 
     Args:
-        monitor: name of a metric of which more is better.
+        monitor: logged name of a score.
         patience: validations without a better one after which training stops.
+        mode: direction of "better".
     """
 
-    def __init__(self, monitor: str, patience: int) -> None:
-        super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
+    def __init__(self, monitor: str, patience: int, mode: Literal["min", "max"] = "max") -> None:
+        super().__init__(monitor, mode=mode, patience=patience, check_on_train_epoch_end=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop at once where the resumed run had stopped."""
@@ -89,8 +92,6 @@ class MCTN(MissingModalityModule):
     loss; gradients are clipped; no L2 penalty on the last layer.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
         source: ``any``, or the one modality (``a``, ``v``, ``t``) that is read.
         steps: S, what every sequence is pooled to.
         width: of the common space that the modalities are projected to.
@@ -98,21 +99,27 @@ class MCTN(MissingModalityModule):
         lambda_translation: weight of MSE(x̂_T, x_T).
         lambda_cycle: weight of MSE(x̂_S, x_S).
         lambda_second: weight of MSE(x̂_third, x_third).
-        patience: epochs without a better validation metric after which training stops.
-        batch_size: utterances per optimiser step.
-        learning_rate: of Adam.
-        constant_epochs: the most epochs that are trained.
-        decay_epochs: further epochs, of linear decay to zero.
+        patience: epochs without a better validation score after which training stops.
         **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
         InputError: ``source`` is none of the four, or ``steps`` is below 1.
     """
 
+    card = ModelCard(
+        "MCTN",
+        "translates what is there to what is missing, and back",
+        "Pham et al., AAAI",
+        2019,
+        "https://arxiv.org/abs/1812.07809",
+        "https://github.com/hainow/MCTN",
+        "translation",
+    )
+    recipe: ClassVar[Recipe] = Recipe(learning_rate=1e-4, batch_size=32, constant_epochs=60, decay_epochs=0)
+
     def __init__(
         self,
-        feature_dims: list[int],
-        class_names: list[str],
+        *,
         source: Literal["any", "a", "v", "t"] = "any",
         steps: int = 20,
         width: int = 128,
@@ -121,37 +128,26 @@ class MCTN(MissingModalityModule):
         lambda_cycle: float = 0.1,
         lambda_second: float = 0.1,
         patience: int = 20,
-        batch_size: int = 32,
-        learning_rate: float = 1e-4,
-        constant_epochs: int = 60,
-        decay_epochs: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            feature_dims,
-            class_names,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            constant_epochs=constant_epochs,
-            decay_epochs=decay_epochs,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         if source not in SOURCES:
             raise InputError(f"source {source!r}: choose one of {', '.join(SOURCES)}.")
         if steps < 1:
             raise InputError(f"steps {steps}: it must be at least 1.")
         self.source = source
-        self.steps = self.reads_steps = steps
+        self.steps = steps
+        self.needs = DataNeeds(steps=steps)
         self.patience = patience
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(dim, width) for name, dim in zip(MODALITIES, feature_dims, strict=True)}
+            {name: nn.Linear(dim, width) for name, dim in zip(MODALITIES, self.feature_dims, strict=True)}
         )
         self.encoder = TranslationEncoder(width, hidden_dim)
-        self.decoder = AttentionDecoder(hidden_dim, feature_dims)
+        self.decoder = AttentionDecoder(hidden_dim, self.feature_dims)
         self.second_encoder = TranslationEncoder(hidden_dim, hidden_dim)
-        self.second_decoder = AttentionDecoder(hidden_dim, feature_dims)
+        self.second_decoder = AttentionDecoder(hidden_dim, self.feature_dims)
         self.pooling = LSTMEncoder(hidden_dim, hidden_dim, pooling="attention")
-        self.classifier = nn.Linear(hidden_dim, self.num_classes)
+        self.classifier = nn.Linear(hidden_dim, self.task.outputs)
         self.loss_weights = {"translation": lambda_translation, "cycle": lambda_cycle, "second": lambda_second}
         initialise(self)
 
@@ -163,7 +159,7 @@ class MCTN(MissingModalityModule):
         """Early stopping, unless the trainer has its own."""
         if self.trainer.early_stopping_callbacks:
             return []
-        return [Patience(self.monitor_key, self.patience)]
+        return [Patience(self.monitor_key, self.patience, self.monitor_mode)]
 
     def readable(self, present: Tensor) -> Tensor:
         """Bool [B, 3]: what is read of the modalities that are ``present`` [B, 3]."""
@@ -216,13 +212,13 @@ class MCTN(MissingModalityModule):
         return torch.cat(projected)
 
     def classify(self, second: Tensor) -> Tensor:
-        """Logits [B, C] of the second encoding [B, S, H]."""
+        """Outputs [B, O] of the second encoding [B, S, H]."""
         lengths = torch.full((len(second),), self.steps, device=second.device)
         logits: Tensor = self.classifier(self.pooling(second, lengths))
         return logits
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, C]; NaN in rows where a fixed source is absent."""
+        """Outputs [B, O]; NaN in rows where a fixed source is absent."""
         batch = replace(batch, present=self.readable(batch.present))
         projected = []
         for modality, projection in enumerate(self.projections.values()):
@@ -261,7 +257,7 @@ class MCTN(MissingModalityModule):
         translation, cycle = mean_squared_errors((translated, cycled), (first, batch.present), true, row)
         (second_translation,) = mean_squared_errors((third,), (second,), true, row)
         return {
-            "cls": F.cross_entropy(self.classify(encoded_second), batch.label),
+            "cls": self.task.loss(self.classify(encoded_second), batch.label),
             "translation": translation,
             "cycle": cycle,
             "second": second_translation,

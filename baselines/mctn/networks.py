@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifmmin.nn.kernels.attended_lstms import attended_lstms
+from ifmmin.nn.precision import lstm_states
 
 
 class TranslationEncoder(nn.Module):
@@ -25,8 +26,7 @@ class TranslationEncoder(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         """Encode [B, S, input_dim] to states [B, S, H]."""
-        states: Tensor = self.rnn(steps)[0]
-        forwards, backwards = states.chunk(2, dim=-1)
+        forwards, backwards = lstm_states(self.rnn, steps).chunk(2, dim=-1)
         return forwards + backwards
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ RATES: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 @torch.no_grad()
 def missing_rate_sweep(
     model: MissingModalityModule, data: EmotionDataModule, seed: int, rates: Sequence[float] = RATES
-) -> dict[str, list[list[int]]]:
-    """Confusion matrices of the test split under each missing rate.
+) -> dict[str, Any]:
+    """Count the task on the test split under each missing rate.
 
     The masks are fixed by (seed, utterance id), so every model sees the same; what is absent at one
     rate is absent at every higher one.
@@ -32,24 +33,24 @@ def missing_rate_sweep(
         rates: in [0, 1).
 
     Returns:
-        by rate (``"0.3"``), C x C counts, true classes in rows; empty for a model that does not answer
-        every condition.
+        the task's counts of one condition (a confusion matrix of a classification) by rate (``"0.3"``), as lists;
+        empty for a model that does not answer every condition.
     """
     if not all(model.answers(condition) for condition in CONDITIONS):
         return {}
     model.eval()
-    classes = model.num_classes
-    counts = {f"{rate:.1f}": np.zeros((classes, classes), dtype=np.int64) for rate in rates}
+    task = model.task
+    counts = {f"{rate:.1f}": torch.zeros(task.shape, dtype=task.counts_dtype) for rate in rates}
     # The position in CONDITIONS of each pattern of three bits.
     position = np.zeros(8, dtype=np.int64)
     position[CONDITION_TABLE.numpy() @ (4, 2, 1)] = np.arange(len(CONDITIONS))
     for batch in data.in_order("test"):
         # A mask is one of the seven conditions: each utterance is encoded once, whatever the number of rates.
-        logits, row, condition = model.evaluate(batch, CONDITIONS)
-        predicted = np.zeros((len(batch.utterances), len(CONDITIONS)), dtype=np.int64)
-        predicted[row.numpy(), condition.numpy()] = logits.argmax(dim=1).numpy()
-        keys, label = utterance_keys(batch.utterances), batch.labels.numpy()
-        for rate, confusion in zip(rates, counts.values(), strict=True):
+        outputs, row, condition = model.evaluate(batch, CONDITIONS)
+        each = torch.zeros(len(batch.utterances), len(CONDITIONS), *task.shape, dtype=task.counts_dtype)
+        each[row, condition] = task.count(outputs, batch.labels[row])
+        keys, utterance = utterance_keys(batch.utterances), torch.arange(len(batch.utterances))
+        for rate, total in zip(rates, counts.values(), strict=True):
             pattern = position[MissingRate(rate)(keys, seed, 0) @ (4, 2, 1)]
-            np.add.at(confusion, (label, predicted[np.arange(len(label)), pattern]), 1)
-    return {name: confusion.tolist() for name, confusion in counts.items()}
+            total += each[utterance, torch.from_numpy(pattern)].sum(dim=0)
+    return {name: total.tolist() for name, total in counts.items()}

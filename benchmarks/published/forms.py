@@ -52,7 +52,7 @@ def plain_tensors(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def plain_model(module: MissingModalityModule) -> PlainModel:
     """The plain form of a model of this library, with a copy of its weights and in its precision."""
-    model = PLAIN_FORMS[type(module)](module.feature_dims, module.num_classes)
+    model = PLAIN_FORMS[type(module)](module.feature_dims, module.task.outputs)
     state: dict[str, Any] = plain_tensors(module.state_dict())
     model.to(next(module.parameters()).dtype).load_state_dict(state)
     return model

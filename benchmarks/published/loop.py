@@ -81,13 +81,14 @@ class PlainLoop:
     def __init__(self, module: MissingModalityModule, data: EmotionDataModule, device: torch.device) -> None:
         self.model = plain_model(module).to(device)
         self.device = device
-        self.loss_weights, self.clip_norm = module.loss_weights, module.clip_norm
+        self.loss_weights, self.clip_norm = module.loss_weights, module.settings.clip_norm
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=module.learning_rate, betas=(module.beta1, 0.999))
+        recipe = module.settings
+        self.optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=(recipe.beta1, 0.999))
 
         def loader(split: str, *conditions: str) -> DataLoader[Utterance]:
             items = UtteranceItems(data, split, conditions)
-            return DataLoader(items, module.batch_size, shuffle=split == "train", collate_fn=collate)
+            return DataLoader(items, module.settings.batch_size, shuffle=split == "train", collate_fn=collate)
 
         self.train_loader = loader("train", *self.model.train_conditions)
         self.val_loaders = [loader("val", condition) for condition in self.model.val_conditions]

@@ -106,7 +106,7 @@ def silence() -> None:
 def start(model: MissingModalityModule) -> MissingModalityModule:
     """Give a stage-2 model an untrained stage 1: how well it was trained does not change how long stage 2 takes."""
     if isinstance(model, PretrainedModule):
-        model.start_from(split_parts(model.stage1_module().state_dict()))
+        model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model
 
 

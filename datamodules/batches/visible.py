@@ -71,7 +71,7 @@ def visible(batch: Batch, modality: int) -> Visible:
         if bool(needed.sum() < wanted.sum()):
             raise RuntimeError(
                 f"this batch holds no {MODALITIES[modality]} but what its mask shows: a model whose losses read "
-                "batch.complete() must say so with reads_complete = True."
+                "batch.complete() must say so with needs = DataNeeds(hidden_frames=True)."
             )
     if not bool(needed.all()):
         sequences = needed.nonzero(as_tuple=True)[0]

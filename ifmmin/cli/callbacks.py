@@ -97,7 +97,7 @@ class PredictionWriter(Callback):
             self.path,
             [names[position] for position in columns["index"][order]],
             columns["condition"][order],
-            columns["probability"][order],
+            columns["answer"][order],
             pl_module.class_names,
             columns["label"][order],
         )

@@ -225,7 +225,7 @@ class IfmminCLI(LightningCLI):
         stage1 = runs.finished_stage1(self.run_dir)
         last = ckpt_path or runs.last_checkpoint(self.run_dir)
         if isinstance(model, PretrainedModule) and model.pretrained and last is None:
-            model.start_from(read_stage1(model.pretrained, model.stage1), model.pretrained)
+            model.load_stage1(read_stage1(model.pretrained, model.stage1), model.pretrained)
         self._introduce()
         self._save_config()
         try:
@@ -247,7 +247,7 @@ class IfmminCLI(LightningCLI):
     def _pretrain(self, model: PretrainedModule, done: Path | None) -> None:
         if done is not None:
             say(f"stage 1: done already, {done}")
-            model.start_from(read_stage1(done, model.stage1), str(done))
+            model.load_stage1(read_stage1(done, model.stage1), str(done))
             return
         folder = self.run_dir / "stage1"
         L.seed_everything(self._options.seed_everything, verbose=False)
@@ -257,10 +257,10 @@ class IfmminCLI(LightningCLI):
         trainer.fit(stage1, datamodule=self.datamodule, ckpt_path=runs.last_checkpoint(folder), weights_only=True)
         best = best_checkpoint(trainer)
         if best is None:
-            model.start_from(split_parts(stage1.state_dict()))
+            model.load_stage1(split_parts(stage1.state_dict()))
             return
         say(f"best epoch by {stage1.monitor_key}: {best}")
-        model.start_from(read_stage1(best, model.stage1), best)
+        model.load_stage1(read_stage1(best, model.stage1), best)
         rank_zero_only(runs.record_stage1)(self.run_dir, Path(best))
 
     def test(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:

@@ -20,7 +20,7 @@ from datamodules.batches.visible import Visible, visible
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.kernels.winning_window import winning_responses
 from ifmmin.nn.padding import by_time, padding_mask
-from ifmmin.nn.precision import in_autocast
+from ifmmin.nn.precision import in_autocast, lstm_states
 
 Pooling = Literal["max", "last", "attention"]
 
@@ -113,7 +113,7 @@ class LSTMEncoder(SequenceEncoder):
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`; lengths beyond the K are of sequences of zero frames."""
         # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
-        all_states: Tensor = self.rnn(by_time(in_autocast(frames), len(lengths)))[0]
+        all_states = lstm_states(self.rnn, by_time(in_autocast(frames), len(lengths)))
         states = all_states[: frames.shape[1], : len(lengths)]
         if self.pooling == "last":
             return states[lengths - 1, torch.arange(len(lengths), device=states.device)]

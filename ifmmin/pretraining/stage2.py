@@ -1,4 +1,4 @@
-"""Stage 2: what a model that starts from stage 1 shares."""
+"""Stage 2: what models that start from stage 1 share."""
 
 from __future__ import annotations
 
@@ -9,40 +9,34 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from datamodules.errors import InputError
-from ifmmin.base import MissingModalityModule
+from datamodules.needs import DataNeeds
+from ifmmin.checkpoints.parts import load_part, read_stage1
 from ifmmin.checkpoints.published import published_architecture, read_published_parts
-from ifmmin.nn.encoders import ModalityEncoders, Pooling
+from ifmmin.fusion import EmbeddingModule
+from ifmmin.pretraining.stage1 import Pretraining
 from ifmmin.pretraining.teacher import Teacher
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-from ifmmin.checkpoints.parts import load_part, read_stage1
-from ifmmin.pretraining.stage1 import Pretraining
 
 
-class PretrainedModule(MissingModalityModule):
+class PretrainedModule(EmbeddingModule):
     """Base of the stage-2 models: encoders start from stage 1, and stage 1 is the frozen teacher.
 
     Args:
-        feature_dims: frame widths of audio, visual, text.
-        class_names: in label order.
-        embedding_dim: E, the width of each utterance embedding h_m.
-        pooling: of the LSTM states over time.
-        text_channels: output channels of each TextCNN convolution.
-        text_dropout: of the TextCNN.
-        absent_frames: how many zero frames an absent audio, visual, text stands for.
         pretrained: a stage-1 checkpoint of ours, or a folder of ``<epoch>_net_<NET>.pth`` files of
             the published code; None trains stage 1 first.
         pretraining: settings of the stage-1 model that differ from its defaults.
-        **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
+        **kwargs: of :class:`~ifmmin.fusion.EmbeddingModule`.
     """
 
-    reads_complete: ClassVar[bool] = False  # the teacher remembers what it was shown before
+    # The teacher remembers its embeddings of the complete utterances.
+    needs = DataNeeds(hidden_frames=False)
 
     stage1: ClassVar[type[Pretraining]]
     """The stage-1 model."""
 
-    taught_parts: ClassVar[tuple[str, ...]] = ("encoders",)
+    stage1_parts: ClassVar[tuple[str, ...]] = ("encoders",)
     """The parts that start from stage 1; the encoders are the teacher's too."""
 
     published_networks: ClassVar[Mapping[str, str]] = {}
@@ -52,51 +46,34 @@ class PretrainedModule(MissingModalityModule):
     """Those that a released checkpoint may lack."""
 
     def __init__(
-        self,
-        feature_dims: list[int],
-        class_names: list[str],
-        embedding_dim: int = 128,
-        pooling: Pooling = "max",
-        text_channels: int = 128,
-        text_dropout: float = 0.5,
-        absent_frames: list[int] = [40, 50, 22],  # noqa: B006 - a plain default that --help can show
-        pretrained: str | None = None,
-        pretraining: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, *, pretrained: str | None = None, pretraining: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(feature_dims, class_names, **kwargs)
-
-        def encoders() -> ModalityEncoders:
-            return ModalityEncoders.of_dims(
-                feature_dims, embedding_dim, pooling, text_channels, text_dropout, absent_frames
-            )
-
-        self.encoders = encoders()
-        self.teacher = Teacher(encoders())
+        super().__init__(**kwargs)
+        self.teacher = Teacher(self.new_encoders())
         self.pretrained = pretrained
         self.pretraining = dict(pretraining or {})
         self.taught = False
         """Whether stage 1 has been loaded."""
 
     def stage1_module(self) -> Pretraining:
-        """A fresh stage-1 model of the architecture that this model starts from."""
+        """Make a fresh stage-1 model of the architecture that this model starts from."""
         shared = {name: self.hparams[name] for name in self.stage1.architecture if name in self.hparams}
-        common = {name: self.hparams[name] for name in ("corpus", "monitor") if name in self.hparams}
+        common = {name: self.hparams[name] for name in ("corpus", "monitor", "task") if name in self.hparams}
         return self.stage1(
             feature_dims=self.feature_dims, class_names=self.class_names, **(common | shared | self.pretraining)
         )
 
-    def start_from(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
+    def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
         """Load stage 1 into the student's parts and the teacher.
 
         Args:
-            parts: state dicts of ``encoders`` and the other ``taught_parts``.
+            parts: state dicts of ``encoders`` and the other ``stage1_parts``.
             source: where they come from, for messages.
 
         Raises:
             InputError: a part is missing or its shapes are those of another architecture or corpus.
         """
-        for name in self.taught_parts:
+        for name in self.stage1_parts:
             if name not in parts:
                 raise InputError(
                     f"{source}: no {name} in it; {type(self).__name__} starts from {self.stage1.__name__}."
@@ -109,7 +86,7 @@ class PretrainedModule(MissingModalityModule):
     def from_published(
         cls, folder: str | Path, class_names: list[str], epoch: str | None = None, teacher: str | Path | None = None
     ) -> Self:
-        """A model with the weights of a released checkpoint of the published code.
+        """Make a model with the weights of a released checkpoint of the published code.
 
         Args:
             folder: holds ``<epoch>_net_<NET>.pth`` of the model's networks (``published_networks``).
@@ -135,7 +112,7 @@ class PretrainedModule(MissingModalityModule):
         except KeyError as error:
             raise InputError(f"{folder}: no parameter {error}; the networks are of another architecture.") from error
         model = cls(class_names=class_names, **settings)
-        model.start_from(read_published_parts(teacher, 1) if teacher else parts, str(teacher or folder))
+        model.load_stage1(read_published_parts(teacher, 1) if teacher else parts, str(teacher or folder))
         for name, state in parts.items():
             load_part(getattr(model, name), state, f"{folder}: {name}")
         model.taught = teacher is not None
@@ -143,14 +120,14 @@ class PretrainedModule(MissingModalityModule):
 
     @classmethod
     def published_settings(cls, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """The hyperparameters that a released checkpoint implies."""
+        """Read off the hyperparameters that a released checkpoint implies."""
         return published_architecture(parts)
 
     def setup(self, stage: str) -> None:
         """Load ``pretrained``, unless a checkpoint of this very stage is about to be restored."""
         super().setup(stage)
         if stage == "fit" and self.pretrained and not self.taught and self.trainer.ckpt_path is None:
-            self.start_from(read_stage1(self.pretrained, self.stage1), self.pretrained)
+            self.load_stage1(read_stage1(self.pretrained, self.stage1), self.pretrained)
 
     def on_fit_start(self) -> None:
         """Let the teacher embed the training utterances once."""
@@ -168,11 +145,11 @@ class PretrainedModule(MissingModalityModule):
         self.teacher.forget()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record that stage 1 is inside."""
+        """Record whether stage 1 has been loaded."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["ifmmin"]["taught"] = self.taught
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know that stage 1 is inside."""
+        """Restore whether stage 1 has been loaded."""
         super().on_load_checkpoint(checkpoint)
         self.taught = bool(checkpoint.get("ifmmin", {}).get("taught", False))

@@ -63,14 +63,14 @@ class Teacher(nn.Module):
         self._memory = self._absent = None
 
     @torch.no_grad()
-    def complete(self, batch: Batch) -> Tensor:
+    def targets(self, batch: Batch) -> Tensor:
         """[B, 3, E]: the embeddings of each row's utterance with nothing missing."""
         stored = self.encoders(batch.complete()) if self._memory is None else self._memory[batch.index]
-        complete: Tensor = stored[batch.row]
-        return complete
+        targets: Tensor = stored[batch.row]
+        return targets
 
     @torch.no_grad()
     def absent_part(self, batch: Batch) -> Tensor:
         """[B, 3, E]: true embeddings of what is absent, those of zero frames of what is present."""
         absent = self.encoders.absent() if self._absent is None else self._absent
-        return torch.where(batch.present[..., None], absent, self.complete(batch))
+        return torch.where(batch.present[..., None], absent, self.targets(batch))

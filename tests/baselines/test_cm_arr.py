@@ -38,7 +38,7 @@ PHASES = ("alignment", "reconstruction", "refinement")
 def build(seed: int = 0, **options: Any) -> CMARR:
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {"embedding_dim": 16, "heads": 2, "feedforward_dim": 8, "flow_hidden_dim": 12}
-    return CMARR(list(DIMS), CLASSES, hidden_dims=[8], **{**sizes, **options}).double().eval()
+    return CMARR(feature_dims=list(DIMS), class_names=CLASSES, hidden_dims=[8], **{**sizes, **options}).double().eval()
 
 
 def gaussians(size: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -442,7 +442,7 @@ def test_recovered_embeddings_beat_zero_and_mean_fill_on_held_out_utterances() -
     torch.manual_seed(0)
     widths = [frames.shape[-1] for frames in train.frames]
     sizes: dict[str, Any] = {"embedding_dim": 16, "feedforward_dim": 16, "flow_hidden_dim": 16, "hidden_dims": [16]}
-    model = CMARR(widths, CLASSES, refinement=False, **sizes)  # which is the slowest part
+    model = CMARR(feature_dims=widths, class_names=CLASSES, refinement=False, **sizes)  # which is the slowest part
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.05, total_iters=110)
     keys = utterance_keys(train.utterances)

@@ -54,7 +54,7 @@ def double_precision() -> Iterator[None]:
 def mctn(seed: int = 0, **settings: Any) -> MCTN:
     """A small model whose biases are not zero, as they are before training."""
     torch.manual_seed(seed)
-    model = MCTN(list(DIMS), CLASSES, **({"width": WIDTH, "hidden_dim": 6} | settings))
+    model = MCTN(feature_dims=list(DIMS), class_names=CLASSES, **({"width": WIDTH, "hidden_dim": 6} | settings))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "bias" in name:
@@ -346,7 +346,7 @@ def test_steps_that_were_pooled_while_they_were_gathered_are_read_as_frames_are(
         UtteranceDataset(
             corpus_of(utterances), torch.arange(9) % 4, ["none"] * 3, [None] * 3, UniformConditions(), steps=steps
         )[Request(np.arange(9), 0)]
-        for steps in (model.reads_steps, None)
+        for steps in (model.needs.steps, None)
     )
     for name, value in model.losses(ours).items():
         torch.testing.assert_close(value, model.losses(expected)[name], rtol=1e-5, atol=1e-6)
@@ -361,7 +361,14 @@ def synthetic(tmp_path: Path) -> Synthetic:
 
 def watched(data: Synthetic) -> Watched:
     torch.manual_seed(0)
-    return Watched(data.feature_dims, data.class_names, learning_rate=0.0, width=WIDTH, hidden_dim=4, patience=3)
+    return Watched(
+        feature_dims=data.feature_dims,
+        class_names=data.class_names,
+        learning_rate=0.0,
+        width=WIDTH,
+        hidden_dim=4,
+        patience=3,
+    )
 
 
 def trainer(folder: Path, epochs: int, **settings: Any) -> L.Trainer:
@@ -412,7 +419,13 @@ def test_the_checkpoint_of_an_epoch_knows_how_long_was_waited(synthetic: Synthet
 def test_early_stopping_of_the_trainer_wins(synthetic: Synthetic, tmp_path: Path) -> None:
     own = EarlyStopping("val/pooled/UA", mode="max", patience=1)
     torch.manual_seed(0)
-    model = MCTN(synthetic.feature_dims, synthetic.class_names, learning_rate=0.0, width=WIDTH, hidden_dim=4)
+    model = MCTN(
+        feature_dims=synthetic.feature_dims,
+        class_names=synthetic.class_names,
+        learning_rate=0.0,
+        width=WIDTH,
+        hidden_dim=4,
+    )
     fitted = trainer(tmp_path, 20, callbacks=[own])
     fitted.fit(model, datamodule=synthetic)
     assert fitted.early_stopping_callbacks == [own]

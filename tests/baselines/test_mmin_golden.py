@@ -31,8 +31,10 @@ PUBLISHED = {**ENCODER_NETWORKS, "imagination": "AE", "classifier": "C"}
 
 
 def golden_model(kind: type[Model], *names: str, **settings: Any) -> Model:
-    model = kind(DIMS, CLASSES, **ENCODERS, **CASCADE, **CLASSIFIER, **settings).double().eval()
-    model.start_from(published_parts(networks("teacher"), stage=1))
+    model = (
+        kind(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, **CASCADE, **CLASSIFIER, **settings).double().eval()
+    )
+    model.load_stage1(published_parts(networks("teacher"), stage=1))
     load(model, published_parts(networks("student", "AE", "C", *names), stage=2))
     return model
 
@@ -48,7 +50,7 @@ def test_mmin(remembered: bool) -> None:
     close(model.teacher.absent_part(batch).flatten(1), in_our_order(GOLDEN["out/target_h_missing_alv"]))
     close(out.imagined, in_our_order(GOLDEN["out/mmin/imagined"]))
     close(out.joint, GOLDEN["out/mmin/joint"])
-    close(out.logits, GOLDEN["out/mmin/logits"])
+    close(out.outputs, GOLDEN["out/mmin/logits"])
     close(model(batch), GOLDEN["out/mmin/logits"])
 
     losses = model.losses(batch)
@@ -91,23 +93,37 @@ def test_shared_cascades_are_two_equal_ones_whose_gradients_add_up() -> None:
 
 
 def test_settings_follow_the_corpus_unless_given() -> None:
-    iemocap, msp = MMIN(DIMS, CLASSES), MMIN(DIMS, CLASSES, corpus="MSP-IMPROV")
-    assert (iemocap.loss_weights, iemocap.learning_rate) == ({"img": 4.0, "cycle": 2.0}, 2e-4)
-    assert (msp.loss_weights, msp.learning_rate) == ({"img": 2.0, "cycle": 0.5}, 5e-4)
+    iemocap, msp = (
+        MMIN(feature_dims=DIMS, class_names=CLASSES),
+        MMIN(feature_dims=DIMS, class_names=CLASSES, corpus="MSP-IMPROV"),
+    )
+    assert (iemocap.loss_weights, iemocap.settings.learning_rate) == ({"img": 4.0, "cycle": 2.0}, 2e-4)
+    assert (msp.loss_weights, msp.settings.learning_rate) == ({"img": 2.0, "cycle": 0.5}, 5e-4)
     assert not iemocap.share_cascades
     assert msp.share_cascades
-    assert (iemocap.constant_epochs, iemocap.decay_epochs, iemocap.batch_size) == (30, 30, 128)
-    assert MMINWithoutCycle(DIMS, CLASSES, corpus="MSP-IMPROV").loss_weights == {"img": 2.0}
+    assert (iemocap.settings.constant_epochs, iemocap.settings.decay_epochs, iemocap.settings.batch_size) == (
+        30,
+        30,
+        128,
+    )
+    assert MMINWithoutCycle(feature_dims=DIMS, class_names=CLASSES, corpus="MSP-IMPROV").loss_weights == {"img": 2.0}
     # A weight of 0 is a weight, not "the paper's".
-    given = MMIN(DIMS, CLASSES, corpus="MSP-IMPROV", lambda_img=0.0, lambda_cycle=0.0, share_cascades=False)
+    given = MMIN(
+        feature_dims=DIMS,
+        class_names=CLASSES,
+        corpus="MSP-IMPROV",
+        lambda_img=0.0,
+        lambda_cycle=0.0,
+        share_cascades=False,
+    )
     assert given.loss_weights == {"img": 0.0, "cycle": 0.0}
     assert not given.share_cascades
     # The stage-1 model of the same corpus.
-    assert (msp.stage1_module().batch_size, msp.stage1_module().learning_rate) == (64, 5e-4)
+    assert (msp.stage1_module().settings.batch_size, msp.stage1_module().settings.learning_rate) == (64, 5e-4)
 
 
 def test_the_second_cascade_starts_from_weights_of_its_own() -> None:
-    model = MMIN(DIMS, CLASSES)
+    model = MMIN(feature_dims=DIMS, class_names=CLASSES)
     for forward, backward in zip(model.imagination.parameters(), model.cycle.parameters(), strict=True):
         if forward.ndim == 2:
             assert not torch.equal(forward, backward)

@@ -19,12 +19,16 @@ BASELINES = (ModalityDropout, CompleteFusion)
 
 def made(kind: type[FusionBaseline], corpus: str = "IEMOCAP") -> FusionBaseline:
     torch.manual_seed(0)
-    return kind(list(DIMS), CLASSES, corpus=corpus).double().eval()
+    return kind(feature_dims=list(DIMS), class_names=CLASSES, corpus=corpus).double().eval()
 
 
 @pytest.mark.parametrize("kind", BASELINES)
 def test_same_networks_as_stage_1_of_mmin(kind: type[FusionBaseline]) -> None:
-    model, stage1, batch = made(kind), FusionPretraining(list(DIMS), CLASSES).double().eval(), random_batch(6)
+    model, stage1, batch = (
+        made(kind),
+        FusionPretraining(feature_dims=list(DIMS), class_names=CLASSES).double().eval(),
+        random_batch(6),
+    )
     model.load_state_dict(stage1.state_dict())
     assert torch.equal(model(batch), stage1(batch))
     assert {name for name, _ in model.subnetworks()} == {name for name, _ in stage1.subnetworks()}
@@ -61,6 +65,7 @@ def test_selection_on_validation_is_on_what_training_knows() -> None:
 @pytest.mark.parametrize("kind", BASELINES)
 @pytest.mark.parametrize(("corpus", "rate"), [("IEMOCAP", 2e-4), ("MSP-IMPROV", 5e-4), ("Synthetic", 2e-4)])
 def test_as_many_steps_and_the_same_rate_as_mmin(kind: type[FusionBaseline], corpus: str, rate: float) -> None:
-    model, mmin = made(kind, corpus), MMIN(list(DIMS), CLASSES, corpus=corpus)
-    assert (model.total_epochs, model.batch_size) == (mmin.total_epochs, mmin.batch_size) == (60, 128)
-    assert model.learning_rate == mmin.learning_rate == rate
+    model, mmin = made(kind, corpus), MMIN(feature_dims=list(DIMS), class_names=CLASSES, corpus=corpus)
+    theirs = mmin.settings
+    assert (model.settings.epochs, model.settings.batch_size) == (theirs.epochs, theirs.batch_size) == (60, 128)
+    assert model.settings.learning_rate == theirs.learning_rate == rate

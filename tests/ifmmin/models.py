@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
@@ -25,19 +24,19 @@ def build(name: str, seed: int = 0) -> MissingModalityModule:
     torch.manual_seed(seed)
     model = MODELS[name](feature_dims=list(DIMS), class_names=CLASSES)
     if isinstance(model, PretrainedModule):
-        model.start_from(split_parts(model.stage1_module().state_dict()))
+        model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model.double().eval()
 
 
 class Small(MissingModalityModule):
     """Logits are a sum over the available modalities of a linear function of the mean frame."""
 
-    def __init__(self, feature_dims: list[int], class_names: list[str], poison: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(feature_dims, class_names, **kwargs)
+    def __init__(self, *, poison: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.readers = nn.ModuleDict(
-            {name: nn.Linear(dim, self.num_classes) for name, dim in zip("avt", feature_dims, strict=True)}
+            {name: nn.Linear(dim, self.task.outputs) for name, dim in zip("avt", self.feature_dims, strict=True)}
         )
-        self.offset = nn.Linear(1, self.num_classes, bias=False)
+        self.offset = nn.Linear(1, self.task.outputs, bias=False)
         self.poison = poison
 
     def forward(self, batch: Batch) -> Tensor:
@@ -50,4 +49,4 @@ class Small(MissingModalityModule):
         return logits
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"cls": F.cross_entropy(self(batch), batch.label) + self.poison}
+        return {"cls": self.task.loss(self(batch), batch.label) + self.poison}

@@ -181,7 +181,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datamodules import Batch
 from ifmmin.nn.encoders import ModalityEncoders
@@ -192,22 +191,20 @@ class ThirdParty(MissingModalityModule):
     """A linear layer on the embeddings.
 
     Args:
-        feature_dims: frame widths.
-        class_names: in label order.
         width: of an embedding.
         **kwargs: of the base.
     """
 
-    def __init__(self, feature_dims: list[int], class_names: list[str], width: int = 8, **kwargs: Any) -> None:
-        super().__init__(feature_dims, class_names, **kwargs)
-        self.encoders = ModalityEncoders.of_dims(feature_dims, width, channels=width)
-        self.output = nn.Linear(3 * width, self.num_classes)
+    def __init__(self, *, width: int = 8, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.encoders = ModalityEncoders.of_dims(self.feature_dims, width, channels=width)
+        self.output = nn.Linear(3 * width, self.task.outputs)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.output(self.encoders(batch).flatten(1))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"cls": F.cross_entropy(self(batch), batch.label)}
+        return {"cls": self.task.loss(self(batch), batch.label)}
 '''
 
 

@@ -46,7 +46,7 @@ def test_a_prediction_ignores_the_rest_of_the_batch_and_padding(
 ) -> None:
     utterances, present = random_utterances(size, seed=seed), answered(name, size, seed)
     together = model(name)(batch_of(utterances, present))
-    assert together.shape == (size, model(name).num_classes)
+    assert together.shape == (size, model(name).task.outputs)
     assert together.isfinite().all()
     others = random_utterances(3, seed=seed + 1, longest=longest)
     for row in range(size):
@@ -135,8 +135,8 @@ def test_training_reads_what_the_model_says_it_reads(name: str) -> None:
         trained.teacher.remember([batch], len(batch))
     expected = losses_of(trained, name)
     given = holding(batch, batch.present)
-    if trained.reads_complete:
-        with pytest.raises(RuntimeError, match="reads_complete"):
+    if trained.needs.hidden_frames:
+        with pytest.raises(RuntimeError, match="hidden_frames"):
             trained.losses(given)
     else:
         assert losses_of(trained, name, given) == expected

@@ -33,7 +33,7 @@ def test_cmd_of_each_pair() -> None:
 
 def test_fusion_pretraining() -> None:
     batch = golden_batch()
-    model = FusionPretraining(DIMS, CLASSES, **ENCODERS, **CLASSIFIER).double().eval()
+    model = FusionPretraining(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, **CLASSIFIER).double().eval()
     load(model, published_parts(networks("student", C="C_fusion"), stage=1))
     close(model(batch.complete()), GOLDEN["out/pretrain_fusion/logits"])
     close(model.total_loss(model.losses(batch)), GOLDEN["out/pretrain_fusion/loss"])
@@ -41,7 +41,7 @@ def test_fusion_pretraining() -> None:
 
 def test_invariant_pretraining() -> None:
     batch = golden_batch()
-    model = InvariantPretraining(DIMS, CLASSES, **ENCODERS, **CLASSIFIER).double().eval()
+    model = InvariantPretraining(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, **CLASSIFIER).double().eval()
     load(model, published_parts(networks("student", "Shared", C="C_shared"), stage=1))
     _, H = model.embed(batch.complete())
     close(H.flatten(1), in_our_order(GOLDEN["out/pretrain_invariant/H_alv"]))
@@ -54,21 +54,21 @@ def test_invariant_pretraining() -> None:
 @pytest.mark.parametrize("remembered", [False, True], ids=["teacher computed", "teacher remembered"])
 def test_ifmmin(remembered: bool) -> None:
     batch = golden_batch()
-    model = IFMMIN(DIMS, CLASSES, **ENCODERS, **CASCADE, **CLASSIFIER).double().eval()
-    model.start_from(published_parts(networks("teacher", "Shared"), stage=1))
+    model = IFMMIN(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, **CASCADE, **CLASSIFIER).double().eval()
+    model.load_stage1(published_parts(networks("teacher", "Shared"), stage=1))
     load(model, published_parts(networks("student", "Shared", "IFIM", "C"), stage=2))
     if remembered:
         model.teacher.remember([batch], len(batch))
 
     close(model.encoders(batch).flatten(1), in_our_order(GOLDEN["out/h_missing_alv"]))
     close(model.teacher.absent_part(batch).flatten(1), in_our_order(GOLDEN["out/target_h_missing_alv"]))
-    H_target = model.teacher_invariance(model.teacher.complete(batch)).flatten(1)
+    H_target = model.teacher_invariance(model.teacher.targets(batch)).flatten(1)
     close(H_target, in_our_order(GOLDEN["out/H_target_alv"]))
     out = model.imagine(batch)
     close(out.invariant, in_our_order(GOLDEN["out/H_pred_alv"]))
     close(out.imagined, in_our_order(GOLDEN["out/ifmmin/imagined"]))
     close(out.joint, GOLDEN["out/ifmmin/joint"])
-    close(out.logits, GOLDEN["out/ifmmin/logits"])
+    close(out.outputs, GOLDEN["out/ifmmin/logits"])
 
     losses = model.losses(batch)
     for name in ("cls", "img", "inv"):

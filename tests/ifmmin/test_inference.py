@@ -45,7 +45,7 @@ def whole() -> dict[str, Any]:
 
 def small() -> Predictor:
     torch.manual_seed(0)
-    return Predictor(Small(list(DIMS), CLASSES), RAW, "small.ckpt")
+    return Predictor(Small(feature_dims=list(DIMS), class_names=CLASSES), RAW, "small.ckpt")
 
 
 def test_it_says_what_the_command_line_says(checkpoint: Path, tmp_path: Path) -> None:

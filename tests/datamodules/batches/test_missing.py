@@ -282,5 +282,5 @@ def test_what_a_batch_does_not_hold_is_not_made_up() -> None:
     batch = holding(batch, batch.present)
     assert len(visible(batch, 1).frames) == 3
     assert len(visible(batch.complete(), 2).frames) == 3
-    with pytest.raises(RuntimeError, match=r"holds no audio but what its mask shows.*reads_complete = True"):
+    with pytest.raises(RuntimeError, match=r"holds no audio but what its mask shows.*hidden_frames=True"):
         visible(batch.complete(), 0)

@@ -213,7 +213,7 @@ def test_the_budget_changes_no_weight(mixed: Path) -> None:
     for budget in (1.0, 0.0):
         torch.manual_seed(0)
         data = IEMOCAP(str(mixed), memory_budget_gb=budget, seed=3)
-        model = Small(data.feature_dims, CLASSES, batch_size=8)
+        model = Small(feature_dims=data.feature_dims, class_names=CLASSES, batch_size=8)
         start = {name: value.clone() for name, value in model.state_dict().items()}
         trainer = L.Trainer(
             accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -182,25 +182,25 @@ def test_stage_1_from_a_folder(
 ) -> None:
     batch = golden_batch()
     folder = write(tmp_path, "student", *names, C=f"C_{kept}")
-    pretrained = stage1(DIMS, CLASSES, **ENCODERS, hidden_dims=[8, 8]).eval()
+    pretrained = stage1(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, hidden_dims=[8, 8]).eval()
     load(pretrained, read_stage1(folder, stage1))
     output = {"shared": "pretrain_invariant", "fusion": "pretrain_fusion"}[kept]
     close(pretrained(batch.complete()), GOLDEN[f"out/{output}/logits"])
 
     write(folder, "teacher", *names)
     parts = read_stage1(folder, stage1)
-    model = kind(DIMS, CLASSES, **ENCODERS)
-    model.start_from(parts, str(folder))
+    model = kind(feature_dims=DIMS, class_names=CLASSES, **ENCODERS)
+    model.load_stage1(parts, str(folder))
     close(model.teacher.absent_part(batch).flatten(1), in_our_order(GOLDEN["out/target_h_missing_alv"]))
     for mine, theirs in zip(model.encoders.parameters(), model.teacher.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     with pytest.raises(InputError, match="encoders does not fit this model and corpus") as caught:
-        kind([9, 6, 7], CLASSES, **ENCODERS).start_from(parts, str(folder))
+        kind(feature_dims=[9, 6, 7], class_names=CLASSES, **ENCODERS).load_stage1(parts, str(folder))
     assert "\n" not in str(caught.value)
     if names:
         (folder / "60_net_Shared.pth").unlink()
         with pytest.raises(InputError, match=f"{folder}: no invariance in it"):
-            model.start_from(read_stage1(folder, stage1), str(folder))
+            model.load_stage1(read_stage1(folder, stage1), str(folder))
 
 
 def test_fit_starts_from_a_folder(

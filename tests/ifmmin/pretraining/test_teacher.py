@@ -32,7 +32,7 @@ def test_embeddings_in_a_file_are_those_in_memory(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(teacher, "LARGEST_MEMORY", limit)
         remembering.remember(batches(), 10)
         assert type(remembering._memory) is kind
-        found = [remembering.complete(batch) for batch in batches()]
+        found = [remembering.targets(batch) for batch in batches()]
         assert all(each.dtype == dtype for each in found)
         expected = expected or found
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))

@@ -1,0 +1,20 @@
+"""What a model reads of a corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataNeeds:
+    """What a model reads of its batches; a datamodule loads no more than that.
+
+    Attributes:
+        hidden_frames: whether ``losses`` read frames that the training mask hides, as targets. If not, they are not
+            even loaded.
+        steps: S, if the model average-pools every sequence to S steps before anything else: the datamodule then
+            pools while it gathers. None: it reads the frames.
+    """
+
+    hidden_frames: bool = True
+    steps: int | None = None
