@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baselines.cm_arr import CMARR
 from baselines.mctn import MCTN
+from baselines.mean_fusion import MeanFusion
 from baselines.mmin import MMIN, MMINWithoutCycle
 from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
@@ -13,5 +14,6 @@ __all__ = [
     "MMIN",
     "CompleteFusion",
     "MMINWithoutCycle",
+    "MeanFusion",
     "ModalityDropout",
 ]

@@ -101,4 +101,4 @@ class CompleteFusion(FusionBaseline):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy on the complete utterances."""
-        return {"cls": self.task.loss(self(batch.complete()), batch.labels)}
+        return {"cls": self.task.loss(self(batch.unmasked()), batch.labels)}

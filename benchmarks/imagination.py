@@ -34,7 +34,7 @@ IMAGINING = {model.__name__: model for model in (IFMMIN, MMIN, MMINWithoutCycle)
 def explained_variance(model: IFMMIN | MMINWithoutCycle, data: Synthetic) -> dict[str, float]:
     """Per modality, 1 - error of the imagined embedding / error of the training mean."""
     model.eval()
-    mean = torch.cat([model.teacher.targets(batch.complete()) for batch in data.in_order("train")]).mean(dim=0)
+    mean = torch.cat([model.teacher.targets(batch.unmasked()) for batch in data.in_order("train")]).mean(dim=0)
     error, spread = torch.zeros(len(MODALITIES)), torch.zeros(len(MODALITIES))
     for batch in data.in_order("val"):
         rows, _ = under_conditions(batch, MISSING_CONDITIONS)
@@ -50,7 +50,7 @@ def explained_variance(model: IFMMIN | MMINWithoutCycle, data: Synthetic) -> dic
 @torch.no_grad()
 def spread_over_utterances(model: IFMMIN, data: Synthetic) -> dict[str, float]:
     """Mean over modalities and coordinates of the standard deviation of the teacher's h and H on validation."""
-    h = torch.cat([model.teacher.targets(batch.complete()) for batch in data.in_order("val")])
+    h = torch.cat([model.teacher.targets(batch.unmasked()) for batch in data.in_order("val")])
     H = model.teacher_invariance(h)
     return {"h": float(h.std(dim=0).mean()), "H": float(H.std(dim=0).mean())}
 

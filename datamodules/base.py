@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,18 +19,16 @@ from datamodules.batches.loading import IntArray, LengthBatches, Normalization, 
 from datamodules.batches.masks import mask_sampler
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
-from datamodules.memory import SurplusMemory
 from datamodules.needs import DataNeeds
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
 from datamodules.storage.layouts import Layout
-from datamodules.storage.statistics import Statistics, difference, shipped_statistics
+from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
 
 DEFAULT_BUDGET_GB = 0.5
-_STATISTICS_TOLERANCE = 1e-3  # in standard deviations; float32 sums in another order stay well below it
 
 
-notice = rank_zero_only(logging.getLogger("ifmmin").warning)
+warn_rank_zero = rank_zero_only(logging.getLogger("ifmmin").warning)
 """Say one line to the user, on the first device only."""
 
 
@@ -101,9 +98,7 @@ class EmotionDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
-        names = zip((audio_features, visual_features, text_features), self.layout.feature_names, strict=True)
-        audio, visual, text = (given or usual for given, usual in names)
-        self.corpus_layout = replace(self.layout, feature_names=(audio, visual, text))
+        self.corpus_layout = self.layout.with_features(audio_features, visual_features, text_features)
         self.fold = fold
         self.normalization = (audio_normalization, visual_normalization, text_normalization)
         self.batch_size = batch_size
@@ -125,15 +120,18 @@ class EmotionDataModule(L.LightningDataModule):
         self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
         self.feature_dims = self.read_feature_dims()
         self.class_names = list(self.layout.class_names)
+        self.task = self.layout.labels.task
+        """What is predicted, in plain values."""
         self.corpus_name = self.layout.name
         self._needs, self._model_batch_size = DataNeeds(), 128
         self.targets: dict[str, Targets] | None = None
-        self.corpus: Corpus | None = None
-        self._labels = torch.empty(0, dtype=torch.int64)
+        self._corpus: Corpus | None = None
+        self._labels = torch.empty(0, dtype=self.layout.labels.dtype)
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
-        self._surplus = SurplusMemory(allowed=1e9 * max(0.0, memory_budget_gb - DEFAULT_BUDGET_GB))
+        self.after_batch: Callable[[], None] | None = None
+        """Called after each batch that this process gathers; a program that caps its memory sets it."""
 
     def serve(self, needs: DataNeeds, batch_size: int) -> None:
         """Load what a model reads, and no more.
@@ -153,30 +151,31 @@ class EmotionDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read targets and features once, and check what must hold before anything is trained."""
         if stage == "predict" and self.predict_split == "all":
-            self._hold(self._read(None, complete=False), None)
+            self._set_corpus(self._read(None, require_all=False), None)
             return
         if self.targets is None:
             targets = read_targets(self.root, self.corpus_layout, self.fold)
             self._check_fold(targets)
             utterances = [name for split in targets.values() for name in split.utterances]
             # Only prediction may do without a modality: training and scores need comparable data.
-            self._hold(self._read(utterances, complete=stage != "predict"), targets)
+            self._set_corpus(self._read(utterances, require_all=stage != "predict"), targets)
 
-    def _read(self, utterances: Sequence[str] | None, complete: bool) -> Corpus:
+    def _read(self, utterances: Sequence[str] | None, require_all: bool) -> Corpus:
         budget = self.memory_budget_gb * 1e9
-        return read_corpus(self.root, self.corpus_layout, utterances, complete=complete, memory_budget=budget)
+        return read_corpus(self.root, self.corpus_layout, utterances, require_all=require_all, memory_budget=budget)
 
-    def _hold(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
-        self.corpus, self.targets = corpus, targets
+    def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
+        self._corpus, self.targets = corpus, targets
         self._position = {name: position for position, name in enumerate(corpus.utterances)}
-        self._labels = torch.full((len(corpus.utterances),), -1, dtype=torch.int64)
+        scheme = self.layout.labels
+        self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
         for split in (targets or {}).values():
-            self._labels[self._rows_of(split)] = torch.from_numpy(split.labels)
+            self._labels[self._indices_of(split)] = torch.from_numpy(split.labels)
 
     def _check_fold(self, targets: Mapping[str, Targets]) -> None:
         if same := identical_folds(self.root, self.corpus_layout, self.fold):
             others = ", ".join(map(str, same))
-            notice(
+            warn_rank_zero(
                 f"{self.root}/target/{self.fold}: its files are a copy of fold {others}'s, so it is no fold of its "
                 "own; do not average it with the other. It happens in the public pack: take another copy."
             )
@@ -187,30 +186,30 @@ class EmotionDataModule(L.LightningDataModule):
                 "the test is leaked. Mend the split, or give --data.allow_shared_speakers true."
             )
 
-    def _rows_of(self, split: Targets) -> IntArray:
+    def _indices_of(self, split: Targets) -> IntArray:
         return np.array([self._position[name] for name in split.utterances], dtype=np.int64)
 
     @property
-    def held(self) -> Corpus:
+    def corpus(self) -> Corpus:
         """The corpus in use.
 
         Raises:
             RuntimeError: before ``setup``.
         """
-        if self.corpus is None:
+        if self._corpus is None:
             raise RuntimeError("the datamodule is used before setup()")
-        return self.corpus
+        return self._corpus
 
     @property
     def corpus_size(self) -> int:
         """The number of utterances in use, above every ``Batch.index``."""
-        return len(self.held.utterances)
+        return len(self.corpus.utterances)
 
     def rows(self, split: str) -> IntArray:
         """int64 [n]: the positions of a split (``train``, ``val``, ``test`` or ``all``) in the corpus."""
         if split == "all" or self.targets is None:
             return np.arange(self.corpus_size)
-        return self._rows_of(self.targets[split])
+        return self._indices_of(self.targets[split])
 
     # Statistics, and what a checkpoint must remember of the data.
 
@@ -233,18 +232,18 @@ class EmotionDataModule(L.LightningDataModule):
             train = self.rows("train")
             self._statistics = tuple(
                 train_statistics(frames, train) if wanted else None
-                for frames, wanted in zip(self.held.frames, needed, strict=True)
+                for frames, wanted in zip(self.corpus.frames, needed, strict=True)
             )
             self._compare_shipped(self._statistics[0])
         return self._statistics
 
     def _compare_shipped(self, ours: Statistics | None) -> None:
-        shipped = shipped_statistics(self.root, self.corpus_layout, self.fold)
+        shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold)
         if ours is None or shipped is None:
             return
         worst = difference(ours, shipped)
-        if worst > _STATISTICS_TOLERANCE:
-            notice(
+        if worst > STATISTICS_TOLERANCE:
+            warn_rank_zero(
                 f"{self.corpus_layout.statistics_path(self.root)}: fold {self.fold} differs from the statistics of the "
                 f"training utterances by up to {worst:.2g} standard deviations; ours are used, since the file may "
                 "include test data."
@@ -254,10 +253,10 @@ class EmotionDataModule(L.LightningDataModule):
     def fingerprint(self) -> str:
         """A hash of every id, label, split and frame in use."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.held, self.targets)
+            self._fingerprint = fingerprint(self.corpus, self.targets)
         return self._fingerprint
 
-    def facts(self) -> dict[str, Any]:
+    def checkpoint_record(self) -> dict[str, Any]:
         """What a checkpoint remembers of its training data, as plain values and tensors."""
         statistics = {
             modality: {"mean": values.mean, "std": values.std}
@@ -276,30 +275,30 @@ class EmotionDataModule(L.LightningDataModule):
             "fingerprint": self.fingerprint,
         }
 
-    def adopt_preprocessing(self, facts: Mapping[str, Any]) -> None:
+    def adopt_preprocessing(self, record: Mapping[str, Any]) -> None:
         """Normalise as a checkpoint's training data was, whatever this corpus would say itself.
 
         Args:
-            facts: from :meth:`facts` of the datamodule that was trained on.
+            record: from :meth:`checkpoint_record` of the datamodule that was trained on.
         """
-        audio, visual, text = facts["normalization"]
+        audio, visual, text = record["normalization"]
         self.normalization = (audio, visual, text)
-        held = facts["statistics"]
+        stored = record["statistics"]
         self._statistics = tuple(
-            Statistics(held[name]["mean"], held[name]["std"]) if name in held else None for name in MODALITIES
+            Statistics(stored[name]["mean"], stored[name]["std"]) if name in stored else None for name in MODALITIES
         )
 
     # Batches.
 
     def _dataset(self, training: bool) -> UtteranceDataset:
         return UtteranceDataset(
-            self.held,
+            self.corpus,
             self._labels,
             self.normalization,
             self.statistics,
             mask=self.mask if training else None,
             seed=self.seed,
-            complete=self._needs.hidden_frames or not training,
+            hidden_frames=self._needs.hidden_frames or not training,
             steps=self._needs.steps,
         )
 
@@ -307,7 +306,7 @@ class EmotionDataModule(L.LightningDataModule):
         trainer = self.trainer
         return LengthBatches(
             rows,
-            self.held.lengths.sum(dim=1).numpy()[rows],
+            self.corpus.lengths.sum(dim=1).numpy()[rows],
             batch_size,
             shuffle=training,
             seed=self.seed,
@@ -350,18 +349,20 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(self.predict_split, training=False)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Keep the process from growing."""
-        self._surplus.give_back()
+        """Call ``after_batch``."""
+        if self.after_batch:
+            self.after_batch()
         return batch
 
     def in_order(self, split: str) -> Iterator[Batch]:
         """Every utterance of a split once, unmasked, in an order that nothing changes."""
         dataset = self._dataset(training=False)
         rows = self.rows(split)
-        cost: IntArray = self.held.lengths.sum(dim=1).numpy()[rows]
+        cost: IntArray = self.corpus.lengths.sum(dim=1).numpy()[rows]
         for request in LengthBatches(rows, cost, self.eval_batch_size, shuffle=False):
             yield dataset[request]
-            self._surplus.give_back()
+            if self.after_batch:
+                self.after_batch()
 
     def bayes_accuracy(self, split: str) -> dict[str, float] | None:
         """WA of the Bayes-optimal rule on a split per condition, where it is known."""

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from datamodules.base import EmotionDataModule
 from datamodules.conditions import CONDITIONS
 from datamodules.linear_gaussian.files import FOLDS, load_source, write_corpus
-from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION
-from datamodules.storage.layouts import IEMOCAP_LAYOUT, Layout
+from datamodules.linear_gaussian.generator import VERSION
+from datamodules.storage.layouts import EMOTIONS, IEMOCAP_LAYOUT, Layout
 
 SYNTHETIC_LAYOUT = Layout(
     name="Synthetic",
     feature_names=("audio", "visual", "text"),
-    class_names=tuple(CLASS_NAMES),
+    labels=EMOTIONS,
     folds=FOLDS,
     speaker_pattern=IEMOCAP_LAYOUT.speaker_pattern,
 )
@@ -69,7 +69,7 @@ class Synthetic(EmotionDataModule):
     ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.int64]]]:
         """The frames of some utterances one after the other, and where each begins, by modality."""
         values, offsets = [], []
-        for frames in self.held.frames:
+        for frames in self.corpus.frames:
             parts = [frames.utterance(row).numpy() for row in rows.tolist()]
             values.append(np.concatenate(parts))
             offsets.append(np.cumsum([0, *map(len, parts)]))

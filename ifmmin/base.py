@@ -367,7 +367,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         # The registry name: a module path would make checkpoints unreadable when a file moves.
         record: dict[str, Any] = {"model": type(self).__name__, "recipe": self.settings.plain()}
         if self.datamodule is not None:
-            record["data"] = self.datamodule.facts()
+            record["data"] = self.datamodule.checkpoint_record()
         checkpoint["ifmmin"] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

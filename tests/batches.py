@@ -97,9 +97,9 @@ def random_batch(
 def holding(batch: Batch, wanted: torch.Tensor) -> Batch:
     """``batch`` with the frames of what is ``wanted``, bool [N, 3], and no others, no longer than they are."""
     audio, visual, text = (column.nonzero()[:, 0] for column in wanted.unbind(dim=1))
-    held = (audio, visual, text)
+    stored = (audio, visual, text)
     audio, visual, text = (
         frames[rows, : max([0, *batch.lengths[rows, m].tolist()])]
-        for m, (frames, rows) in enumerate(zip(batch.frames, held, strict=True))
+        for m, (frames, rows) in enumerate(zip(batch.frames, stored, strict=True))
     )
-    return replace(batch, frames=(audio, visual, text), held=held)
+    return replace(batch, frames=(audio, visual, text), stored=stored)

@@ -197,7 +197,7 @@ class CMARR(MissingModalityModule):
         mean, std = self.encoders[name](seen.frames, seen.lengths)
         embedding = mean + std * torch.randn_like(mean) if self.training else mean
         common = self.flow(modality)(embedding) if mapped and self.reconstruction else torch.zeros_like(mean)
-        return Encoded(*(absent.index_copy(0, seen.rows, part[seen.slots]) for part in (mean, std, embedding, common)))
+        return Encoded(*(seen.spread(part) for part in (mean, std, embedding, common)))
 
     def reconstruct(self, embedding: Tensor, common: Tensor, present: Tensor) -> Tensor:
         """Embeddings [B, 3, E] with those not ``present`` (bool [B, 3]) recovered from the others.
@@ -236,7 +236,7 @@ class CMARR(MissingModalityModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Classification, and the terms of the phases that are switched on."""
-        complete = batch.complete()
+        complete = batch.unmasked()
         # A modality's encoding depends on that modality alone: encoded complete, and masked afterwards.
         real, there = self.encode(complete), complete.present
         taken = there[batch.row] & ~batch.present

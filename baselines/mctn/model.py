@@ -185,7 +185,7 @@ class MCTN(MissingModalityModule):
 
     def true_steps(self, batch: Batch) -> list[Tensor]:
         """Per modality, the steps [N, S, D_m] of each complete utterance; 0 where the corpus has none."""
-        complete = batch.complete()
+        complete = batch.unmasked()
         true = []
         for modality in range(len(MODALITIES)):
             seen = visible(complete, modality)  # one row an utterance: its rows are in the order of its slots

@@ -61,7 +61,7 @@ def chosen_utterances(data: EmotionDataModule, split: str, count: int = UTTERANC
     The choice is a fixed random one and depends on the ids alone, not on their order.
     """
     rows = data.rows(split)
-    bits = random_bits(utterance_keys([data.held.utterances[row] for row in rows]), 0)
+    bits = random_bits(utterance_keys([data.corpus.utterances[row] for row in rows]), 0)
     return rows[np.argsort(bits, kind="stable")[:count]]
 
 
@@ -76,7 +76,7 @@ def predicted_invariant_points(model: PredictsInvariantFeatures, data: EmotionDa
         if kept.any():
             features.append(model.predicted_invariant(replace(rows, row=rows.row[kept], present=rows.present[kept])))
             conditions.append(condition[kept])
-    names = tuple(data.held.utterances[row] for row in chosen.tolist())
+    names = tuple(data.corpus.utterances[row] for row in chosen.tolist())
     return Points(torch.cat(features).float().numpy(), torch.cat(conditions).numpy(), names)
 
 

@@ -38,7 +38,7 @@ class UtteranceItems(Dataset[Utterance]):
     """
 
     def __init__(self, data: EmotionDataModule, split: str, conditions: Sequence[str]) -> None:
-        self.corpus = data.held
+        self.corpus = data.corpus
         self.labels = data.labels
         self.statistics = data.statistics
         self.rows = data.rows(split)

@@ -156,7 +156,7 @@ def measure(
         begin = time.perf_counter()
         data = RandomCorpus(utterances, frames, folder=folder, memory_budget_gb=FORMS[form])
         data.setup("fit")
-        held.append(data.held)
+        held.append(data.corpus)
         setup.append(time.perf_counter() - begin)
     L.seed_everything(0, verbose=False)
     watch = Turns(held)

@@ -12,7 +12,8 @@ import torch
 
 from datamodules.base import EmotionDataModule
 from datamodules.batches.loading import IntArray
-from datamodules.storage.corpus import Corpus, RaggedFrames
+from datamodules.storage.corpus import Corpus
+from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.layouts import IEMOCAP_LAYOUT
 from datamodules.storage.targets import Targets
 
@@ -58,12 +59,12 @@ class RandomCorpus(EmotionDataModule):
 
     def setup(self, stage: str) -> None:
         """Draw or read the numbers, once."""
-        if self.corpus is not None:
+        if self._corpus is not None:
             return
         lengths, targets = self._draw()
         names = [name for split in targets.values() for name in split.utterances]
         if self._folder:
-            self._hold(self._read(names, complete=True), targets)
+            self._set_corpus(self._read(names, require_all=True), targets)
             return
         generator = torch.Generator().manual_seed(self.seed)
         parts = []
@@ -71,7 +72,7 @@ class RandomCorpus(EmotionDataModule):
             offsets = np.concatenate([[0], lengths[:, modality].cumsum()])
             values = torch.randn(int(offsets[-1]), dim, generator=generator)
             parts.append(RaggedFrames(values, torch.from_numpy(offsets)))
-        self._hold(Corpus(self.root, names, (parts[0], parts[1], parts[2]), torch.from_numpy(lengths)), targets)
+        self._set_corpus(Corpus(self.root, names, (parts[0], parts[1], parts[2]), torch.from_numpy(lengths)), targets)
 
     def write(self, folder: Path) -> None:
         """Write feature files in the public layout, not atomically, for a later ``folder``."""

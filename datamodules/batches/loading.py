@@ -1,4 +1,4 @@
-"""From a corpus to batches: order, masks, normalisation and padding, a whole batch at a time."""
+"""From a corpus to batches: order, masks, normalisation and padding, one whole batch at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from torch.utils.data import Dataset, DistributedSampler
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import BoolArray, MaskSampler, restrict, utterance_keys
 from datamodules.batches.pooling import pool_sequences, pool_steps
-from datamodules.storage.corpus import Corpus, Frames, RaggedFrames, Statistics
+from datamodules.conditions import per_modality
+from datamodules.storage.corpus import Corpus
+from datamodules.storage.frames import Frames, RaggedFrames
+from datamodules.storage.statistics import Statistics
 
 Normalization = Literal["train", "utterance", "none"]
 IntArray = npt.NDArray[np.int64]
@@ -24,63 +27,63 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Request:
-    """What one batch is made of.
+    """A request for one batch.
 
     Attributes:
-        rows: int64 [n], positions in the corpus.
+        indices: int64 [n], positions in the corpus.
         epoch: the one its masks belong to.
-        following: int64 [m], those of the next batch, which the disk can bring meanwhile; none after the last.
+        following: int64 [m], positions of the next batch, for prefetching; empty after the last.
     """
 
-    rows: IntArray
+    indices: IntArray
     epoch: int
     following: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
-def padded(frames: Frames, rows: Tensor) -> tuple[Tensor, Tensor]:
+def padded(frames: Frames, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Gather utterances into one padded tensor.
 
     Args:
         frames: one modality of a corpus.
-        rows: int64 [N], positions in the corpus.
+        indices: int64 [N], positions in the corpus.
 
     Returns:
-        float32 [N, T, D], zero behind the last frame, and bool [N, T], True on true frames.
+        float32 [N, T, D], zero past the last frame, and bool [N, T], True on true frames.
     """
-    lengths = frames.offsets[rows + 1] - frames.offsets[rows]
-    longest = int(lengths.max()) if len(rows) else 0
+    lengths = frames.offsets[indices + 1] - frames.offsets[indices]
+    longest = int(lengths.max()) if len(indices) else 0
     true = torch.arange(longest) < lengths[:, None]
-    return without_padding(frames.gather(rows, longest), true), true
+    return without_padding(frames.gather(indices, longest), true), true
 
 
-def pooled(frames: Frames, rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Gather utterances as the same number of steps each, from memory without a copy of their frames.
+def pooled(frames: Frames, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Gather utterances pooled to the same number of steps, from memory without copying their frames.
 
     Args:
         frames: one modality of a corpus.
-        rows: int64 [N], positions in the corpus.
+        indices: int64 [N], positions in the corpus.
         steps: S.
 
     Returns:
         float32 [N, S, D] and bool [N, S], as of :func:`padded`, pooled by
         :func:`~datamodules.batches.pooling.pool_steps`.
     """
-    lengths = frames.offsets[rows + 1] - frames.offsets[rows]
+    lengths = frames.offsets[indices + 1] - frames.offsets[indices]
     if isinstance(frames, RaggedFrames) and frames.values.dtype == torch.float32:
-        gathered = pool_sequences(frames.values, frames.offsets[rows], lengths, steps)
+        gathered = pool_sequences(frames.values, frames.offsets[indices], lengths, steps)
     else:
-        gathered = pool_steps(frames.gather(rows, int(lengths.max()) if len(rows) else 0), lengths, steps)
+        gathered = pool_steps(frames.gather(indices, int(lengths.max()) if len(indices) else 0), lengths, steps)
     return gathered, (lengths > 0)[:, None].expand(-1, steps)
 
 
 def without_padding(gathered: Tensor, true: Tensor) -> Tensor:
     """Set what is not ``true`` to zero, in place."""
-    # Where all utterances are equally long there is nothing to write.
+    # Without padding there is nothing to write.
     return gathered if bool(true.all()) else gathered.masked_fill_(~true[..., None], 0.0)
 
 
 def normalized(gathered: Tensor, true: Tensor, how: Normalization, statistics: Statistics | None) -> Tensor:
-    """Normalise padded frames [N, T, D], in place where that is possible, and leave the padding at zero.
+    """Normalise padded frames [N, T, D], in place if possible, and keep the padding at zero.
 
     Args:
         gathered: from :func:`padded`.
@@ -111,13 +114,13 @@ class UtteranceDataset(Dataset[Batch]):
 
     Args:
         corpus: N utterances.
-        labels: int64 [N], -1 where unknown.
+        labels: [N], as in :class:`~datamodules.batches.batch.Batch`.
         normalization: per modality.
         statistics: per modality, for those normalised by training statistics.
         mask: the training mask; None shows all there is.
         seed: of the mask.
-        complete: whether a batch holds its utterances whole; otherwise only what the mask shows is read.
-        steps: what every sequence is pooled to; None: a batch holds the frames.
+        hidden_frames: whether a batch stores its utterances whole; otherwise only what the mask shows is read.
+        steps: what every sequence is pooled to; None: a batch stores the frames.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class UtteranceDataset(Dataset[Batch]):
         statistics: Sequence[Statistics | None],
         mask: MaskSampler | None = None,
         seed: int = 0,
-        complete: bool = True,
+        hidden_frames: bool = True,
         steps: int | None = None,
     ) -> None:
         self.corpus = corpus
@@ -137,7 +140,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.statistics = statistics
         self.mask = mask
         self.seed = seed
-        self.complete = complete
+        self.hidden_frames = hidden_frames
         self.steps = steps
         self._keys = utterance_keys(corpus.utterances)
         self._available: BoolArray = (corpus.lengths > 0).numpy()
@@ -150,61 +153,60 @@ class UtteranceDataset(Dataset[Batch]):
 
     def __getitem__(self, request: Request) -> Batch:
         """Gather, normalise, pad and mask the requested utterances."""
-        rows, following = torch.from_numpy(request.rows), torch.from_numpy(request.following)
-        present = self._present(request.rows, request.epoch)
-        held = None if self.complete else positions(present)
-        audio, visual, text = (
-            self._gathered(modality, rows if held is None else rows[held[modality]]) for modality in range(3)
+        indices, following = torch.from_numpy(request.indices), torch.from_numpy(request.following)
+        present = self._present(request.indices, request.epoch)
+        stored = None if self.hidden_frames else positions(present)
+        frames = per_modality(
+            self._gathered(modality, indices if stored is None else indices[stored[modality]]) for modality in range(3)
         )
-        next_held = None if self.complete else positions(self._present(request.following, request.epoch))
-        for modality, frames in enumerate(self.corpus.frames):
-            frames.announce(following if next_held is None else following[next_held[modality]])
-        lengths = self.corpus.lengths[rows]
+        ahead = None if self.hidden_frames else positions(self._present(request.following, request.epoch))
+        for modality, source in enumerate(self.corpus.frames):
+            source.prefetch(following if ahead is None else following[ahead[modality]])
+        lengths = self.corpus.lengths[indices]
         return Batch(
-            frames=(audio, visual, text),
+            frames=frames,
             lengths=lengths if self.steps is None else self.steps * (lengths > 0),
-            index=rows,
-            labels=self.labels[rows],
-            utterances=[self.corpus.utterances[row] for row in request.rows],
-            row=torch.arange(len(rows)),
+            index=indices,
+            labels=self.labels[indices],
+            utterances=[self.corpus.utterances[index] for index in request.indices],
+            row=torch.arange(len(indices)),
             present=torch.from_numpy(present),
-            held=held,
+            stored=stored,
         )
 
-    def _gathered(self, modality: int, rows: Tensor) -> Tensor:
-        """Normalised frames [K, T, D] of one modality of ``rows`` [K], pooled where that is wanted."""
+    def _gathered(self, modality: int, indices: Tensor) -> Tensor:
+        """Normalised frames [K, T, D] of one modality of ``indices`` [K], pooled to ``steps`` if set."""
         frames, how, statistics = self.corpus.frames[modality], self.normalization[modality], self.statistics[modality]
         # The mean of normalised frames is the normalised mean, but an utterance's own statistics are of its frames.
         if self.steps is not None and how != "utterance":
-            return normalized(*pooled(frames, rows, self.steps), how, statistics)
-        gathered, true = padded(frames, rows)
+            return normalized(*pooled(frames, indices, self.steps), how, statistics)
+        gathered, true = padded(frames, indices)
         normal = normalized(gathered, true, how, statistics)
         return normal if self.steps is None else pool_steps(normal, true.sum(dim=1), self.steps)
 
-    def _present(self, rows: IntArray, epoch: int) -> BoolArray:
-        """Bool [n, 3], what the mask shows of ``rows`` [n]."""
+    def _present(self, indices: IntArray, epoch: int) -> BoolArray:
+        """Bool [n, 3], what the mask shows of ``indices`` [n]."""
         if self._epoch != epoch:  # drawn once for all, not anew for every batch
             self._epoch = epoch
             if self.mask is not None:
                 self._shown = restrict(self.mask(self._keys, self.seed, epoch), self._available)
-        return self._shown[rows]
+        return self._shown[indices]
 
 
 def positions(present: BoolArray) -> tuple[Tensor, Tensor, Tensor]:
-    """Per modality int64 [K_m], where a column of ``present`` [n, 3] is True."""
-    audio, visual, text = (torch.from_numpy(column.nonzero()[0]) for column in present.T)
-    return audio, visual, text
+    """Positions int64 [K_m] of True in each column of ``present`` [n, 3]."""
+    return per_modality(torch.from_numpy(column.nonzero()[0]) for column in present.T)
 
 
 class LengthBatches(DistributedSampler[Request]):
     """Batches of utterances of similar length, as a pure function of (seed, epoch).
 
     Each global batch is split over the devices, so training takes the same steps on any number of
-    them. In evaluation every utterance is given to exactly one device, once. A DistributedSampler
-    by type, so that Lightning does not replace it by one that repeats utterances.
+    them. In evaluation every utterance is given to exactly one device, once. Subclasses DistributedSampler only to
+    stop Lightning from injecting its own, which pads by repeating utterances.
 
     Args:
-        rows: int64 [n], positions in the corpus.
+        indices: int64 [n], positions in the corpus.
         cost: int64 [n], the length to sort by.
         batch_size: utterances per batch, over all devices together.
         shuffle: a new order each epoch (training); otherwise by length.
@@ -217,7 +219,7 @@ class LengthBatches(DistributedSampler[Request]):
 
     def __init__(
         self,
-        rows: IntArray,
+        indices: IntArray,
         cost: IntArray,
         batch_size: int,
         shuffle: bool,
@@ -227,7 +229,7 @@ class LengthBatches(DistributedSampler[Request]):
         pool: int = 16,
     ) -> None:
         # The parent's state is replaced: only its type and set_epoch are wanted.
-        self.rows = rows
+        self.indices = indices
         self.cost = cost
         self.shuffle = shuffle
         self.seed = seed
@@ -235,9 +237,9 @@ class LengthBatches(DistributedSampler[Request]):
         self.num_replicas = world_size
         self.epoch = 0
         # Equal shares, so that no batch is so small that its moments vanish.
-        batches = -(-len(rows) // batch_size)
+        batches = -(-len(indices) // batch_size)
         # In training every device has a share of every batch; in evaluation none is left without a batch.
-        batches = min(batches, len(rows) // world_size) if shuffle else max(batches, min(len(rows), world_size))
+        batches = min(batches, len(indices) // world_size) if shuffle else max(batches, min(len(indices), world_size))
         self.batches = max(1, batches)
         self.pool = pool
 
@@ -250,22 +252,22 @@ class LengthBatches(DistributedSampler[Request]):
     def __iter__(self) -> Iterator[Request]:
         """The requests of the epoch set by ``set_epoch``."""
         none = np.empty(0, dtype=np.int64)
-        for rows, following in pairwise([*self._order(), none]):
-            yield Request(rows, self.epoch, following)
+        for indices, following in pairwise([*self._order(), none]):
+            yield Request(indices, self.epoch, following)
 
     def _order(self) -> Iterator[IntArray]:
         """The positions of each batch."""
         if not self.shuffle:
             order = np.argsort(self.cost, kind="stable")
-            mine = np.array_split(self.rows[order], self.batches)[self.rank :: self.num_replicas]
-            yield from (rows for rows in mine if len(rows))
+            mine = np.array_split(self.indices[order], self.batches)[self.rank :: self.num_replicas]
+            yield from (indices for indices in mine if len(indices))
             return
         random = np.random.default_rng((self.seed, self.epoch))
-        drawn = random.permutation(len(self.rows))
+        drawn = random.permutation(len(self.indices))
         # From a single pool the same batches would come every epoch.
         pools = np.array_split(drawn, max(2, round(self.batches / self.pool)))
         drawn = np.concatenate([pool[np.argsort(self.cost[pool], kind="stable")] for pool in pools])
-        batches = np.array_split(self.rows[drawn], self.batches)
+        batches = np.array_split(self.indices[drawn], self.batches)
         for position in random.permutation(self.batches):
             # Every device takes its share of the same global batch: interleaved, so of the same lengths.
             yield batches[position][self.rank :: self.num_replicas]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from datamodules.errors import CorpusError, InputError
@@ -17,9 +16,9 @@ from datamodules.linear_gaussian.generator import (
     VERSION,
     IntArray,
     LinearGaussianCorpus,
-    Sequences,
     View,
 )
+from datamodules.storage.writing import write_features, write_targets
 
 GENERATOR = "ifmmin linear-Gaussian corpus"
 SOURCE_FILE = "source.json"
@@ -140,31 +139,18 @@ def _write_files(folder: Path, corpus: LinearGaussianCorpus, utterances_per_spea
     ids = utterance_ids(utterances_per_speaker)
     sample = corpus.sample(len(ids), np.random.default_rng([corpus.seed, 1]))
     for name, frames in zip(FEATURE_FILES, sample.frames, strict=True):
-        _write_features(folder / name, ids, frames)
+        values = np.round(frames.values, _DECIMALS).astype(np.float32)
+        write_features(folder / name, zip(ids, np.split(values, frames.offsets[1:-1]), strict=True))
     _write_targets(folder / "target", ids, sample.labels)
 
 
-def _write_features(path: Path, ids: Sequence[str], frames: Sequences) -> None:
-    path.parent.mkdir(parents=True)
-    values = np.round(frames.values, _DECIMALS).astype(np.float32)
-    # Built in memory, because on a full disk HDF5 prints a traceback for every dataset it then cannot flush.
-    with h5py.File(path.name, "w", driver="core", backing_store=False, libver="latest") as file:
-        for name, start, stop in zip(ids, frames.offsets[:-1], frames.offsets[1:], strict=True):
-            file.create_dataset(name, data=values[start:stop])
-        file.flush()
-        image = file.id.get_file_image()
-    path.write_bytes(image)
-
-
 def _write_targets(folder: Path, ids: Sequence[str], labels: IntArray) -> None:
-    one_hot = np.eye(len(CLASS_NAMES))[labels]
-    names = np.array(ids, dtype=np.bytes_)[:, None]
+    one_hot, names = np.eye(len(CLASS_NAMES))[labels], np.array(ids)
     session = np.array([int(name[3:5]) for name in ids])
     male = np.array([name[5] == "M" for name in ids])
     for fold in range(1, FOLDS + 1):
         inside = session == fold
-        splits = {"trn": ~inside, "val": inside & male, "tst": inside & ~male}
-        (folder / str(fold)).mkdir(parents=True)
-        for split, chosen in splits.items():
-            np.save(folder / str(fold) / f"{split}_label.npy", one_hot[chosen])
-            np.save(folder / str(fold) / f"{split}_int2name.npy", names[chosen])
+        splits = {"train": ~inside, "val": inside & male, "test": inside & ~male}
+        write_targets(
+            folder / str(fold), {split: (names[chosen].tolist(), one_hot[chosen]) for split, chosen in splits.items()}
+        )

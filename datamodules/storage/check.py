@@ -1,4 +1,4 @@
-"""A feature corpus looked over before use: everything that is wrong, and what it holds."""
+"""Check a feature corpus before use: everything that is wrong, and what it holds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import Any
 import numpy as np
 
 from datamodules.conditions import MODALITIES
-from datamodules.storage.features import FeatureFile, not_finite, open_features, unreadable
+from datamodules.storage.features import FeatureFile, open_features, report_bad_frames
 from datamodules.storage.layouts import Layout, speaker_of
-from datamodules.storage.problems import Problem, about, root_problems
-from datamodules.storage.statistics import Moments, Statistics, difference, examine_shipped
-from datamodules.storage.targets import Targets, examine_fold, shared_speakers, target_files
-
-STATISTICS_TOLERANCE = 1e-3
-"""Shipped statistics agree with ours up to this share of our std: float32 sums stay well below it."""
+from datamodules.storage.problems import Problems, root_exists
+from datamodules.storage.statistics import STATISTICS_TOLERANCE, Moments, difference, shipped_statistics
+from datamodules.storage.targets import Targets, read_targets, shared_speakers, target_files
 
 
 @dataclass(frozen=True)
-class ModalityFacts:
-    """What one feature file holds; lengths in frames, of the utterances that can be read.
+class ModalitySummary:
+    """Contents of one feature file; lengths in frames, of the utterances that can be read.
 
     Attributes:
         file: its path.
@@ -42,27 +39,27 @@ class ModalityFacts:
 
 
 @dataclass
-class FoldFacts:
+class FoldSummary:
     """One fold.
 
     Attributes:
-        counts: utterances by split and class.
+        counts: by split, utterances by class; of values their number, mean, min and max.
         statistics_difference: how far the shipped audio statistics are from those of the train
-            utterances, in units of our std; None where none are shipped.
+            utterances, in units of our std; None if none are shipped.
     """
 
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
     statistics_difference: float | None = None
 
     @property
     def statistics_agree(self) -> bool | None:
-        """Whether the difference is within :data:`STATISTICS_TOLERANCE`; None where nothing is shipped."""
+        """Whether the difference is within :data:`STATISTICS_TOLERANCE`; None if nothing is shipped."""
         return None if self.statistics_difference is None else self.statistics_difference <= STATISTICS_TOLERANCE
 
 
 @dataclass
-class Facts:
-    """What a corpus holds.
+class CorpusSummary:
+    """Contents of a corpus.
 
     Attributes:
         utterances: how many different ids the feature files hold.
@@ -75,8 +72,8 @@ class Facts:
     """
 
     utterances: int = 0
-    modalities: dict[str, ModalityFacts] = field(default_factory=dict)
-    folds: dict[int, FoldFacts] = field(default_factory=dict)
+    modalities: dict[str, ModalitySummary] = field(default_factory=dict)
+    folds: dict[int, FoldSummary] = field(default_factory=dict)
     statistics_file: str | None = None
     unused: list[str] = field(default_factory=list)
     speakers: int = 0
@@ -85,42 +82,44 @@ class Facts:
 
 @dataclass
 class CheckReport:
-    """What :func:`check_corpus` found.
+    """Result of :func:`check_corpus`.
 
     Attributes:
         root: the corpus's folder.
         corpus: the layout's name.
         class_names: in label order.
-        found: everything that is wrong, with all the utterances it concerns.
-        facts: what the corpus holds.
+        problems: everything that is wrong, with all the utterances it concerns.
+        summary: what the corpus holds.
     """
 
     root: Path
     corpus: str
     class_names: tuple[str, ...]
-    found: list[Problem] = field(default_factory=list)
-    facts: Facts = field(default_factory=Facts)
+    problems: Problems = field(default_factory=Problems)
+    summary: CorpusSummary = field(default_factory=CorpusSummary)
 
     @property
-    def problems(self) -> list[str]:
+    def lines(self) -> list[str]:
         """One line for each thing that is wrong; empty for a corpus that can be used."""
-        return [str(problem) for problem in self.found]
+        return [str(problem) for problem in self.problems.found]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
-        facts = asdict(self.facts)
-        for number, fold in self.facts.folds.items():
+        facts = asdict(self.summary)
+        for number, fold in self.summary.folds.items():
             facts["folds"][number]["statistics_agree"] = fold.statistics_agree
         return {
             "root": str(self.root),
             "corpus": self.corpus,
-            "problems": [{"message": str(problem), "utterances": list(problem.utterances)} for problem in self.found],
+            "problems": [
+                {"message": str(problem), "utterances": list(problem.utterances)} for problem in self.problems.found
+            ],
             "facts": facts,
         }
 
 
 def check_corpus(root: Path, layout: Layout) -> CheckReport:
-    """Look over a whole corpus without stopping at what is wrong.
+    """Check a whole corpus without stopping at the first problem.
 
     Frames are read one utterance at a time, so that memory does not grow with the corpus.
 
@@ -129,96 +128,96 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
         layout: what the corpus should look like.
     """
     root = Path(root)
-    report = CheckReport(root, layout.name, layout.class_names, root_problems(root))
-    if report.found:
+    report = CheckReport(root, layout.name, layout.class_names)
+    if not root_exists(root, report.problems):
         return report
     folds = _check_folds(report, layout)
     labelled = {name for targets in folds.values() for split in targets.values() for name in split.utterances}
     stored: set[str] = set()
     for modality, name in enumerate(MODALITIES):
-        file = open_features(layout.feature_path(root, modality))
-        if isinstance(file, Problem):
-            report.found.append(file)
+        file = open_features(layout.feature_path(root, modality), report.problems)
+        if file is None:
             continue
         with file:
             moments = {fold: Moments.none(0) for fold in folds} if name == "audio" else {}
-            report.facts.modalities[name] = _check_features(report, file, folds, moments)
+            report.summary.modalities[name] = _check_features(report, file, folds, moments)
         stored |= set(file.names)
-        missing = sorted(labelled - set(file.names))
-        report.found += about(
-            file.path, missing, "in the target files, but not in this file", "extract its features, or leave it out"
-        )
+        what, remedy = "in the target files, but not in this file", "extract its features, or leave it out"
+        report.problems.add_if_any(file.path, sorted(labelled - set(file.names)), what, remedy)
         if moments:
             _check_statistics(report, layout, moments)
     speakers = {name: speaker_of(name, layout) for name in sorted(stored | labelled)}
-    report.facts.utterances = len(stored)
-    report.facts.unused = sorted(stored - labelled)
-    report.facts.speakers = len(set(speakers.values()) - {None})
-    report.facts.unknown_speakers = [name for name, speaker in speakers.items() if speaker is None]
+    report.summary.utterances = len(stored)
+    report.summary.unused = sorted(stored - labelled)
+    report.summary.speakers = len(set(speakers.values()) - {None})
+    report.summary.unknown_speakers = [name for name, speaker in speakers.items() if speaker is None]
     return report
 
 
 def _check_folds(report: CheckReport, layout: Layout) -> dict[int, dict[str, Targets]]:
-    """Read the targets of every fold; those that can be used."""
+    """Read the targets of every fold; the splits that can be used."""
+    problems = report.problems
     if not (report.root / "target").is_dir():
         what = f"does not exist, so there are no labels for folds 1..{layout.folds}"
-        report.found.append(Problem(report.root / "target", what, "copy the corpus's target folder"))
+        problems.add(report.root / "target", what, "copy the corpus's target folder")
         return {}
     folds: dict[int, dict[str, Targets]] = {}
     first_with: dict[tuple[bytes, ...], int] = {}
     for fold in range(1, layout.folds + 1):
         folder = layout.target_folder(report.root, fold)
-        targets, problems = examine_fold(folder, layout)
-        folds[fold] = targets
-        report.found += problems
-        report.facts.folds[fold] = FoldFacts({split: _class_counts(targets[split], layout) for split in targets})
+        targets = folds[fold] = read_targets(report.root, layout, fold, problems)
+        report.summary.folds[fold] = FoldSummary({split: _label_summary(targets[split], layout) for split in targets})
         for first, second in (("train", "test"), ("val", "test")):
             shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
             if shared:
                 what = f"speaker {', '.join(sorted(shared))} is in both {first} and {second}"
-                report.found.append(Problem(folder, what, "split by speaker, or the score says little of new speakers"))
+                problems.add(folder, what, "split by speaker, or the score says little of new speakers")
         contents = target_files(folder)
         if contents is not None and first_with.setdefault(contents, fold) != fold:
             what = f"its target files are a copy of fold {first_with[contents]}'s"
-            report.found.append(Problem(folder, what, "take these files from another copy, or leave this fold out"))
+            problems.add(folder, what, "take these files from another copy, or leave this fold out")
     return folds
 
 
-def _class_counts(targets: Targets, layout: Layout) -> dict[str, int]:
-    counts = np.bincount(targets.labels, minlength=len(layout.class_names)).tolist()
-    return dict(zip(layout.class_names, counts, strict=True))
+def _label_summary(targets: Targets, layout: Layout) -> dict[str, float]:
+    """Utterances by class; for values their number, mean and range."""
+    labels = targets.labels
+    if layout.class_names:
+        counts = np.bincount(labels.astype(np.int64), minlength=len(layout.class_names)).tolist()
+        return dict(zip(layout.class_names, counts, strict=True))
+    mean, low, high = float(labels.mean()), float(labels.min()), float(labels.max())
+    return {"utterances": len(labels), "mean": mean, "min": low, "max": high}
 
 
 def _check_features(
     report: CheckReport, file: FeatureFile, folds: Mapping[int, Mapping[str, Targets]], moments: dict[int, Moments]
-) -> ModalityFacts:
+) -> ModalitySummary:
     """Read a file utterance by utterance; fill ``moments`` with each fold's train frames."""
-    entries, problems = file.entries(file.names, complete=True)
-    report.found += problems
+    entries = file.entries(file.names, True, report.problems)
     if not file.names:
-        report.found.append(Problem(file.path, "holds no utterance", "extract these features"))
+        report.problems.add(file.path, "holds no utterance", "extract these features")
     train_folds: dict[str, list[int]] = {}
     for fold in moments:
         moments[fold] = Moments.none(entries.width)
         for utterance in folds[fold]["train"].utterances if "train" in folds[fold] else []:
             train_folds.setdefault(utterance, []).append(fold)
-    damaged, strange = [], []
+    unreadable, not_finite = [], []
     for utterance, length in zip(file.names, entries.lengths.tolist(), strict=True):
         frames = np.empty((length, entries.width), dtype=np.float32)
         if not length:
             continue
         if not file.read_into(utterance, frames):
-            damaged.append(utterance)
+            unreadable.append(utterance)
         elif not np.isfinite(frames).all():
-            strange.append(utterance)
+            not_finite.append(utterance)
         elif utterance in train_folds:
             added = Moments.of(frames)
             for fold in train_folds[utterance]:
                 moments[fold] = moments[fold].with_more(added)
-    report.found += unreadable(file.path, damaged) + not_finite(file.path, strange)
+    report_bad_frames(file.path, unreadable, not_finite, report.problems)
     lengths = entries.lengths[entries.lengths > 0]
     shortest, median, longest = np.quantile(lengths, (0, 0.5, 1)).tolist() if len(lengths) else (0, 0, 0)
-    return ModalityFacts(str(file.path), len(file.names), entries.width, int(shortest), median, int(longest))
+    return ModalitySummary(str(file.path), len(file.names), entries.width, int(shortest), median, int(longest))
 
 
 def _check_statistics(report: CheckReport, layout: Layout, moments: Mapping[int, Moments]) -> None:
@@ -226,10 +225,8 @@ def _check_statistics(report: CheckReport, layout: Layout, moments: Mapping[int,
     path = layout.statistics_path(report.root)
     if not path.exists():
         return
-    report.facts.statistics_file = str(path)
+    report.summary.statistics_file = str(path)
     for fold, moment in moments.items():
-        shipped = examine_shipped(path, fold)
-        if isinstance(shipped, Problem):
-            report.found.append(shipped)
-        elif isinstance(shipped, Statistics) and moment.frames:
-            report.facts.folds[fold].statistics_difference = difference(moment.statistics(), shipped)
+        shipped = shipped_statistics(path, fold, report.problems)
+        if shipped is not None and moment.frames:
+            report.summary.folds[fold].statistics_difference = difference(moment.statistics(), shipped)

@@ -1,8 +1,8 @@
-"""The frames of one modality of a corpus: held in memory, or read from their file whenever they are needed.
+"""Frames of one modality of a corpus: in memory, or read from their file on demand.
 
 Both forms give the same bits. On disk almost every utterance is one contiguous block of the HDF5 file, as h5py
-writes arrays unless told otherwise; such a block is read straight into the batch, past HDF5, which would take
-longer to find the dataset than to read it. What is read so lies in the system's page cache, not in the process.
+writes arrays by default. Such a block is read straight into the batch, because HDF5 takes longer to find the dataset
+than to read it. The system caches what is read; the process does not grow.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import CorpusError
-from datamodules.storage.features import Entries, FeatureFile, FloatArray, not_finite, open_features, unreadable
-from datamodules.storage.problems import Problem, raise_first
+from datamodules.storage.features import Entries, FeatureFile, FloatArray, open_features, report_bad_frames
+from datamodules.storage.problems import Strict
+
+
+def read_at(file: FileIO, into: Any, position: int) -> int:
+    """Read ``into.nbytes`` bytes at ``position``; the number of bytes read."""
+    if hasattr(os, "preadv"):  # Unix: no shared file position, so workers and threads do not disturb each other
+        return os.preadv(file.fileno(), [into], position)
+    file.seek(position)
+    return file.readinto(into)
 
 
 class Frames(Protocol):
@@ -27,28 +35,28 @@ class Frames(Protocol):
 
     @property
     def offsets(self) -> Tensor:
-        """int64 [N+1]: utterance i has ``offsets[i + 1] - offsets[i]`` frames, 0 where it is not there."""
+        """int64 [N+1]: utterance i has ``offsets[i + 1] - offsets[i]`` frames, 0 if it is absent."""
 
     @property
     def dim(self) -> int:
-        """The number D of values in a frame; 0 where the modality is not there at all."""
+        """Number D of values in a frame; 0 if the corpus lacks the modality."""
 
-    def gather(self, rows: Tensor, longest: int) -> Tensor:
-        """float32 [n, longest, D]: utterances ``rows`` [n]; behind the last frame of each stands anything."""
+    def gather(self, indices: Tensor, longest: int) -> Tensor:
+        """Gather utterances [n] as float32 [n, longest, D]; values past an utterance's last frame are undefined."""
 
-    def utterance(self, row: int) -> Tensor:
-        """float32 [T, D]: the frames of one utterance."""
+    def utterance(self, index: int) -> Tensor:
+        """Frames of one utterance: float32 [T, D]."""
 
-    def announce(self, rows: Tensor) -> None:
-        """Say that utterances ``rows`` [n] are gathered next, so that the disk brings them in the meantime."""
+    def prefetch(self, indices: Tensor) -> None:
+        """Hint that utterances ``indices`` [n] will be gathered next."""
 
 
 class RaggedFrames(NamedTuple):
-    """Frames in memory, every frame kept once, as stored.
+    """Frames in memory, as stored.
 
     Attributes:
         values: float32 or float16 [F, D], the frames of all utterances, one utterance after the other.
-        offsets: int64 [N+1]; utterance i is ``values[offsets[i]:offsets[i+1]]``, empty where it is not there.
+        offsets: int64 [N+1]; utterance i is ``values[offsets[i]:offsets[i+1]]``, empty if it is absent.
     """
 
     values: Tensor
@@ -56,23 +64,23 @@ class RaggedFrames(NamedTuple):
 
     @property
     def dim(self) -> int:
-        """The number D of values in a frame; 0 where the modality is not there at all."""
+        """Number D of values in a frame; 0 if the corpus lacks the modality."""
         return self.values.shape[1]
 
-    def gather(self, rows: Tensor, longest: int) -> Tensor:
-        """float32 [n, longest, D]: utterances ``rows`` [n]; behind the last frame of each stands anything."""
-        shape = (len(rows), longest, self.dim)
+    def gather(self, indices: Tensor, longest: int) -> Tensor:
+        """Gather utterances [n] as float32 [n, longest, D]; values past an utterance's last frame are undefined."""
+        shape = (len(indices), longest, self.dim)
         if not len(self.values):
             return torch.empty(shape)
-        position = (self.offsets[rows][:, None] + torch.arange(longest)).clamp_(max=len(self.values) - 1)
+        position = (self.offsets[indices][:, None] + torch.arange(longest)).clamp_(max=len(self.values) - 1)
         return self.values.index_select(0, position.flatten()).view(shape).float()
 
-    def utterance(self, row: int) -> Tensor:
-        """float32 [T, D]: the frames of one utterance."""
-        return self.values[self.offsets[row] : self.offsets[row + 1]].float()
+    def utterance(self, index: int) -> Tensor:
+        """Frames of one utterance: float32 [T, D]."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]].float()
 
-    def announce(self, rows: Tensor) -> None:
-        """Nothing: they are here."""
+    def prefetch(self, indices: Tensor) -> None:
+        """No-op: the frames are already in memory."""
 
 
 class StoredFrames:
@@ -81,7 +89,7 @@ class StoredFrames:
     Args:
         path: the feature file.
         utterances: N ids.
-        entries: what the file holds of them.
+        entries: their shapes and positions in the file.
 
     Raises:
         CorpusError: here and whenever frames are read: the file cannot be read or has changed.
@@ -103,11 +111,11 @@ class StoredFrames:
             self._raw = FileIO(self.path)
         except OSError as error:
             raise CorpusError(f"{self.path}: cannot be opened ({error.strerror}); copy it again.") from error
-        # Opened by whichever process needs it, because HDF5 does not survive a fork.
+        # Opened per process: HDF5 does not survive a fork.
         self._hdf5: tuple[int, FeatureFile] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the open files, for a worker that is not a fork."""
+        """Leave out the open files, for spawned workers."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_raw", "_hdf5")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -115,30 +123,30 @@ class StoredFrames:
         self.__dict__.update(state)
         self._open_files()
 
-    def gather(self, rows: Tensor, longest: int) -> Tensor:
-        """float32 [n, longest, D]: utterances ``rows`` [n]; behind the last frame of each stands anything."""
+    def gather(self, indices: Tensor, longest: int) -> Tensor:
+        """Gather utterances [n] as float32 [n, longest, D]; values past an utterance's last frame are undefined."""
         self._refuse_change()
-        gathered = torch.empty(len(rows), longest, self.dim)
+        gathered = torch.empty(len(indices), longest, self.dim)
         values = gathered.numpy()
-        for slot, row in enumerate(rows.tolist()):
-            self._read(row, values[slot, : self._lengths[row]])
+        for slot, index in enumerate(indices.tolist()):
+            self._read(index, values[slot, : self._lengths[index]])
         return gathered
 
-    def utterance(self, row: int) -> Tensor:
-        """float32 [T, D]: the frames of one utterance."""
+    def utterance(self, index: int) -> Tensor:
+        """Frames of one utterance: float32 [T, D]."""
         self._refuse_change()
-        frames = np.empty((self._lengths[row], self.dim), dtype=np.float32)
-        self._read(row, frames)
+        frames = np.empty((self._lengths[index], self.dim), dtype=np.float32)
+        self._read(index, frames)
         return torch.from_numpy(frames)
 
-    def announce(self, rows: Tensor) -> None:
-        """Have the system fetch utterances ``rows`` [n] while others are worked on; not all systems can."""
+    def prefetch(self, indices: Tensor) -> None:
+        """Ask the system to read utterances ``indices`` [n] ahead, if it can."""
         if not hasattr(os, "posix_fadvise"):
             return
-        for row in rows.tolist():
-            if self._positions[row] >= 0:
-                size = self._lengths[row] * self.dim * self.dtype.itemsize
-                os.posix_fadvise(self._raw.fileno(), self._positions[row], size, os.POSIX_FADV_WILLNEED)
+        for index in indices.tolist():
+            if self._positions[index] >= 0:
+                size = self._lengths[index] * self.dim * self.dtype.itemsize
+                os.posix_fadvise(self._raw.fileno(), self._positions[index], size, os.POSIX_FADV_WILLNEED)
 
     def check(self) -> None:
         """Read every frame once.
@@ -146,45 +154,45 @@ class StoredFrames:
         Raises:
             CorpusError: some cannot be read, or are not finite.
         """
-        self._look_over(np.empty((int(self._lengths.max(initial=0)), self.dim), dtype=self.dtype), keep=False)
+        self._read_all(np.empty((int(self._lengths.max(initial=0)), self.dim), dtype=self.dtype), keep=False)
 
     def in_memory(self) -> RaggedFrames:
-        """All frames, as stored.
+        """Load all frames, as stored.
 
         Raises:
             CorpusError: some cannot be read, or are not finite.
         """
         values = np.empty((int(self.offsets[-1]), self.dim), dtype=self.dtype)
-        self._look_over(values, keep=True)
+        self._read_all(values, keep=True)
         return RaggedFrames(torch.from_numpy(values), self.offsets)
 
-    def _look_over(self, values: FloatArray, keep: bool) -> None:
-        """Read every utterance into ``values``, behind the one before it or, unless ``keep``, on top of it."""
-        damaged, strange = [], []
+    def _read_all(self, values: FloatArray, keep: bool) -> None:
+        """Read every utterance into ``values``, back to back if ``keep``, otherwise overwriting the previous one."""
+        unreadable, not_finite = [], []
         end = 0
-        for row, length in enumerate(self._lengths.tolist()):
+        for index, length in enumerate(self._lengths.tolist()):
             start = end if keep else 0
             end = start + length
-            if not self._try_to_read(row, values[start:end]):
-                damaged.append(self.utterances[row])
+            if not self._try_to_read(index, values[start:end]):
+                unreadable.append(self.utterances[index])
             elif not np.isfinite(values[start:end]).all():
-                strange.append(self.utterances[row])
+                not_finite.append(self.utterances[index])
         self._hdf5 = None
-        raise_first(unreadable(self.path, damaged) + not_finite(self.path, strange))
+        report_bad_frames(self.path, unreadable, not_finite, Strict())
 
-    def _read(self, row: int, frames: FloatArray) -> None:
-        if not self._try_to_read(row, frames):
-            raise_first(unreadable(self.path, [self.utterances[row]]))
+    def _read(self, index: int, frames: FloatArray) -> None:
+        if not self._try_to_read(index, frames):
+            report_bad_frames(self.path, [self.utterances[index]], [], Strict())
 
-    def _try_to_read(self, row: int, frames: FloatArray) -> bool:
+    def _try_to_read(self, index: int, frames: FloatArray) -> bool:
         """Read an utterance into ``frames``, float32 or as stored, contiguous and of its shape."""
         if not len(frames):
             return True
-        if self._positions[row] < 0:
-            return self._through_hdf5().read_into(self.utterances[row], frames)
+        if self._positions[index] < 0:
+            return self._through_hdf5().read_into(self.utterances[index], frames)
         stored: Any = frames if frames.dtype == self.dtype else np.empty_like(frames, dtype=self.dtype)
         try:
-            whole: bool = os.preadv(self._raw.fileno(), [stored], self._positions[row]) == stored.nbytes
+            whole = bool(read_at(self._raw, stored, self._positions[index]) == stored.nbytes)
         except OSError:
             return False
         if stored is not frames:
@@ -193,9 +201,8 @@ class StoredFrames:
 
     def _through_hdf5(self) -> FeatureFile:
         if self._hdf5 is None or self._hdf5[0] != os.getpid():
-            file = open_features(self.path)
-            if isinstance(file, Problem):
-                raise CorpusError(str(file))
+            file = open_features(self.path, Strict())
+            assert file is not None
             self._hdf5 = (os.getpid(), file)
         return self._hdf5[1]
 

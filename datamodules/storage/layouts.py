@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.labels import Classes, LabelScheme
 
 FOLDERS: tuple[str, str, str] = ("A", "V", "L")
 """The folder of each modality, in the order of :data:`~datamodules.conditions.MODALITIES`."""
@@ -21,7 +22,7 @@ class Layout:
     Attributes:
         name: the corpus, as messages call it.
         feature_names: of audio, visual and text: ``A/<name>.h5``, ``V/<name>.h5``, ``L/<name>.h5``.
-        class_names: in label order; label c is ``class_names[c]``.
+        labels: what the labels are, classes in label order or a scale.
         folds: the number of folds, which are called 1..folds.
         speaker_pattern: a regular expression; the groups that match, joined, are an utterance's speaker.
         statistics_name: ``A/<name>.h5`` may hold each fold's mean and std of the audio features.
@@ -29,21 +30,32 @@ class Layout:
 
     name: str
     feature_names: tuple[str, str, str]
-    class_names: tuple[str, ...]
+    labels: LabelScheme
     folds: int
     speaker_pattern: str
     statistics_name: str = "comparE_mean_std"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in label order, () for a scale."""
+        return self.labels.names
+
+    def with_features(self, audio: str | None = None, visual: str | None = None, text: str | None = None) -> Layout:
+        """Replace the names of features that are given."""
+        given = zip((audio, visual, text), self.feature_names, strict=True)
+        first, second, third = (name or usual for name, usual in given)
+        return replace(self, feature_names=(first, second, third))
+
     def feature_path(self, root: Path, modality: int) -> Path:
-        """Where the features of a modality (0 audio, 1 visual, 2 text) lie."""
+        """Path of the features of a modality (0 audio, 1 visual, 2 text)."""
         return root / FOLDERS[modality] / f"{self.feature_names[modality]}.h5"
 
     def statistics_path(self, root: Path) -> Path:
-        """Where the audio statistics that come with a corpus would lie."""
+        """Path of the audio statistics that may come with a corpus."""
         return root / FOLDERS[MODALITIES.index("audio")] / f"{self.statistics_name}.h5"
 
     def target_folder(self, root: Path, fold: int) -> Path:
-        """Where the label files of a fold lie.
+        """Folder of the label files of a fold.
 
         Raises:
             InputError: there is no such fold.
@@ -53,7 +65,8 @@ class Layout:
         return root / "target" / str(fold)
 
 
-_CLASSES = ("angry", "happy", "neutral", "sad")
+EMOTIONS = Classes(("angry", "happy", "neutral", "sad"))
+"""The four classes of both corpora, in label order."""
 
 # Ses01F_impro04_M012: session 1, recorded with the motion capture on the woman, spoken by the man.
 _IEMOCAP_SPEAKER = r"^(Ses\d+)[FM]_.+_([FM])[^_]*$"
@@ -61,18 +74,25 @@ _IEMOCAP_SPEAKER = r"^(Ses\d+)[FM]_.+_([FM])[^_]*$"
 # MSP-IMPROV-S01A-F01-P-FM01: sentence 1 in anger, speaker F01. The IEMOCAP form is accepted too.
 _MSP_SPEAKER = rf"^MSP-IMPROV-[^-]+-([FM]\d+)-|{_IEMOCAP_SPEAKER}"
 
-IEMOCAP_LAYOUT = Layout("IEMOCAP", ("comparE", "denseface", "bert_large"), _CLASSES, 10, _IEMOCAP_SPEAKER)
+IEMOCAP_LAYOUT = Layout("IEMOCAP", ("comparE", "denseface", "bert_large"), EMOTIONS, 10, _IEMOCAP_SPEAKER)
 
 # The public pack does not document the label order of MSP-IMPROV: IEMOCAP's order is our reading.
-MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), _CLASSES, 12, _MSP_SPEAKER)
+MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), EMOTIONS, 12, _MSP_SPEAKER)
 
 
 def speaker_of(utterance: str, layout: Layout) -> str | None:
-    """Who speaks, by the utterance's id, or None where the id does not say."""
+    """Find who speaks by the utterance's id, None if the id does not say.
+
+    >>> speaker_of("Ses01F_impro04_M012", IEMOCAP_LAYOUT)
+    'Ses01M'
+    """
     match = re.search(layout.speaker_pattern, utterance)
-    return "".join(filter(None, match.groups())) or None if match else None
+    if match is None:
+        return None
+    speaker = "".join(group for group in match.groups() if group)
+    return speaker or None
 
 
 def speakers_of(utterances: Iterable[str], layout: Layout) -> set[str]:
-    """The speakers of all ids that say theirs."""
+    """Collect the speakers of all ids that name theirs."""
     return {speaker for utterance in utterances if (speaker := speaker_of(utterance, layout))}

@@ -1,4 +1,4 @@
-"""What is wrong with a corpus: raised one at a time by the reader, listed all at once by the check."""
+"""Problems of a corpus: raised at the first by a reader, collected by the check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Problem:
         path: the file or folder.
         what: what is wrong.
         remedy: what the user can do about it.
-        utterances: all utterances it concerns; empty where it concerns the whole file.
+        utterances: all utterances it concerns; empty if it concerns the whole file.
+
+    >>> str(Problem(Path("A/comparE.h5"), "has no frames", "extract its features", ("u1", "u2")))
+    'A/comparE.h5: utterance u1: has no frames (and 1 more utterance); extract its features.'
     """
 
     path: Path
@@ -33,24 +36,42 @@ class Problem:
         return " ".join(f"{self.path}: {who}{self.what}{more}; {self.remedy}.".split())
 
 
-def about(path: Path, utterances: Sequence[str], what: str, remedy: str) -> list[Problem]:
-    """One problem that concerns ``utterances``, or none where there are none."""
-    return [Problem(path, what, remedy, tuple(utterances))] if utterances else []
+class Problems:
+    """Collects everything that is wrong.
 
-
-def raise_first(problems: Sequence[Problem]) -> None:
-    """Raise the first problem.
-
-    Raises:
-        CorpusError: there is one.
+    Attributes:
+        found: the problems so far.
     """
-    if problems:
-        raise CorpusError(str(problems[0]))
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, path: Path, what: str, remedy: str, utterances: Sequence[str] = ()) -> None:
+        """Report one problem."""
+        self.found.append(Problem(path, what, remedy, tuple(utterances)))
+
+    def add_if_any(self, path: Path, utterances: Sequence[str], what: str, remedy: str) -> None:
+        """Report a problem of ``utterances`` if there are any."""
+        if utterances:
+            self.add(path, what, remedy, utterances)
 
 
-def root_problems(root: Path) -> list[Problem]:
-    """Whether the root folder is not there."""
+class Strict(Problems):
+    """Raises the first problem instead of collecting it."""
+
+    def add(self, path: Path, what: str, remedy: str, utterances: Sequence[str] = ()) -> None:
+        """Raise the problem.
+
+        Raises:
+            CorpusError: always.
+        """
+        raise CorpusError(str(Problem(path, what, remedy, tuple(utterances))))
+
+
+def root_exists(root: Path, problems: Problems) -> bool:
+    """Whether the corpus's root folder is there; a problem if not."""
     if root.is_dir():
-        return []
+        return True
     what = "is not a folder" if root.exists() else "does not exist"
-    return [Problem(root, what, "give the folder that holds A, V, L and target")]
+    problems.add(root, what, "give the folder that holds A, V, L and target")
+    return False

@@ -11,18 +11,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.storage.layouts import Layout
-from datamodules.storage.problems import Problem, raise_first
+from datamodules.storage.problems import Problems, Strict
 
-FloatArray = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
+
+
+STATISTICS_TOLERANCE = 1e-3
+"""Shipped statistics agree with ours up to this share of our std: float32 sums stay well below it."""
 
 
 class Statistics(NamedTuple):
-    """What frames are normalised with: ``(frames - mean) / std``.
+    """Mean and standard deviation that normalise frames: ``(frames - mean) / std``.
 
     Attributes:
         mean: float32 [D].
-        std: float32 [D], of the population; 1 where the values do not vary.
+        std: float32 [D], of the population; 1 for values that do not vary.
     """
 
     mean: Tensor
@@ -32,6 +35,11 @@ class Statistics(NamedTuple):
 class Moments(NamedTuple):
     """Number, mean and summed squared deviations of some frames, in float64.
 
+    >>> import numpy as np
+    >>> both = Moments.of(np.float32([[1], [3]])).with_more(Moments.of(np.float32([[5]])))
+    >>> both.frames, both.mean.tolist(), both.squares.tolist()
+    (3, [3.0], [8.0])
+
     Attributes:
         frames: the number of frames.
         mean: float64 [D].
@@ -39,24 +47,24 @@ class Moments(NamedTuple):
     """
 
     frames: int
-    mean: FloatArray
-    squares: FloatArray
+    mean: Float64Array
+    squares: Float64Array
 
     @classmethod
     def none(cls, width: int) -> Moments:
-        """Of no frame at all."""
+        """Moments of no frame."""
         return cls(0, np.zeros(width), np.zeros(width))
 
     @classmethod
     def of(cls, frames: npt.NDArray[np.float32]) -> Moments:
-        """Of frames [T, D], T > 0."""
+        """Moments of frames [T, D], T > 0."""
         exact = frames.astype(np.float64)
         mean = exact.mean(axis=0)
         exact -= mean
         return cls(len(frames), mean, np.einsum("td,td->d", exact, exact))
 
     def with_more(self, other: Moments) -> Moments:
-        """Of both sets of frames together (Chan, Golub and LeVeque, 1983)."""
+        """Combine with the moments of other frames (Chan, Golub and LeVeque, 1983)."""
         count = self.frames + other.frames
         if count == 0:
             return self
@@ -66,29 +74,25 @@ class Moments(NamedTuple):
         return Moments(count, self.mean + step * share, squares)
 
     def statistics(self) -> Statistics:
-        """The statistics of these frames; mean 0 and std 1 where there is no frame."""
+        """Statistics of these frames; mean 0 and std 1 without any."""
         std = np.sqrt(self.squares / max(self.frames, 1)).astype(np.float32)
         std[std == 0] = 1
         return Statistics(torch.from_numpy(self.mean.astype(np.float32)), torch.from_numpy(std))
 
 
-def shipped_statistics(root: Path, layout: Layout, fold: int) -> Statistics | None:
-    """The audio statistics of a fold that came with a corpus, or None where there are none.
+def shipped_statistics(path: Path, fold: int, problems: Problems | None = None) -> Statistics | None:
+    """Read the audio statistics of a fold that came with a corpus, None if there are none.
 
-    They are for comparison only: what is used is computed from the fold's train utterances.
+    They are for comparison only: what is used is computed from the fold's training utterances.
+
+    Args:
+        path: of the file, see :meth:`~datamodules.storage.layouts.Layout.statistics_path`.
+        fold: from 1.
+        problems: collects what is wrong; by default the first problem is raised.
 
     Raises:
-        CorpusError: the file is there but cannot be read.
+        CorpusError: without ``problems``: the file is there but cannot be read.
     """
-    found = examine_shipped(layout.statistics_path(Path(root)), fold)
-    if isinstance(found, Problem):
-        raise_first([found])
-        return None
-    return found
-
-
-def examine_shipped(path: Path, fold: int) -> Statistics | Problem | None:
-    """As :func:`shipped_statistics`, with a problem in place of an error."""
     try:
         with h5py.File(path, "r") as file:
             if str(fold) not in file:
@@ -99,7 +103,8 @@ def examine_shipped(path: Path, fold: int) -> Statistics | Problem | None:
         return None
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         what = f"the mean and std of fold {fold} cannot be read ({error})"
-        return Problem(path, what, "copy it again, or delete it: it is not needed")
+        (problems or Strict()).add(path, what, "copy it again, or delete it: it is not needed")
+        return None
     return Statistics(torch.from_numpy(mean), torch.from_numpy(std))
 
 

@@ -9,7 +9,7 @@ from datamodules.errors import CorpusError, InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.reading import trained_model
 
-LINKED = ("feature_dims", "class_names", "corpus", "monitor")
+LINKED = ("feature_dims", "class_names", "task", "corpus", "monitor")
 """Arguments of every model that follow the data."""
 
 
@@ -26,6 +26,7 @@ def model_facts(data: EmotionDataModule) -> dict[str, Any]:
     return {
         "feature_dims": data.feature_dims,
         "class_names": data.class_names,
+        "task": data.task,
         "corpus": data.corpus_name,
         "monitor": data.monitor,
     }

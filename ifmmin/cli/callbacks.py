@@ -92,7 +92,7 @@ class PredictionWriter(Callback):
         assert datamodule is not None
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = np.lexsort((columns["condition"], columns["index"]))
-        names: Sequence[str] = datamodule.held.utterances
+        names: Sequence[str] = datamodule.corpus.utterances
         write_predictions(
             self.path,
             [names[position] for position in columns["index"][order]],

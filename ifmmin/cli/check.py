@@ -14,7 +14,7 @@ from rich.text import Text
 
 from datamodules.base import EmotionDataModule
 from datamodules.files import write_text
-from datamodules.storage.check import CheckReport, Facts, check_corpus
+from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
 from datamodules.storage.targets import SPLITS
 from ifmmin.discovery import check_name
 
@@ -47,54 +47,56 @@ def check_command(argv: Sequence[str], corpora: Mapping[str, type[EmotionDataMod
     Console().print(render_check(report), crop=False)
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
-    return 1 if report.problems else 0
+    return 1 if report.lines else 0
 
 
 def render_check(report: CheckReport) -> RenderableType:
     """The report as tables for a terminal, the problems last."""
     parts: list[RenderableType] = [Text(f"{report.corpus} at {report.root}", style="bold")]
-    facts = report.facts
-    if facts.modalities:
-        parts += [_modality_table(facts), Text(_summary(facts))]
-    if facts.folds:
+    summary = report.summary
+    if summary.modalities:
+        parts += [_modality_table(summary), Text(_summary(summary))]
+    if summary.folds:
         parts.append(_fold_table(report))
-    if not report.found:
+    if not report.problems.found:
         return Group(*parts, Text("No problems.", style="green"))
-    parts.append(Text(f"{len(report.found)} problem{'s' if len(report.found) > 1 else ''}:", style="bold red"))
+    parts.append(
+        Text(f"{len(report.problems.found)} problem{'s' if len(report.problems.found) > 1 else ''}:", style="bold red")
+    )
     # One line each, however long: they are searched and counted.
-    return Group(*parts, *(Text(f"- {problem}", no_wrap=True, overflow="ignore") for problem in report.problems))
+    return Group(*parts, *(Text(f"- {problem}", no_wrap=True, overflow="ignore") for problem in report.lines))
 
 
-def _modality_table(facts: Facts) -> Table:
+def _modality_table(summary: CorpusSummary) -> Table:
     table = Table("modality", "file", title="Features")
     for heading in ("utterances", "dim", "shortest", "median", "longest"):
         table.add_column(heading, justify="right")
-    for name, modality in facts.modalities.items():
+    for name, modality in summary.modalities.items():
         numbers = (modality.utterances, modality.dim, modality.shortest, modality.median, modality.longest)
         table.add_row(name, Text(Path(modality.file).name), *(f"{number:g}" for number in numbers))
     return table
 
 
-def _summary(facts: Facts) -> str:
+def _summary(summary: CorpusSummary) -> str:
     return (
-        f"{facts.utterances} utterances with features, {len(facts.unused)} of them in no fold; "
-        f"{facts.speakers} speakers, {len(facts.unknown_speakers)} ids that do not name theirs."
+        f"{summary.utterances} utterances with features, {len(summary.unused)} of them in no fold; "
+        f"{summary.speakers} speakers, {len(summary.unknown_speakers)} ids that do not name theirs."
     )
 
 
 def _fold_table(report: CheckReport) -> Table:
-    facts = report.facts
+    summary = report.summary
     table = Table("fold", title=f"Utterances per split: {' '.join(report.class_names)}")
     for split in SPLITS:
         table.add_column(split)
-    if facts.statistics_file:
+    if summary.statistics_file:
         table.add_column("shipped mean, std")
-    for number, fold in facts.folds.items():
+    for number, fold in summary.folds.items():
         cells = [str(number)]
         for split in SPLITS:
             counts = list(fold.counts.get(split, {}).values())
             cells.append(f"{sum(counts)}: {' '.join(map(str, counts))}" if counts else "-")
-        if facts.statistics_file:
+        if summary.statistics_file:
             verdict = {None: "none", True: "agree", False: "differ"}[fold.statistics_agree]
             off = "" if fold.statistics_difference is None else f" ({fold.statistics_difference:.0e})"
             cells.append(verdict + off)

@@ -29,6 +29,7 @@ from ifmmin.checkpoints.reading import read_header
 from ifmmin.cli.arguments import Parser, check_words, expand_resume
 from ifmmin.cli.callbacks import PredictionWriter, checkpoint_callbacks, progress_callback
 from ifmmin.cli.console import clean_process, say
+from ifmmin.cli.memory import MemoryCap
 from ifmmin.discovery import discover_models
 from ifmmin.pretraining.stage2 import PretrainedModule
 from ifmmin.results.files import write_results
@@ -103,7 +104,7 @@ class IfmminCLI(LightningCLI):
             if self.header is None:
                 return model_facts(data)[name]
             check_same_kind(data, self.header["ifmmin"]["data"], self._ckpt_path)
-            return self.header["hyper_parameters"][name]
+            return self.header["hyper_parameters"].get(name)
 
         return fact
 
@@ -197,7 +198,7 @@ class IfmminCLI(LightningCLI):
         self, model: MissingModalityModule, folder: Path, logger: Any, callbacks: Sequence[L.Callback]
     ) -> L.Trainer:
         config = copy.deepcopy(self._trainer_config)
-        extra: list[L.Callback] = [*callbacks]
+        extra: list[L.Callback] = [*callbacks, MemoryCap()]
         if config.get("enable_progress_bar") is not False:
             extra.append(bar := progress_callback())
             config["enable_progress_bar"] = hasattr(bar, "refresh_rate")

@@ -66,7 +66,7 @@ class FusionPretraining(Pretraining):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the task's loss on complete utterances."""
-        return {"cls": self.task.loss(self(batch.complete()), batch.labels)}
+        return {"cls": self.task.loss(self(batch.unmasked()), batch.labels)}
 
 
 class InvariantPretraining(Pretraining):
@@ -120,7 +120,7 @@ class InvariantPretraining(Pretraining):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the task's loss, and the mean CMD over the three pairs of modalities, on complete utterances."""
-        h, H = self.embed(batch.complete())
+        h, H = self.embed(batch.unmasked())
         moments = central_moments(H, self.moments)
         left, right = zip(*combinations(range(len(MODALITIES)), 2), strict=True)
         cmd = moment_discrepancy(moments[:, left], moments[:, right]).mean()

@@ -55,7 +55,7 @@ class Teacher(nn.Module):
         memory = weight.new_zeros(utterances, *shape) if fits else FileRows(utterances, shape, weight)
         for batch in batches:
             batch = batch.to(weight.device, weight.dtype)
-            memory[batch.index] = self.encoders(batch.complete())
+            memory[batch.index] = self.encoders(batch.unmasked())
         self._memory, self._absent = memory, self.encoders.absent()
 
     def forget(self) -> None:
@@ -65,7 +65,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
         """[B, 3, E]: the embeddings of each row's utterance with nothing missing."""
-        stored = self.encoders(batch.complete()) if self._memory is None else self._memory[batch.index]
+        stored = self.encoders(batch.unmasked()) if self._memory is None else self._memory[batch.index]
         targets: Tensor = stored[batch.row]
         return targets
 

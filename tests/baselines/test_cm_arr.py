@@ -239,7 +239,7 @@ def test_losses_are_their_formulas(partial: bool) -> None:
     batch = replace(stored, present=present)
     losses = model.losses(batch)
     assert set(losses) == {"cls", "align", "nll", "recovery", "refine"}
-    real, there = model.encode(batch.complete()), batch.available
+    real, there = model.encode(batch.unmasked()), batch.available
     flows = [model.flow(m) for m in range(3)]
 
     # Absent embeddings: the inverse flow at the mean of the available flow outputs, row by row.
@@ -310,7 +310,7 @@ def test_each_phase_can_be_switched_off(phases: tuple[bool, bool, bool]) -> None
 @torch.no_grad()
 def test_without_reconstruction_an_absent_embedding_is_zero() -> None:
     model, batch = build(reconstruction=False), random_batch(6, seed=1)
-    encoded = model.encode(batch.complete())
+    encoded = model.encode(batch.unmasked())
     embeddings = model.reconstruct(encoded.embedding, encoded.common, batch.present)
     close(embeddings, torch.where(batch.present[..., None], encoded.mean, 0.0))
 
@@ -325,7 +325,7 @@ def test_weights_of_the_terms() -> None:
 
 @torch.no_grad()
 def test_samples_in_training_and_means_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = build(), random_batch(6, seed=1).complete()
+    model, batch = build(), random_batch(6, seed=1).unmasked()
     evaluated = model.encode(batch)
     close(evaluated.embedding, evaluated.mean)
     model.train()

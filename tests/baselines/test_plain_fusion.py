@@ -46,14 +46,14 @@ def test_modality_dropout_learns_from_what_the_mask_leaves() -> None:
             F.cross_entropy(model(replace(batch, row=batch.row[one], present=batch.present[one])), batch.label[one])
         )
     torch.testing.assert_close(losses["cls"], torch.stack(rows).mean())
-    assert losses["cls"] != model.losses(batch.complete())["cls"]
+    assert losses["cls"] != model.losses(batch.unmasked())["cls"]
 
 
 def test_complete_fusion_learns_from_complete_utterances_whatever_the_mask() -> None:
     model, batch = made(CompleteFusion), random_batch(8)
     losses = model.losses(batch)
-    assert losses == model.losses(batch.complete())
-    assert losses["cls"] == F.cross_entropy(model(batch.complete()), batch.labels)
+    assert losses == model.losses(batch.unmasked())
+    assert losses["cls"] == F.cross_entropy(model(batch.unmasked()), batch.labels)
 
 
 def test_selection_on_validation_is_on_what_training_knows() -> None:

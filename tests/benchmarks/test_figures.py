@@ -191,7 +191,7 @@ def test_points_are_the_invariant_features_of_each_utterance_alone(run: Path) ->
     points = predicted_invariant_points(model, data, "test")
     utterances = len(data.rows("test"))
     assert points.features.shape == (6 * utterances, 384) and set(points.utterances) == {
-        data.held.utterances[row] for row in data.rows("test")
+        data.corpus.utterances[row] for row in data.rows("test")
     }
     expected: dict[str, list[NDArray[np.float32]]] = {condition: [] for condition in MISSING_CONDITIONS}
     with torch.no_grad():
@@ -208,7 +208,7 @@ def test_points_are_the_invariant_features_of_each_utterance_alone(run: Path) ->
 
 def test_the_choice_of_utterances_depends_on_their_names_alone(run: Path) -> None:
     _, data = read_run(run).load()
-    names = data.held.utterances
+    names = data.corpus.utterances
     chosen = chosen_utterances(data, "train", 20)
     first = {names[row] for row in chosen}
     assert len(first) == 20 and first <= {names[row] for row in data.rows("train")}

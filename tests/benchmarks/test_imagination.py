@@ -45,7 +45,7 @@ def test_explained_variance(share: float, expected: float) -> None:
     data = Synthetic(utterances_per_speaker=12)
     data.setup("fit")
     probe = Imagining(share, torch.zeros(3, 4))
-    train = torch.cat([probe.complete(batch.complete()) for batch in data.in_order("train")])
+    train = torch.cat([probe.complete(batch.unmasked()) for batch in data.in_order("train")])
     probe.middle = train.mean(dim=0)
     for value in imagination.explained_variance(cast(Any, probe), data).values():
         assert value == pytest.approx(expected, abs=1e-5)

@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.storage.corpus import Corpus, RaggedFrames
+from datamodules.base import EmotionDataModule
+from datamodules.labels import Scale
+from datamodules.storage.corpus import Corpus
+from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT, Layout, speaker_of
+from datamodules.storage.writing import write_features, write_targets
 from tests.batches import FloatArray, Utterance
 
 LAYOUTS: dict[str, Layout] = {"IEMOCAP": IEMOCAP_LAYOUT, "MSPIMPROV": MSP_IMPROV_LAYOUT}
@@ -134,3 +138,32 @@ def load_features(path: Path, utterances: Sequence[str]) -> list[npt.NDArray[np.
 def truncate(path: Path) -> None:
     """Cut a file to half its size."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+class RegressionSample(EmotionDataModule):
+    """A small corpus of values from -3 to 3 in the public layout, five folds split by speaker."""
+
+    layout = Layout("Values", ("audio", "visual", "text"), Scale(-3, 3), 5, IEMOCAP_LAYOUT.speaker_pattern)
+    monitor = "MAE"
+    schedule = "steps"
+
+
+def write_regression_corpus(root: Path, utterances: int = 120, dims: Sequence[int] = (5, 6, 7), seed: int = 0) -> Path:
+    """Write the files of :class:`RegressionSample`: each view shows the value in all its features, with noise."""
+    rng = np.random.default_rng(seed)
+    ids = [utterance_id("IEMOCAP", number) for number in range(utterances)]
+    values = rng.uniform(-3, 3, utterances).astype(np.float32)
+    layout = RegressionSample.layout
+    for modality, dim in enumerate(dims):
+        direction = rng.standard_normal(dim)
+        frames = [value * direction + rng.standard_normal((rng.integers(2, 9), dim)) for value in values]
+        named = zip(ids, (each.astype(np.float32) for each in frames), strict=True)
+        write_features(layout.feature_path(root, modality), named)
+    session = np.array([int(name[3:5]) for name in ids])
+    woman = np.array([name.split("_")[-1][0] == "F" for name in ids])
+    for fold in range(1, layout.folds + 1):
+        inside = session == fold
+        parts = {"train": ~inside, "val": inside & woman, "test": inside & ~woman}
+        splits = {name: (np.array(ids)[part].tolist(), values[part]) for name, part in parts.items()}
+        write_targets(root / "target" / str(fold), splits)
+    return root

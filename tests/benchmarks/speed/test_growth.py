@@ -23,11 +23,11 @@ def test_written_numbers_are_a_corpus_of_the_drawn_lengths(tmp_path: Path) -> No
     drawn.write(tmp_path)
     for data in (drawn, written):
         data.setup("fit")
-    assert drawn.held.lengths.tolist() == written.held.lengths.tolist()
-    assert drawn.held.utterances == written.held.utterances
-    for modality, frames in enumerate(written.held.frames):
+    assert drawn.corpus.lengths.tolist() == written.corpus.lengths.tolist()
+    assert drawn.corpus.utterances == written.corpus.utterances
+    for modality, frames in enumerate(written.corpus.frames):
         with h5py.File(written.corpus_layout.feature_path(tmp_path, modality)) as file:
-            np.testing.assert_array_equal(frames.utterance(3), file[written.held.utterances[3]][()])
+            np.testing.assert_array_equal(frames.utterance(3), file[written.corpus.utterances[3]][()])
 
 
 def test_every_size_is_measured_in_both_forms_where_it_fits(
@@ -38,7 +38,7 @@ def test_every_size_is_measured_in_both_forms_where_it_fits(
     monkeypatch.setattr(growth, "silence", lambda: None)
     size = RandomCorpus(30, 0.1)
     size.setup("fit")
-    gigabytes = sum(frames.utterance(row).nbytes for frames in size.held.frames for row in range(30)) / 1e9
+    gigabytes = sum(frames.utterance(row).nbytes for frames in size.corpus.frames for row in range(30)) / 1e9
     options = ["--model", "ModalityDropout", "--utterances", "30", "--repeats", "1", "--batches", "1"]
     files = ["--csv", str(tmp_path / "table.csv"), "--plot", str(tmp_path / "table.png"), "--scratch", str(tmp_path)]
     growth.main([*options, *files, "--memory", str(1.01 * gigabytes)])

@@ -41,7 +41,7 @@ def test_rows_read_stored_utterances() -> None:
 def test_complete_shows_all_that_is_there_in_one_row_each() -> None:
     stored = batch_of(random_utterances(12, seed=1, partial=True))
     masked = replace(stored, row=torch.tensor([5, 5, 2]), present=torch.zeros(3, 3, dtype=torch.bool))
-    complete = masked.complete()
+    complete = masked.unmasked()
     assert complete.row.tolist() == list(range(12))
     assert torch.equal(complete.present, complete.lengths > 0)
     assert torch.equal(complete.available, complete.lengths > 0)
@@ -53,8 +53,8 @@ def test_to_moves_every_tensor() -> None:
     batch = random_batch(3)
     batch = holding(batch, batch.present)
     moved = batch.to("meta")
-    assert moved.held
-    tensors = [*moved.frames, *moved.held, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
+    assert moved.stored
+    tensors = [*moved.frames, *moved.stored, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.utterances == batch.utterances
     assert batch.lengths.device.type == "cpu"

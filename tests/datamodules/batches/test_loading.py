@@ -15,7 +15,8 @@ from datamodules.batches.loading import LengthBatches, Normalization, Request, U
 from datamodules.batches.masks import UniformConditions, utterance_keys
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import visible
-from datamodules.storage.corpus import RaggedFrames, Statistics
+from datamodules.storage.frames import RaggedFrames
+from datamodules.storage.statistics import Statistics
 from datamodules.synthetic import Synthetic
 from tests.batches import DIMS, random_utterances
 from tests.datamodules.corpora import corpus_of, ragged
@@ -123,7 +124,7 @@ def test_a_batch_holds_the_pooled_steps_of_normalised_frames(how: Normalization,
         assert torch.equal(batch.lengths, STEPS * (expected.lengths > 0))
         assert torch.equal(batch.present, expected.present)
         for modality, dim in enumerate(DIMS):
-            held = slice(None) if expected.held is None else expected.held[modality]
+            held = slice(None) if expected.stored is None else expected.stored[modality]
             frames, lengths = expected.frames[modality], expected.lengths[held, modality]
             assert batch.frames[modality].shape == (len(lengths), STEPS, dim)
             theirs = pool_steps(frames, lengths, STEPS)
@@ -143,7 +144,7 @@ def test_what_the_mask_hides_is_not_even_read(how: Normalization, monkeypatch: p
     corpus = corpus_of(random_utterances(12, seed=4, partial=True))
     rows = np.array([7, 0, 11, 3, 5, 6])
     whole, shown = (
-        UtteranceDataset(corpus, torch.zeros(12), [how] * 3, STATISTICS, UniformConditions(), complete=complete)
+        UtteranceDataset(corpus, torch.zeros(12), [how] * 3, STATISTICS, UniformConditions(), hidden_frames=complete)
         for complete in (True, False)
     )
     full = whole[Request(rows, 1)]
@@ -168,11 +169,11 @@ def test_what_the_mask_hides_is_not_even_read(how: Normalization, monkeypatch: p
 def test_what_the_next_batch_reads_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = corpus_of(random_utterances(12, seed=4, partial=True))
     mask, order = UniformConditions(), LengthBatches(np.arange(12), np.arange(12), 4, shuffle=True)
-    dataset = UtteranceDataset(corpus, torch.zeros(12), ["none"] * 3, STATISTICS, mask, complete=False)
+    dataset = UtteranceDataset(corpus, torch.zeros(12), ["none"] * 3, STATISTICS, mask, hidden_frames=False)
     announced: list[list[int]] = []
-    monkeypatch.setattr(RaggedFrames, "announce", lambda _, rows: announced.append(rows.tolist()))
+    monkeypatch.setattr(RaggedFrames, "prefetch", lambda _, rows: announced.append(rows.tolist()))
     batches = [dataset[request] for request in order]
-    read = [[batch.index[held].tolist() for held in batch.held or ()] for batch in batches]
+    read = [[batch.index[held].tolist() for held in batch.stored or ()] for batch in batches]
     assert len(batches) == 3
     assert announced == [*read[1], *read[2], [], [], []]
 
@@ -199,7 +200,7 @@ def epoch_of(batches: LengthBatches, epoch: int) -> list[list[int]]:
     requests = list(batches)
     assert len(requests) == len(batches)
     assert all(request.epoch == epoch for request in requests)
-    return [request.rows.tolist() for request in requests]
+    return [request.indices.tolist() for request in requests]
 
 
 @given(**orders)
@@ -266,7 +267,7 @@ def padding_share(batches: list[npt.NDArray[np.int64]], lengths: npt.NDArray[np.
 def test_similar_lengths_make_less_padding(shuffle: bool) -> None:
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.normal(np.log(40), 0.6, 4000)).astype(np.int64) + 1
-    ours = [request.rows for request in LengthBatches(np.arange(4000), lengths, 64, shuffle)]
+    ours = [request.indices for request in LengthBatches(np.arange(4000), lengths, 64, shuffle)]
     random_order = np.array_split(rng.permutation(4000), len(ours))
     assert padding_share(ours, lengths) < 0.6 * padding_share(random_order, lengths)
 

@@ -281,6 +281,6 @@ def test_what_a_batch_does_not_hold_is_not_made_up() -> None:
     batch = batch_of(random_utterances(3), np.tile([False, True, True], (3, 1)))
     batch = holding(batch, batch.present)
     assert len(visible(batch, 1).frames) == 3
-    assert len(visible(batch.complete(), 2).frames) == 3
+    assert len(visible(batch.unmasked(), 2).frames) == 3
     with pytest.raises(RuntimeError, match=r"holds no audio but what its mask shows.*hidden_frames=True"):
-        visible(batch.complete(), 0)
+        visible(batch.unmasked(), 0)

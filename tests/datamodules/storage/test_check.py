@@ -44,8 +44,8 @@ def rendered(report: CheckReport) -> str:
 def test_samples_have_no_problems_and_the_facts_are_theirs(name: str) -> None:
     root, layout = SAMPLES[name], LAYOUTS[name]
     report = check_corpus(root, layout)
-    assert report.problems == []
-    facts = report.facts
+    assert report.lines == []
+    facts = report.summary
     for modality, found in enumerate(facts.modalities.values()):
         path = layout.feature_path(root, modality)
         with h5py.File(path) as file:
@@ -120,11 +120,11 @@ def test_everything_wrong_is_listed_at_once(root: Path) -> None:
         "L/bert_large.h5: not a whole HDF5 file",
     ]
     for line in expected:
-        assert sum(problem.startswith(f"{root}/{line}") for problem in report.problems) == 1, line
-    assert len(report.problems) == len(expected), report.problems
-    assert not any("\n" in problem for problem in report.problems)
-    assert report.facts.unused == ["spare"]
-    assert report.facts.unknown_speakers == ["spare"]
+        assert sum(problem.startswith(f"{root}/{line}") for problem in report.lines) == 1, line
+    assert len(report.lines) == len(expected), report.lines
+    assert not any("\n" in problem for problem in report.lines)
+    assert report.summary.unused == ["spare"]
+    assert report.summary.unknown_speakers == ["spare"]
     text_shown = rendered(report)
     assert f"{len(expected)} problems:" in text_shown
     assert "not of the shape [frames, width]" in text_shown
@@ -137,7 +137,7 @@ def test_speakers_shared_between_train_and_test_are_found(root: Path) -> None:
     train = load_ids(root, 1, "trn")
     write_split(root, "IEMOCAP", 1, "tst", tested[1:], np.zeros(len(tested) - 1, dtype=np.int64))
     write_split(root, "IEMOCAP", 1, "trn", [*train, tested[0]], np.zeros(len(train) + 1, dtype=np.int64))
-    (problem,) = check_corpus(root, IEMOCAP_LAYOUT).problems
+    (problem,) = check_corpus(root, IEMOCAP_LAYOUT).lines
     assert problem.startswith(f"{root}/target/1: speaker Ses01F is in both train and test")
 
 
@@ -151,27 +151,27 @@ def test_shipped_statistics_that_differ_are_a_fact_and_damaged_ones_a_problem(ro
         file["3/mean"], file["3/std"] = np.zeros(9), np.ones(9)
         file["4/mean"] = np.zeros(5)
     report = check_corpus(root, IEMOCAP_LAYOUT)
-    first, second, third, fourth, fifth = (report.facts.folds[fold] for fold in range(1, 6))
+    first, second, third, fourth, fifth = (report.summary.folds[fold] for fold in range(1, 6))
     assert first.statistics_agree is True
     assert second.statistics_agree is False
     # Fold 2 trains on the same speakers as fold 1, so that its statistics are known too.
     assert second.statistics_difference == pytest.approx(0.5, rel=1e-5)
     assert third.statistics_agree is False
     assert (fourth.statistics_agree, fifth.statistics_agree) == (None, None)
-    (problem,) = report.problems
+    (problem,) = report.lines
     assert "comparE_mean_std.h5: the mean and std of fold 4 cannot be read" in problem
     assert json.loads(json.dumps(report.to_dict()))["facts"]["folds"]["2"]["statistics_agree"] is False
 
 
 def test_a_root_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
     report = check_corpus(tmp_path / "nowhere", IEMOCAP_LAYOUT)
-    assert report.problems == [f"{tmp_path}/nowhere: does not exist; give the folder that holds A, V, L and target."]
+    assert report.lines == [f"{tmp_path}/nowhere: does not exist; give the folder that holds A, V, L and target."]
     assert "1 problem:" in rendered(report)
     assert report.to_dict()["facts"]["folds"] == {}
 
 
 def test_an_empty_root_lacks_three_files_and_the_targets(tmp_path: Path) -> None:
-    problems = check_corpus(tmp_path, IEMOCAP_LAYOUT).problems
+    problems = check_corpus(tmp_path, IEMOCAP_LAYOUT).lines
     assert len(problems) == 4
     assert problems[0].startswith(f"{tmp_path}/target: does not exist")
     assert all("does not exist" in problem for problem in problems)
@@ -179,7 +179,7 @@ def test_an_empty_root_lacks_three_files_and_the_targets(tmp_path: Path) -> None
 
 def test_an_empty_file_is_a_problem(root: Path) -> None:
     h5py.File(IEMOCAP_LAYOUT.feature_path(root, 1), "w").close()
-    problems = check_corpus(root, IEMOCAP_LAYOUT).problems
+    problems = check_corpus(root, IEMOCAP_LAYOUT).lines
     assert any("denseface.h5: holds no utterance" in problem for problem in problems)
     assert any("denseface.h5" in problem and "and 47 more utterances" in problem for problem in problems)
     assert len(problems) == 2

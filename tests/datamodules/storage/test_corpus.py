@@ -15,16 +15,10 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import CorpusError
-from datamodules.storage.corpus import (
-    Frames,
-    feature_dims,
-    fingerprint,
-    read_corpus,
-    shipped_statistics,
-    train_statistics,
-)
+from datamodules.storage.corpus import feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.frames import Frames
 from datamodules.storage.layouts import IEMOCAP_LAYOUT
-from datamodules.storage.statistics import difference
+from datamodules.storage.statistics import difference, shipped_statistics
 from datamodules.storage.targets import SPLITS, read_targets, shared_speakers
 from tests.datamodules.corpora import (
     LAYOUTS,
@@ -71,7 +65,7 @@ def test_samples_are_read_as_h5py_and_numpy_read_them(name: str, budget: float) 
             np.testing.assert_array_equal(target.labels, expected)
             assert target.labels.dtype == np.int64
     utterances = [name for split in targets.values() for name in split.utterances][::-1]
-    corpus = read_corpus(root, layout, utterances, complete=True, memory_budget=budget)
+    corpus = read_corpus(root, layout, utterances, require_all=True, memory_budget=budget)
     assert corpus.utterances == utterances
     for modality, frames in enumerate(corpus.frames):
         expected_frames = load_features(layout.feature_path(root, modality), utterances)
@@ -85,7 +79,7 @@ def test_samples_are_read_as_h5py_and_numpy_read_them(name: str, budget: float) 
 def test_all_utterances_are_read_where_none_are_named(name: str) -> None:
     with h5py.File(LAYOUTS[name].feature_path(SAMPLES[name], 0)) as file:
         expected = sorted(file)
-    assert read_corpus(SAMPLES[name], LAYOUTS[name], None, complete=True).utterances == expected
+    assert read_corpus(SAMPLES[name], LAYOUTS[name], None, require_all=True).utterances == expected
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -99,7 +93,7 @@ def test_the_written_corpus_has_every_speaker_in_one_test_split(name: str, tmp_p
         assert not shared_speakers(targets, layout)
         tested += targets["test"].utterances
     assert sorted(tested) == sorted(written)
-    assert [frames.dim for frames in read_corpus(tmp_path, layout, written, complete=True).frames] == [3, 2, 4]
+    assert [frames.dim for frames in read_corpus(tmp_path, layout, written, require_all=True).frames] == [3, 2, 4]
 
 
 @BUDGETS
@@ -107,7 +101,7 @@ def test_the_written_corpus_has_every_speaker_in_one_test_split(name: str, tmp_p
 def test_other_number_types_are_read_as_float32(root: Path, dtype: str, budget: float) -> None:
     frames = np.arange(10).reshape(2, 5).astype(dtype)
     change_features(root / AUDIO, {FIRST: frames})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [SECOND, FIRST], complete=True, memory_budget=budget)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [SECOND, FIRST], require_all=True, memory_budget=budget)
     np.testing.assert_array_equal(corpus.frames[0].utterance(1), np.arange(10).reshape(2, 5))
 
 
@@ -117,7 +111,7 @@ def test_compressed_features_are_read(root: Path, budget: float) -> None:
     with h5py.File(root / AUDIO, "r+") as file:
         del file[FIRST]
         file.create_dataset(FIRST, data=frames, chunks=(7, 3), compression="gzip")
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST], complete=True, memory_budget=budget)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST], require_all=True, memory_budget=budget)
     np.testing.assert_array_equal(corpus.frames[0].utterance(0), frames)
 
 
@@ -129,7 +123,7 @@ def test_absent_modalities_are_empty_in_prediction(root: Path, budget: float) ->
     (root / AUDIO).unlink()
     change_features(root / VISUAL, {FIRST: None, SECOND: np.zeros((0, 6), dtype=np.float32)})
     change_features(root / TEXT, {THIRD: np.zeros((0,))})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND, THIRD], complete=False, memory_budget=budget)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND, THIRD], require_all=False, memory_budget=budget)
     assert stacked(corpus.frames[0]).shape == (0, 0)
     assert (corpus.lengths > 0).tolist() == [[False, False, True], [False, False, True], [False, True, False]]
     stored = load_features(root / TEXT, [FIRST, SECOND])
@@ -141,14 +135,14 @@ def test_the_union_of_all_files_is_read_in_prediction(root: Path) -> None:
     for modality, path in enumerate((AUDIO, VISUAL, TEXT)):
         with h5py.File(root / path, "w") as file:
             file[f"only_{modality}"] = np.ones((2, 3))
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, None, complete=False)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, None, require_all=False)
     assert corpus.utterances == ["only_0", "only_1", "only_2"]
     assert corpus.lengths.tolist() == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
 
 
 def test_an_utterance_with_nothing_at_all_is_refused_in_prediction(root: Path) -> None:
     with pytest.raises(CorpusError, match=r"utterance stranger: has no features in any modality \(and 1 more"):
-        read_corpus(root, IEMOCAP_LAYOUT, [FIRST, "stranger", "other"], complete=False)
+        read_corpus(root, IEMOCAP_LAYOUT, [FIRST, "stranger", "other"], require_all=False)
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -159,7 +153,7 @@ def test_nothing_to_read_is_refused(root: Path, complete: bool) -> None:
         else:
             (root / path).unlink()
     with pytest.raises(CorpusError, match="no features of any utterance"):
-        read_corpus(root, IEMOCAP_LAYOUT, None, complete=complete)
+        read_corpus(root, IEMOCAP_LAYOUT, None, require_all=complete)
 
 
 def test_dims_are_known_without_reading(root: Path) -> None:
@@ -232,13 +226,13 @@ def test_bad_features_are_named(root: Path, damage: Damage, stops_prediction: bo
     damage(root)
     for budget in (math.inf, 0):
         with pytest.raises(CorpusError, match=message) as caught:
-            read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=True, memory_budget=budget)
+            read_corpus(root, IEMOCAP_LAYOUT, utterances, require_all=True, memory_budget=budget)
         assert "\n" not in str(caught.value)
         if stops_prediction:
             with pytest.raises(CorpusError, match=message):
-                read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False, memory_budget=budget)
+                read_corpus(root, IEMOCAP_LAYOUT, utterances, require_all=False, memory_budget=budget)
         else:
-            read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=False, memory_budget=budget)
+            read_corpus(root, IEMOCAP_LAYOUT, utterances, require_all=False, memory_budget=budget)
 
 
 # Statistics.
@@ -248,7 +242,7 @@ def test_bad_features_are_named(root: Path, damage: Damage, stops_prediction: bo
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_statistics_are_those_of_all_train_frames(name: str, budget: float) -> None:
     root, layout = SAMPLES[name], LAYOUTS[name]
-    corpus = read_corpus(root, layout, None, complete=True, memory_budget=budget)
+    corpus = read_corpus(root, layout, None, require_all=True, memory_budget=budget)
     train = read_targets(root, layout, 3)["train"].utterances
     rows = np.array([corpus.utterances.index(utterance) for utterance in train])
     for modality, frames in enumerate(corpus.frames):
@@ -268,7 +262,7 @@ def test_statistics_survive_a_large_offset_and_a_constant(root: Path) -> None:
         frames[:, 2] = 0.1
         changes[utterance_id("IEMOCAP", number)] = frames
     change_features(root / AUDIO, changes)
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, list(changes), complete=True)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, list(changes), require_all=True)
     stored = np.concatenate(list(changes.values())).astype(np.float64)
     mean, std = train_statistics(corpus.frames[0], np.arange(48))
     varying = [0, 1, 3, 4]
@@ -280,7 +274,7 @@ def test_statistics_survive_a_large_offset_and_a_constant(root: Path) -> None:
 def test_statistics_of_an_absent_modality_change_nothing(root: Path) -> None:
     (root / AUDIO).unlink()
     change_features(root / VISUAL, {SECOND: None})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND], complete=False)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, [FIRST, SECOND], require_all=False)
     assert train_statistics(corpus.frames[0], np.arange(2)).mean.shape == (0,)
     mean, _ = train_statistics(corpus.frames[1], np.arange(2))
     np.testing.assert_allclose(mean.numpy(), load_features(root / VISUAL, [FIRST])[0].mean(axis=0), rtol=1e-5)
@@ -291,27 +285,27 @@ def test_statistics_of_an_absent_modality_change_nothing(root: Path) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_shipped_statistics_agree_with_ours_in_every_fold(name: str) -> None:
     root, layout = SAMPLES[name], LAYOUTS[name]
-    corpus = read_corpus(root, layout, None, complete=True)
+    corpus = read_corpus(root, layout, None, require_all=True)
     for fold in range(1, layout.folds + 1):
         train = read_targets(root, layout, fold)["train"].utterances
         rows = np.array([corpus.utterances.index(utterance) for utterance in train])
-        shipped = shipped_statistics(root, layout, fold)
+        shipped = shipped_statistics(layout.statistics_path(root), fold)
         assert shipped is not None
         assert difference(train_statistics(corpus.frames[0], rows), shipped) < 1e-5
         assert difference(train_statistics(corpus.frames[0], rows[1:]), shipped) > 1e-4
 
 
 def test_shipped_statistics_need_not_be_there(root: Path) -> None:
-    assert shipped_statistics(root, IEMOCAP_LAYOUT, 1) is None
+    assert shipped_statistics(IEMOCAP_LAYOUT.statistics_path(root), 1) is None
     path = IEMOCAP_LAYOUT.statistics_path(root)
     with h5py.File(path, "w") as file:
         file["2/mean"] = np.zeros(5)
-    assert shipped_statistics(root, IEMOCAP_LAYOUT, 1) is None
+    assert shipped_statistics(IEMOCAP_LAYOUT.statistics_path(root), 1) is None
     with pytest.raises(CorpusError, match=r"comparE_mean_std\.h5: the mean and std of fold 2 cannot be read"):
-        shipped_statistics(root, IEMOCAP_LAYOUT, 2)
+        shipped_statistics(IEMOCAP_LAYOUT.statistics_path(root), 2)
     truncate(path)
     with pytest.raises(CorpusError, match=r"comparE_mean_std\.h5: .* it is not needed"):
-        shipped_statistics(root, IEMOCAP_LAYOUT, 1)
+        shipped_statistics(IEMOCAP_LAYOUT.statistics_path(root), 1)
 
 
 # Fingerprint.
@@ -320,7 +314,7 @@ def test_shipped_statistics_need_not_be_there(root: Path) -> None:
 def test_fingerprint_is_of_the_data_alone(root: Path, tmp_path: Path) -> None:
     def of(folder: Path, fold: int = 1) -> str:
         targets = read_targets(folder, IEMOCAP_LAYOUT, fold)
-        return fingerprint(read_corpus(folder, IEMOCAP_LAYOUT, None, complete=True), targets)
+        return fingerprint(read_corpus(folder, IEMOCAP_LAYOUT, None, require_all=True), targets)
 
     before = of(root)
     assert before == of(root)
@@ -338,7 +332,7 @@ def test_fingerprint_is_of_the_data_alone(root: Path, tmp_path: Path) -> None:
 def test_fingerprint_sees_ids_shapes_labels_and_splits(root: Path) -> None:
     utterances = [FIRST, SECOND]
     change_features(root / AUDIO, {FIRST: np.ones((2, 5)), SECOND: np.ones((4, 5))})
-    corpus = read_corpus(root, IEMOCAP_LAYOUT, utterances, complete=True)
+    corpus = read_corpus(root, IEMOCAP_LAYOUT, utterances, require_all=True)
     targets = read_targets(root, IEMOCAP_LAYOUT, 1)
     moved = corpus.lengths + torch.tensor([[1, 0, 0], [-1, 0, 0]])
     wrong = replace(targets["val"], labels=(targets["val"].labels + 1) % 4)

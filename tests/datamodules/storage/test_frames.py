@@ -69,8 +69,8 @@ def root(mixed: Path, tmp_path: Path) -> Path:
 
 
 def both(root: Path) -> tuple[Corpus, Corpus]:
-    held = read_corpus(root, IEMOCAP_LAYOUT, None, complete=True)
-    stored = read_corpus(root, IEMOCAP_LAYOUT, None, complete=True, memory_budget=0)
+    held = read_corpus(root, IEMOCAP_LAYOUT, None, require_all=True)
+    stored = read_corpus(root, IEMOCAP_LAYOUT, None, require_all=True, memory_budget=0)
     assert all(isinstance(frames, RaggedFrames) for frames in held.frames)
     assert all(isinstance(frames, StoredFrames) for frames in stored.frames)
     return held, stored
@@ -130,12 +130,12 @@ def test_features_are_held_as_stored_if_they_fit_the_budget(mixed: Path) -> None
     assert [each.dtype for each in values] == [torch.float32, torch.float16, torch.float32]
     size = sum(each.nbytes for each in values)
     for budget, kind in ((size, RaggedFrames), (size - 1, StoredFrames)):
-        corpus = read_corpus(mixed, IEMOCAP_LAYOUT, None, complete=True, memory_budget=budget)
+        corpus = read_corpus(mixed, IEMOCAP_LAYOUT, None, require_all=True, memory_budget=budget)
         assert {type(frames) for frames in corpus.frames} == {kind}
     for gigabytes, kind in ((size / 1e9, RaggedFrames), (0.999 * size / 1e9, StoredFrames)):
         data = IEMOCAP(str(mixed), memory_budget_gb=gigabytes)
         data.setup("fit")
-        assert {type(frames) for frames in data.held.frames} == {kind}
+        assert {type(frames) for frames in data.corpus.frames} == {kind}
 
 
 @pytest.mark.parametrize("budget", [-1.0, math.nan])
@@ -173,7 +173,7 @@ def test_the_fingerprint_is_made_of_the_checksums_of_all_values(mixed: Path, mon
 def test_looking_a_corpus_over_takes_little_memory(tmp_path: Path) -> None:
     write_corpus(tmp_path, dims=(2000, 3000, 4000), utterances=60)
     tracemalloc.start()
-    corpus = read_corpus(tmp_path, IEMOCAP_LAYOUT, None, complete=True, memory_budget=0)
+    corpus = read_corpus(tmp_path, IEMOCAP_LAYOUT, None, require_all=True, memory_budget=0)
     statistics = [train_statistics(frames, np.arange(60)) for frames in corpus.frames]
     fingerprint(corpus, None)
     peak = tracemalloc.get_traced_memory()[1]
@@ -230,7 +230,7 @@ def test_the_bayes_accuracy_is_that_of_the_whole_split_at_once(monkeypatch: pyte
     data = Synthetic(utterances_per_speaker=20, memory_budget_gb=0.0)
     data.setup("fit")
     rows, paths = data.rows("test"), [data.corpus_layout.feature_path(data.root, modality) for modality in range(3)]
-    sequences = [load_features(path, [data.held.utterances[row] for row in rows]) for path in paths]
+    sequences = [load_features(path, [data.corpus.utterances[row] for row in rows]) for path in paths]
     values = [np.concatenate(each) for each in sequences]
     offsets = [np.cumsum([0, *map(len, each)]) for each in sequences]
     decided = data.source.log_posterior_batch(values, offsets).argmax(axis=-1)
@@ -243,7 +243,7 @@ def test_the_bayes_accuracy_is_that_of_the_whole_split_at_once(monkeypatch: pyte
 
 
 def stored_audio(root: Path) -> Frames:
-    return read_corpus(root, IEMOCAP_LAYOUT, None, complete=True, memory_budget=0).frames[0]
+    return read_corpus(root, IEMOCAP_LAYOUT, None, require_all=True, memory_budget=0).frames[0]
 
 
 @pytest.mark.parametrize("how", ["cut", "rewritten"])

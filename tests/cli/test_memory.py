@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from datamodules import memory
+from ifmmin.cli import memory
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc's allocator is told"
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 TAKE_AND_FREE = """
 import resource, torch
-from datamodules.memory import keep_free_memory, return_free_memory
+from ifmmin.cli.memory import keep_free_memory, trim
 
 def pages():
     # How many the system hands out, and clears, when 64 MiB that were taken and freed before are taken again.
@@ -31,7 +31,7 @@ def resident():
 
 
 def printed(program: str) -> list[int]:
-    """What it prints, in a process of its own, as the allocator is told for good, and of small pages, to be counted."""
+    """Run in a fresh process, since mallopt lasts, with small pages, so that they can be counted."""
     command = [sys.executable, "-c", TAKE_AND_FREE + program]
     small_pages = os.environ | {"THP_MEM_ALLOC_ENABLE": "0"}
     done = subprocess.run(command, env=small_pages, check=True, capture_output=True, text=True)
@@ -45,7 +45,7 @@ def test_freed_memory_is_used_again_without_the_system() -> None:
 
 
 def test_what_is_kept_can_be_returned() -> None:
-    kept, returned = printed("keep_free_memory(); pages(); print(resident()); return_free_memory(); print(resident())")
+    kept, returned = printed("keep_free_memory(); pages(); print(resident()); trim(); print(resident())")
     assert kept - returned > 50
 
 
@@ -57,9 +57,10 @@ def test_memory_is_returned_when_the_process_has_grown(
     for name, megabytes in (("LARGEST_PROCESS", 1300), ("SURPLUS", 100)):
         monkeypatch.setattr(memory, name, megabytes)
     resident, returned = [0], []
-    monkeypatch.setattr(memory, "return_free_memory", lambda: returned.append(resident[0]))
+    monkeypatch.setattr(memory, "trim", lambda: returned.append(resident[0]))
     monkeypatch.setattr(memory, "resident_memory", lambda: resident[0])
-    surplus = memory.SurplusMemory(allowed)
+    cap = memory.MemoryCap()
+    cap._limit = 1300.0 + allowed
     for resident[0] in (600, 1000, 1100, 1200, 1250, 1350, 1440, 1550, 1650, 1750):
-        surplus.give_back()
+        cap.after_batch()
     assert returned == returned_at
