@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datamodules.base import EmotionDataModule
-from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import check_same_model
 from ifmmin.checkpoints.reading import read_header
 from ifmmin.discovery import CORPORA, check_name, discover_models
+from ifmmin.results.files import from_json
 from ifmmin.results.results import Results
 
 
@@ -120,9 +118,7 @@ def read_run(folder: Path) -> FinishedRun:
         raise InputError(f"{path}: not there, so the run is not finished; go on with: fit --resume {folder}")
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        confusion = torch.tensor([written["confusion"][condition] for condition in CONDITIONS])
-        names = ("corpus", "is_synthetic", "model", "fold", "seed", "split", "class_names", "record")
-        return FinishedRun(folder, Results(confusion=confusion, **{name: written[name] for name in names}))
+        return FinishedRun(folder, from_json(written))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not what a fit writes ({type(error).__name__}: {error}); take another copy."

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from ifmmin.base import MissingModalityModule
-from ifmmin.results.predictions import write_predictions
+from ifmmin.results.predictions import Predictions
 
 _LINES = 10  # per stage, where no bar can be drawn
 
@@ -93,14 +93,14 @@ class PredictionWriter(Callback):
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = np.lexsort((columns["condition"], columns["index"]))
         names: Sequence[str] = datamodule.corpus.utterances
-        write_predictions(
-            self.path,
+        predictions = Predictions(
+            pl_module.task,
             [names[position] for position in columns["index"][order]],
             columns["condition"][order],
             columns["answer"][order],
-            pl_module.class_names,
             columns["label"][order],
         )
+        predictions.write(self.path)
         print(f"predictions: {len(order)} rows in {self.path}")
 
     def _gathered(self, trainer: L.Trainer) -> list[dict[str, np.ndarray[Any, Any]]]:

@@ -330,8 +330,8 @@ class IfmminCLI(LightningCLI):
             fold=data.fold,
             seed=int(self._options.seed_everything),
             split=split,
-            class_names=model.class_names,
-            confusion=model.evaluated,
+            task=model.task,
+            counts=model.evaluated,
             bayes=data.bayes_accuracy(split),
             record=record,
         )

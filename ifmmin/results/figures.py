@@ -1,35 +1,35 @@
-"""The pictures of a result: confusion matrices."""
+"""Pictures of a result: confusion matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
-from ifmmin.results.results import Results, label
-from ifmmin.results.tables import percent
+from datamodules.conditions import COMPLETE
+from ifmmin.results.results import Results
 
 
 def confusion_figure(results: Results) -> Figure:
-    """Draw :func:`confusion_grid` of one result, each matrix under its WA and UA."""
+    """Draw :func:`confusion_grid` of one result, each matrix under the task's first two scores."""
     rows = {row.condition: row for row in results.rows()}
-    matrices = dict(zip(CONDITIONS, results.confusion.cpu(), strict=True))
-    matrices["pooled"] = torch.stack([matrices[condition] for condition in MISSING_CONDITIONS]).sum(0)
-    headings = {
-        name: f"{label(results, name)}\nWA {percent(rows[name].WA)}   UA {percent(rows[name].UA)}" for name in matrices
-    }
-    return confusion_grid(results.title(), headings, matrices, results.class_names)
+    first, second = results.task.scores[:2]
+    matrices = results.matrices()
+    headings = {}
+    for name in matrices:
+        shown = [f"{score.name} {score.format(rows[name].scores[score.name])}" for score in (first, second)]
+        headings[name] = f"{results.label(name)}\n{'   '.join(shown)}"
+    kind = "class" if results.task.class_names else "value, rounded"
+    return confusion_grid(results.title(), headings, matrices, results.task.levels, kind)
 
 
 def empty_figure(width: float, height: float, dpi: float = 100) -> Figure:
-    """A white figure of ``width`` x ``height`` inches, ``dpi`` dots each, that makes room for its labels."""
+    """Make a white figure of ``width`` x ``height`` inches, ``dpi`` dots each, with room for its labels."""
     # Not pyplot: it would choose a backend and keep every figure for the whole process.
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
@@ -38,15 +38,20 @@ def empty_figure(width: float, height: float, dpi: float = 100) -> Figure:
 
 
 def confusion_grid(
-    title: str, headings: Mapping[str, str], matrices: Mapping[str, Tensor], class_names: Sequence[str]
+    title: str,
+    headings: Mapping[str, str],
+    matrices: Mapping[str, Tensor],
+    levels: Sequence[str],
+    kind: str = "class",
 ) -> Figure:
     """Draw eight confusion matrices, one per condition and one pooled.
 
     Args:
         title: of the whole figure.
-        headings: what stands above each matrix, by condition and ``"pooled"``.
+        headings: text above each matrix, by condition and ``"pooled"``.
         matrices: counts [C, C], true classes in rows, by condition and ``"pooled"``.
-        class_names: C names, in label order.
+        levels: names of rows and columns.
+        kind: what they are, for the labels of the axes.
     """
     figure = empty_figure(15, 8.4, dpi=110)
     grid = figure.subplots(2, 4, sharex=True, sharey=True)
@@ -54,30 +59,30 @@ def confusion_grid(
     order = ("a", "v", "t", COMPLETE, "av", "at", "vt", "pooled")
     for axes, name in zip(grid.flat, order, strict=True):
         axes.set_title(headings[name], fontsize=12)
-        draw_matrix(axes, matrices[name], class_names)
+        draw_matrix(axes, matrices[name], levels)
     for axes in grid[:, 0]:
-        axes.set_ylabel("true class (each row is 100%)", fontsize=11)
+        axes.set_ylabel(f"true {kind} (each row is 100%)", fontsize=11)
     for axes in grid[1]:
-        axes.set_xlabel("predicted class", fontsize=11)
+        axes.set_xlabel(f"predicted {kind}", fontsize=11)
     figure.suptitle(title, fontsize=14)
     return figure
 
 
-def draw_matrix(axes: Axes, confusion: Tensor, class_names: Sequence[str]) -> None:
+def draw_matrix(axes: Axes, confusion: Tensor, levels: Sequence[str]) -> None:
     """Draw one confusion matrix.
 
     Args:
         axes: where.
         confusion: counts [C, C], true classes in rows; colour and percent are shares of the row, the
-            count stands below. An empty one is marked as not answered.
-        class_names: C names, in label order.
+            count is written below. An empty one is marked as not answered.
+        levels: names of rows and columns.
     """
     total = confusion.sum(1, keepdim=True)
     shares = (confusion / total.clamp(min=1)).numpy()
-    classes = len(class_names)
+    classes = len(levels)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     font = 10 if classes <= 5 else max(4.0, 50 / classes)
-    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in class_names]
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in levels]
     slant = 0 if sum(map(len, names)) <= 28 else 40
     turned: dict[str, Any] = {"rotation": slant, "ha": "right", "rotation_mode": "anchor"} if slant else {}
     axes.set_xticks(range(classes), names, fontsize=font, **turned)

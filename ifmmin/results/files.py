@@ -1,4 +1,4 @@
-"""The files of a result: ``metrics.json``, CSV and the confusion matrices."""
+"""Files of a result: ``metrics.json``, CSV and the confusion matrices."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from datamodules.conditions import CONDITIONS
 from datamodules.files import atomic_path, write_text
 from ifmmin.results.figures import confusion_figure
-from ifmmin.results.results import Results, Row
+from ifmmin.results.results import Results
+from ifmmin.tasks import task_of
 
 
 def write_results(results: Results, folder: str | Path, prefix: str = "") -> list[Path]:
@@ -41,7 +43,9 @@ def write_results(results: Results, folder: str | Path, prefix: str = "") -> lis
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """All of ``results`` as JSON knows it; metrics in [0, 1], None where there is no number."""
+    """Turn ``results`` into JSON values; None where there is no number."""
+    task = results.task
+    rows = [row.columns() for row in results.rows()]
     return {
         "model": results.model,
         "corpus": results.corpus,
@@ -49,15 +53,28 @@ def as_json(results: Results) -> dict[str, Any]:
         "fold": results.fold,
         "seed": results.seed,
         "split": results.split,
-        "metrics": {values.pop("condition"): values for values in map(asdict, results.rows())},
-        "class_names": list(results.class_names),
-        "confusion": dict(zip(CONDITIONS, results.confusion.tolist(), strict=True)),
+        "metrics": {row.pop("condition"): row for row in rows},
+        "class_names": list(task.class_names),
+        "task": task.spec(),
+        task.counts_key: dict(zip(CONDITIONS, results.counts.tolist(), strict=True)),
         "record": _plain(results.record),
     }
 
 
+def from_json(written: Mapping[str, Any]) -> Results:
+    """Read what :func:`as_json` gave; a file without ``"task"`` (up to 0.1.0) is a classification.
+
+    Raises:
+        KeyError: a field is missing.
+    """
+    task = task_of(written.get("task"), written["class_names"])
+    counts = torch.tensor([written[task.counts_key][condition] for condition in CONDITIONS], dtype=task.counts_dtype)
+    names = ("corpus", "is_synthetic", "model", "fold", "seed", "split", "record")
+    return Results(task=task, counts=counts, **{name: written[name] for name in names})
+
+
 def _plain(value: Any) -> Any:
-    """``value`` out of dicts, lists, strings and finite numbers; what is neither is written as text."""
+    """Turn ``value`` into dicts, lists, strings and finite numbers; other things become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -73,8 +90,9 @@ def _plain(value: Any) -> Any:
 
 def _csv_text(results: Results) -> str:
     """One line per row of the table."""
+    rows = [row.columns() for row in results.rows()]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [column.name for column in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in results.rows())
+    writer.writerows(rows)
     return text.getvalue()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.files import atomic_path
+from ifmmin.tasks import Task
 
 Array = npt.NDArray[Any]
 
@@ -36,121 +38,119 @@ def check_predictions_path(path: str | Path) -> None:
         raise InputError(f'{path}: Parquet needs pyarrow; pip install "ifmmin[parquet]", or give a name in .csv.')
 
 
-def write_predictions(
-    path: str | Path,
-    utterances: Sequence[str],
-    conditions: Tensor | Array,
-    probabilities: Tensor | Array,
-    class_names: Sequence[str],
-    labels: Tensor | Array,
-) -> None:
-    """Write R predictions, the whole file or none.
+@dataclass(frozen=True)
+class Predictions:
+    """Answers of a model for R pairs of utterance and condition.
 
-    The columns are ``utterance``; ``condition``, one of the seven; ``audio``, ``visual``, ``text``, 1
-    where the prediction saw that modality and 0 where not; a probability ``p_<class>`` per class, as
-    float32, with nine significant digits in CSV, so that it reads back bit for bit; ``prediction``, the
-    name of the most probable class; ``label``, the name of the true one, empty (in Parquet null) where
-    it is not known.
-
-    Args:
-        path: ends in ``.csv`` or ``.parquet``; its folder is made if it is not there.
+    Attributes:
+        task: what was predicted.
         utterances: R utterance ids.
         conditions: int [R], positions in :data:`~datamodules.conditions.CONDITIONS`.
-        probabilities: float [R, C] in [0, 1].
-        class_names: C names, in label order.
-        labels: int [R], the class, or -1 where it is not known.
-
-    Raises:
-        InputError: see :func:`check_predictions_path`; or a probability is NaN or infinite.
-        ValueError: the lengths of the arguments disagree.
-        OSError: the folder cannot be written or the disk is full.
+        answers: [R, P], as :meth:`~ifmmin.tasks.Task.answers` gives them.
+        labels: [R], -1 or NaN where unknown.
     """
-    check_predictions_path(path)
-    condition, label = _array(conditions), _array(labels)
-    p = _array(probabilities).astype(np.float32)
-    _check(path, utterances, condition, p, class_names, label)
-    with atomic_path(path) as temporary:
-        write = _write_csv if Path(path).suffix.lower() == ".csv" else _write_parquet
-        write(temporary, utterances, condition, p, class_names, label)
+
+    task: Task
+    utterances: Sequence[str]
+    conditions: Tensor | Array
+    answers: Tensor | Array
+    labels: Tensor | Array
+
+    def write(self, path: str | Path) -> None:
+        """Write the whole file or none.
+
+        The columns are ``utterance``; ``condition``, one of the seven; ``audio``, ``visual``, ``text``, 1 if the
+        prediction saw that modality and 0 if not. Of a classification, then ``p_<class>`` per class, float32 with
+        nine significant digits in CSV, so that it reads back bit for bit; ``prediction``, the name of the most
+        probable class; ``label``, the name of the true one. Of a regression, ``prediction`` and ``label`` are values.
+        An unknown label is empty, in Parquet null.
+
+        Args:
+            path: ends in ``.csv`` or ``.parquet``; its folder is made.
+
+        Raises:
+            InputError: see :func:`check_predictions_path`; or an answer is NaN or infinite.
+            ValueError: the lengths of the columns disagree.
+            OSError: the folder cannot be written or the disk is full.
+        """
+        check_predictions_path(path)
+        columns = self._columns(path)
+        with atomic_path(path) as temporary:
+            if Path(path).suffix.lower() == ".csv":
+                _write_csv(temporary, columns)
+            else:
+                _write_parquet(temporary, columns)
+
+    def _columns(self, path: str | Path) -> dict[str, Array]:
+        """All columns by name; unknown labels are None or NaN."""
+        condition, label = _array(self.conditions), _array(self.labels)
+        answers = _array(self.answers).astype(np.float32)
+        self._check(path, condition, answers, label)
+        seen = CONDITION_TABLE.numpy().astype(np.int8)[condition]
+        columns = {
+            "utterance": np.array(self.utterances, dtype=object),
+            "condition": np.array(CONDITIONS, dtype=object)[condition],
+            **dict(zip(MODALITIES, seen.T, strict=True)),
+        }
+        if not self.task.class_names:
+            return {**columns, "prediction": answers[:, 0], "label": label.astype(np.float32)}
+        names = np.array([*self.task.class_names, None], dtype=object)  # the label -1 takes the last
+        columns |= {f"p_{name}": column for name, column in zip(self.task.class_names, answers.T, strict=True)}
+        return {**columns, "prediction": names[answers.argmax(axis=1)], "label": names[label]}
+
+    def _check(self, path: str | Path, condition: Array, answers: Array, label: Array) -> None:
+        """Refuse columns that do not fit together, and answers that are not finite."""
+        rows, width = len(self.utterances), self.task.outputs
+        if answers.shape != (rows, width) or condition.shape != (rows,) or label.shape != (rows,):
+            raise ValueError(
+                f"{rows} utterances and {width} outputs do not fit conditions {condition.shape}, "
+                f"answers {answers.shape} and labels {label.shape}"
+            )
+        classes = len(self.task.class_names)
+        # Negative positions would count from the end and name the wrong class.
+        valid = ((condition >= 0) & (condition < len(CONDITIONS))).all()
+        if not (valid and (not classes or ((label >= -1) & (label < classes)).all())):
+            raise ValueError(f"a condition or a label lies outside its range ({classes} classes)")
+        finite = np.isfinite(answers).all(axis=1)
+        if not finite.all():
+            row = int(finite.argmin())
+            raise InputError(
+                f"{path}: utterance {self.utterances[row]} gets an answer that is not finite under condition "
+                f"{CONDITIONS[condition[row]]}; check its features for NaN, and whether the checkpoint's training "
+                "diverged."
+            )
 
 
 def _array(values: Tensor | Array) -> Array:
-    """``values`` as NumPy has them, from whatever device; NumPy knows no bfloat16."""
+    """Values as NumPy has them, from whatever device; NumPy has no bfloat16."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return (values.float() if values.is_floating_point() else values).numpy()
     return np.asarray(values)
 
 
-def _check(
-    path: str | Path, utterances: Sequence[str], condition: Array, p: Array, class_names: Sequence[str], label: Array
-) -> None:
-    """Refuse what does not fit together, and probabilities that are none."""
-    rows, classes = len(utterances), len(class_names)
-    if p.shape != (rows, classes) or condition.shape != (rows,) or label.shape != (rows,):
-        raise ValueError(
-            f"{rows} utterances and {classes} classes do not fit conditions {condition.shape}, "
-            f"probabilities {p.shape} and labels {label.shape}"
-        )
-    # Negative positions would count from the end and name the wrong class.
-    if not (((condition >= 0) & (condition < len(CONDITIONS))).all() and ((label >= -1) & (label < classes)).all()):
-        raise ValueError(f"a condition or a label lies outside its range ({classes} classes)")
-    finite = np.isfinite(p).all(axis=1)
-    if not finite.all():
-        row = int(finite.argmin())
-        raise InputError(
-            f"{path}: utterance {utterances[row]} gets a probability that is not finite under condition "
-            f"{CONDITIONS[condition[row]]}; check its features for NaN, and whether the checkpoint's training diverged."
-        )
-
-
-def _header(class_names: Sequence[str]) -> list[str]:
-    """The names of the columns."""
-    return ["utterance", "condition", *MODALITIES, *(f"p_{name}" for name in class_names), "prediction", "label"]
-
-
-def _write_csv(
-    path: Path, utterances: Sequence[str], condition: Array, p: Array, class_names: Sequence[str], label: Array
-) -> None:
+def _write_csv(path: Path, columns: dict[str, Array]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_header(class_names))
-        for start in range(0, len(utterances), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            writer.writerows(_csv_rows(utterances[part], condition[part], p[part], class_names, label[part]))
+        writer.writerow(columns)
+        for start in range(0, len(columns["utterance"]), _CHUNK):
+            parts = (_cells(column[start : start + _CHUNK]) for column in columns.values())
+            writer.writerows(zip(*parts, strict=True))
 
 
-def _csv_rows(
-    utterances: Sequence[str], condition: Array, p: Array, class_names: Sequence[str], label: Array
-) -> Iterator[tuple[Any, ...]]:
-    """The rows, put together column by column."""
-    names = np.array([*class_names, ""], dtype=object)  # the label -1 takes the last, empty name
-    seen = CONDITION_TABLE.numpy().astype(int)[condition]
-    columns = [
-        utterances,
-        np.array(CONDITIONS, dtype=object)[condition].tolist(),
-        *(column.tolist() for column in seen.T),
-        *([f"{value:.9g}" for value in column.tolist()] for column in p.T),
-        names[p.argmax(axis=1)].tolist(),
-        names[label].tolist(),
-    ]
-    return zip(*columns, strict=True)
+def _cells(column: Array) -> list[Any]:
+    """Cells of a CSV column; unknown values are empty."""
+    if column.dtype.kind != "f":
+        return ["" if value is None else value for value in column.tolist()]
+    return ["" if value != value else f"{value:.9g}" for value in column.tolist()]
 
 
-def _write_parquet(
-    path: Path, utterances: Sequence[str], condition: Array, p: Array, class_names: Sequence[str], label: Array
-) -> None:
+def _write_parquet(path: Path, columns: dict[str, Array]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    seen = CONDITION_TABLE.numpy().astype(np.int8)[condition]
-    names = pa.array(class_names, pa.string())
-    columns = [
-        pa.array(utterances, pa.string()),
-        pa.array(CONDITIONS).take(pa.array(condition)),
-        *(pa.array(column) for column in seen.T),
-        *(pa.array(column) for column in p.T),
-        names.take(pa.array(p.argmax(axis=1))),
-        names.take(pa.array(label, mask=label < 0)),
-    ]
-    parquet.write_table(pa.table(columns, names=_header(class_names)), path)
+    def array(column: Array) -> Any:
+        # from_pandas: NaN, which only an unknown label may be, becomes null.
+        return pa.array(column, pa.string() if column.dtype == object else None, from_pandas=True)
+
+    parquet.write_table(pa.table({name: array(column) for name, column in columns.items()}), path)

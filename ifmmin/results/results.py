@@ -1,6 +1,6 @@
-"""What a trained model scores on one split.
+"""Scores of a trained model on one split.
 
-Values are fractions in [0, 1] in files and percent where a person reads them. What a model does not
+Values are plain in files, shares in [0, 1], and percent where a person reads them. What a model does not
 answer is None, an empty cell or a dash, never a number.
 """
 
@@ -13,36 +13,40 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
-from ifmmin.tasks import SUMMARY_ROWS, Classification
+from ifmmin.tasks import SUMMARY_ROWS, Summary, Task
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
-"""What stands in place of the corpus name for the built-in corpus."""
+"""Shown in place of the corpus name for the built-in corpus."""
+
+BAYES = "bayes_WA"
+"""Name of the column of the Bayes rule's WA."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table; metrics in [0, 1], None where not answered.
+    """One row of the table.
 
     Attributes:
         condition: one of the seven conditions, ``"mean"`` or ``"pooled"``.
-        WA: accuracy.
-        UA: mean recall over the classes that occur.
-        F1: macro F1.
-        bayes_WA: WA of the Bayes rule on the same utterances, where it is known.
+        scores: by name, None where not answered.
+        bayes_WA: WA of the Bayes rule on the same utterances, if it is known.
         n: the number of rows counted; None for ``"mean"``.
     """
 
     condition: str
-    WA: float | None
-    UA: float | None
-    F1: float | None
+    scores: Mapping[str, float | None]
     bayes_WA: float | None  # noqa: N815 - the name of its column
     n: int | None
+
+    def columns(self) -> dict[str, Any]:
+        """All values by column name, as files hold them."""
+        bayes = {BAYES: self.bayes_WA} if "WA" in self.scores else {}
+        return {"condition": self.condition, **self.scores, **bayes, "n": self.n}
 
 
 @dataclass
 class Results:
-    """How one trained model does on one split.
+    """Scores of one trained model on one split.
 
     Attributes:
         corpus: the name of the corpus.
@@ -51,10 +55,10 @@ class Results:
         fold: the fold, from 1.
         seed: the seed of the run.
         split: ``"test"`` or ``"val"``.
-        class_names: C names, in label order.
-        confusion: int64 [7, C, C], as :class:`~ifmmin.tasks.ConditionCounts` computes it.
+        task: what was predicted.
+        counts: [7, *shape], as the task's metric computes them.
         bayes: per condition, the WA in [0, 1] of the Bayes rule on the same utterances; None if unknown.
-        record: what it takes to do it again: config, versions, commit, data fingerprint, checkpoint, ...
+        record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
     """
 
     corpus: str
@@ -63,69 +67,75 @@ class Results:
     fold: int
     seed: int
     split: str
-    class_names: list[str]
-    confusion: Tensor
+    task: Task
+    counts: Tensor
     bayes: Mapping[str, float] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
-    def metrics(self) -> dict[str, dict[str, float | None]]:
-        """The values of the table, see :meth:`ifmmin.tasks.Task.summarise`."""
-        return Classification(self.class_names).summarise(self.confusion)
+    def scores(self) -> Summary:
+        """Values of the table, see :meth:`ifmmin.tasks.Task.summarise`."""
+        return self.task.summarise(self.counts)
 
-    def counts(self) -> dict[str, int]:
-        """The number of rows counted under each of the seven conditions, 0 where not answered."""
-        return dict(zip(CONDITIONS, self.confusion.sum((1, 2)).tolist(), strict=True))
+    def numbers(self) -> dict[str, int]:
+        """Number of rows counted under each of the seven conditions, 0 if not answered."""
+        return dict(zip(CONDITIONS, self.task.number(self.counts).tolist(), strict=True))
 
     def rows(self) -> list[Row]:
-        """The nine rows of the table, in the order of :data:`ifmmin.tasks.base.SUMMARY_ROWS`."""
-        counts = self.counts()
-        numbers: dict[str, int | None] = {**counts, "mean": None}
-        numbers["pooled"] = sum(counts[condition] for condition in MISSING_CONDITIONS)
-        bayes = self._bayes_rows()
-        metrics = self.metrics()
-        return [Row(name, **metrics[name], bayes_WA=bayes.get(name), n=numbers[name]) for name in SUMMARY_ROWS]
+        """Nine rows of the table, in the order of :data:`ifmmin.tasks.base.SUMMARY_ROWS`."""
+        counted = self.numbers()
+        numbers: dict[str, int | None] = {**counted, "mean": None}
+        numbers["pooled"] = sum(counted[condition] for condition in MISSING_CONDITIONS)
+        bayes, scores = self._bayes_rows(), self.scores()
+        return [Row(name, scores[name], bayes.get(name), numbers[name]) for name in SUMMARY_ROWS]
+
+    def matrices(self) -> dict[str, Tensor]:
+        """Confusion matrices [L, L] over the task's levels, by condition and ``"pooled"``."""
+        counts = self.counts.cpu()
+        pooled = counts[[CONDITIONS.index(condition) for condition in MISSING_CONDITIONS]].sum(0)
+        named = {**dict(zip(CONDITIONS, counts, strict=True)), "pooled": pooled}
+        return {name: self.task.matrix(part) for name, part in named.items()}
 
     def title(self) -> str:
         """Two lines: model and corpus; fold, seed, split and the number of utterances."""
         corpus = SYNTHETIC if self.is_synthetic else self.corpus
-        size = f" · {self.common_count()} utterances" if self.common_count() else ""
+        size = f" · {self.common_number()} utterances" if self.common_number() else ""
         return f"{self.model} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
 
-    def common_count(self) -> int | None:
-        """The number of utterances under every answered condition, None if it is not the same for all."""
-        answered = {count for count in self.counts().values() if count}
+    def common_number(self) -> int | None:
+        """Number of utterances under every answered condition, None if it differs."""
+        answered = {count for count in self.numbers().values() if count}
         return answered.pop() if len(answered) == 1 else None
 
+    def label(self, row: str) -> str:
+        """Readable name of a row; a pooled row over fewer than six conditions names them."""
+        numbers = self.numbers()
+        answered = [readable(condition) for condition in MISSING_CONDITIONS if numbers[condition]]
+        if row == "pooled" and 0 < len(answered) < len(MISSING_CONDITIONS):
+            return "pooled over " + " ".join(answered)
+        return readable(row)
+
     def _bayes_rows(self) -> dict[str, float]:
-        """Bayes WA of the conditions, and their mean and pooled values where these are defined."""
+        """Bayes WA of the conditions, and their mean and pooled values if these are defined."""
         if self.bayes is None:
             return {}
         rows = {condition: float(value) for condition, value in self.bayes.items()}
         if all(condition in rows for condition in MISSING_CONDITIONS):
             rows["mean"] = sum(rows[condition] for condition in MISSING_CONDITIONS) / len(MISSING_CONDITIONS)
-        counts = {condition: count for condition in MISSING_CONDITIONS if (count := self.counts()[condition])}
-        if counts and all(condition in rows for condition in counts):
-            right = sum(rows[condition] * count for condition, count in counts.items())
-            rows["pooled"] = right / sum(counts.values())
+        numbers = self.numbers()
+        counted = {condition: numbers[condition] for condition in MISSING_CONDITIONS if numbers[condition]}
+        if counted and all(condition in rows for condition in counted):
+            right = sum(rows[condition] * count for condition, count in counted.items())
+            rows["pooled"] = right / sum(counted.values())
         return rows
 
 
 def readable(row: str) -> str:
-    """A row as people write it.
+    """Write a row's name for people.
 
-    Example:
-        >>> readable("av"), readable("pooled"), readable("avt")
-        ('{a,v}', 'pooled', 'full {a,v,t}')
+    >>> readable("av"), readable("pooled"), readable("avt")
+    ('{a,v}', 'pooled', 'full {a,v,t}')
     """
     if row not in CONDITIONS:
         return row
     braces = "{" + ",".join(row) + "}"
     return f"full {braces}" if row == COMPLETE else braces
-
-
-def label(results: Results, row: str) -> str:
-    """The readable row; a pooled row over fewer than six conditions says over which."""
-    answered = [readable(condition) for condition in MISSING_CONDITIONS if results.counts()[condition]]
-    if row == "pooled" and 0 < len(answered) < len(MISSING_CONDITIONS):
-        return "pooled over " + " ".join(answered)
-    return readable(row)

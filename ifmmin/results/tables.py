@@ -5,30 +5,36 @@ from __future__ import annotations
 from rich.table import Table
 
 from datamodules.conditions import MISSING_CONDITIONS
-from ifmmin.results.results import Results, label
+from ifmmin.results.results import Results
+from ifmmin.tasks import Score
+
+WA = Score("WA")
 
 
 def results_table(results: Results) -> Table:
-    """The table to print, in percent: the six missing conditions, their mean, pooled, and full.
+    """Make the table to print: the six missing conditions, their mean, pooled, and full.
 
-    A pooled row over fewer than six conditions names them. Where conditions count different numbers
+    A pooled row over fewer than six conditions names them. If conditions count different numbers
     of utterances, a column gives them.
     """
-    title = results.title()
+    title, scores = results.title(), results.task.scores
     table = Table(title=title, title_justify="left", min_width=max(map(len, title.splitlines())))
     table.add_column("condition", no_wrap=True)
-    with_bayes, with_n = results.bayes is not None, results.common_count() is None
-    for heading in ["WA", "UA", "F1"] + ["Bayes WA"] * with_bayes + ["n"] * with_n:
+    with_bayes, with_n = results.bayes is not None, results.common_number() is None
+    headings = [score.name for score in scores]
+    if with_bayes:
+        headings.append("Bayes WA")
+    if with_n:
+        headings.append("n")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for row in results.rows():
-        cells = [percent(row.WA), percent(row.UA), percent(row.F1)]
-        cells += [percent(row.bayes_WA)] * with_bayes + [str(row.n or "–")] * with_n
-        # Lines set the six conditions, their two averages and the complete condition apart.
+        cells = [score.format(row.scores[score.name]) for score in scores]
+        if with_bayes:
+            cells.append(WA.format(row.bayes_WA))
+        if with_n:
+            cells.append(str(row.n or "–"))
+        # Lines separate the six conditions, their two averages and the complete condition.
         last_of_block = row.condition in (MISSING_CONDITIONS[-1], "pooled")
-        table.add_row(label(results, row.condition), *cells, end_section=last_of_block)
+        table.add_row(results.label(row.condition), *cells, end_section=last_of_block)
     return table
-
-
-def percent(value: float | None) -> str:
-    """Two decimals, or a dash where there is no value."""
-    return "–" if value is None else f"{100 * value:.2f}"

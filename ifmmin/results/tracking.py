@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import wandb
-from ifmmin.results.results import Results, Row
+from ifmmin.results.results import Results
 
 
 def log_to_wandb(results: Results, experiment: wandb.Run, paths: Iterable[Path]) -> None:
@@ -21,18 +20,17 @@ def log_to_wandb(results: Results, experiment: wandb.Run, paths: Iterable[Path])
         paths: what :func:`write_results` returned; the PNG among them is sent as an image.
 
     The table is logged as ``test/table`` and the image as ``test/confusion``; every value goes to the
-    run's summary, under a name such as ``test/pooled/UA``, in [0, 1]. ``val`` stands for ``test`` there
-    where that is the split.
+    run's summary, under a name such as ``test/pooled/UA``, in [0, 1]. ``val`` replaces
+    ``test`` if that is the split.
     """
     import wandb
 
-    rows = results.rows()
-    columns: list[str | int] = [column.name for column in fields(Row)]
-    table = wandb.Table(columns=columns, data=[list(asdict(row).values()) for row in rows])
+    rows = [row.columns() for row in results.rows()]
+    columns: list[str | int] = list(rows[0])
+    table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
     images = {f"{results.split}/confusion": wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
     experiment.log({f"{results.split}/table": table, **images})
     for row in rows:
-        for metric in ("WA", "UA", "F1", "bayes_WA"):
-            value = getattr(row, metric)
-            if value is not None:
-                experiment.summary[f"{results.split}/{row.condition}/{metric}"] = value
+        for name, value in row.items():
+            if name not in ("condition", "n") and value is not None:
+                experiment.summary[f"{results.split}/{row['condition']}/{name}"] = value

@@ -17,7 +17,8 @@ from torch import Tensor
 from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.results import predictions
-from ifmmin.results.predictions import check_predictions_path, write_predictions
+from ifmmin.results.predictions import Predictions, check_predictions_path
+from ifmmin.tasks import Classification, Regression
 
 CLASS_NAMES = ["angry", "happy, excited", 'so-called "neutral"', "Trauer und Müdigkeit"]
 UTTERANCES = ["Ses01F_impro01_F000", "a,b", 'say "no"', "ünï çode/7"]
@@ -31,8 +32,8 @@ def arguments() -> dict[str, Any]:
     return {
         "utterances": [name for name in UTTERANCES for _ in CONDITIONS],
         "conditions": torch.arange(len(CONDITIONS)).repeat(len(UTTERANCES)),
-        "probabilities": logits.softmax(dim=1),
-        "class_names": CLASS_NAMES,
+        "answers": logits.softmax(dim=1),
+        "task": Classification(CLASS_NAMES),
         "labels": torch.randint(-1, len(CLASS_NAMES), (ROWS,), generator=generator),
     }
 
@@ -51,7 +52,7 @@ def test_every_value_reads_back(
 ) -> None:
     monkeypatch.setattr(predictions, "_CHUNK", chunk)
     path = tmp_path / "new folder" / f"predictions{suffix}"
-    write_predictions(path, **arguments)
+    Predictions(**arguments).write(path)
     rows = read(path)
     columns = ["utterance", "condition", "audio", "visual", "text"]
     columns += [f"p_{name}" for name in CLASS_NAMES] + ["prediction", "label"]
@@ -59,7 +60,7 @@ def test_every_value_reads_back(
     for i, row in enumerate(rows):
         assert list(row) == columns
         condition = CONDITIONS[i % len(CONDITIONS)]
-        probabilities: Tensor = arguments["probabilities"][i]
+        probabilities: Tensor = arguments["answers"][i]
         label = int(arguments["labels"][i])
         unknown = "" if suffix == ".csv" else None
         assert row["utterance"] == arguments["utterances"][i]
@@ -74,7 +75,7 @@ def test_every_value_reads_back(
 
 def test_parquet_keeps_the_types(tmp_path: Path, arguments: dict[str, Any]) -> None:
     path = tmp_path / "predictions.parquet"
-    write_predictions(path, **arguments)
+    Predictions(**arguments).write(path)
     types = [str(column.type) for column in pyarrow.parquet.read_schema(path)]
     assert types == ["string"] * 2 + ["int8"] * 3 + ["float"] * len(CLASS_NAMES) + ["string"] * 2
 
@@ -83,22 +84,22 @@ def test_parquet_keeps_the_types(tmp_path: Path, arguments: dict[str, Any]) -> N
 def test_no_rows(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"predictions{suffix}"
     nothing = torch.zeros(0, dtype=torch.int64)
-    write_predictions(path, [], nothing, torch.zeros(0, 2), ["angry", "sad"], nothing)
+    Predictions(Classification(["angry", "sad"]), [], nothing, torch.zeros(0, 2), nothing).write(path)
     assert path.stat().st_size > 0
     assert read(path) == []
 
 
 def test_bfloat16_probabilities(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    arguments["probabilities"] = arguments["probabilities"].bfloat16()
-    write_predictions(tmp_path / "predictions.csv", **arguments)
+    arguments["answers"] = arguments["answers"].bfloat16()
+    Predictions(**arguments).write(tmp_path / "predictions.csv")
     values = [float(row["p_angry"]) for row in read(tmp_path / "predictions.csv")]
-    assert torch.equal(torch.tensor(values).bfloat16(), arguments["probabilities"][:, 0])
+    assert torch.equal(torch.tensor(values).bfloat16(), arguments["answers"][:, 0])
 
 
 @pytest.mark.parametrize("name", ["predictions", "predictions.tsv", "predictions.csv.gz"])
 def test_other_endings_are_refused(tmp_path: Path, arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(InputError, match=r"\.csv or \.parquet") as error:
-        write_predictions(tmp_path / name, **arguments)
+        Predictions(**arguments).write(tmp_path / name)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -113,9 +114,9 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 
 
 def test_a_probability_that_is_not_finite_names_the_utterance(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    arguments["probabilities"][9, 1] = float("nan")
+    arguments["answers"][9, 1] = float("nan")
     with pytest.raises(InputError, match=r"utterance a,b .* condition t;"):
-        write_predictions(tmp_path / "predictions.csv", **arguments)
+        Predictions(**arguments).write(tmp_path / "predictions.csv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,14 +126,14 @@ def test_a_probability_that_is_not_finite_names_the_utterance(tmp_path: Path, ar
         ("utterances", ["one"]),
         ("conditions", torch.zeros(3, dtype=torch.int64)),
         ("conditions", torch.full((ROWS,), 7)),
-        ("class_names", ["angry"]),
+        ("task", Classification(["angry", "sad"])),
         ("labels", torch.zeros(3, dtype=torch.int64)),
         ("labels", torch.full((ROWS,), -2)),
     ],
 )
 def test_arguments_that_do_not_fit(tmp_path: Path, arguments: dict[str, Any], name: str, value: object) -> None:
     with pytest.raises(ValueError, match=r"do not fit|outside its range"):
-        write_predictions(tmp_path / "predictions.csv", **{**arguments, name: value})
+        Predictions(**{**arguments, name: value}).write(tmp_path / "predictions.csv")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -148,6 +149,18 @@ def test_a_failure_leaves_the_old_file(
 
     monkeypatch.setattr(predictions, f"_write_{suffix[1:]}", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        write_predictions(path, **arguments)
+        Predictions(**arguments).write(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_values_of_a_regression_read_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"predictions{suffix}"
+    values, labels = torch.tensor([[0.1], [-2.5]]), torch.tensor([1.5, torch.nan])
+    Predictions(Regression(), ["one", "two"], torch.tensor([0, 6]), values, labels).write(path)
+    first, second = read(path)
+    assert list(first) == ["utterance", "condition", "audio", "visual", "text", "prediction", "label"]
+    assert np.float32(first["prediction"]) == np.float32(0.1)
+    assert (float(first["label"]), float(second["prediction"])) == (1.5, -2.5)
+    assert second["label"] in ("", None)

@@ -28,6 +28,7 @@ from ifmmin.results.provenance import environment_record
 from ifmmin.results.results import Results, readable
 from ifmmin.results.tables import results_table
 from ifmmin.results.tracking import log_to_wandb
+from ifmmin.tasks import Classification
 from tests.wandb_offline import read_offline_run
 
 CLASS_NAMES = ["angry", "happy", "neutral", "sad"]
@@ -49,7 +50,9 @@ def make_results(
         confusion[CONDITIONS.index(condition)].index_put_(
             (label, prediction), torch.ones(120, dtype=torch.int64), accumulate=True
         )
-    return Results("IEMOCAP", is_synthetic, "IFMMIN", 3, 7, "test", CLASS_NAMES, confusion, bayes, record or {})
+    return Results(
+        "IEMOCAP", is_synthetic, "IFMMIN", 3, 7, "test", Classification(CLASS_NAMES), confusion, bayes, record or {}
+    )
 
 
 def rows_of(confusion: torch.Tensor) -> tuple[list[int], list[int]]:
@@ -73,7 +76,7 @@ def test_table_rows_columns_and_values() -> None:
     assert heading == ["condition", "WA", "UA", "F1"]
     expected = ["{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}", "mean", "pooled", "full {a,v,t}"]
     assert [row[0] for row in rows] == expected
-    label, prediction = rows_of(results.confusion[:6].sum(0))
+    label, prediction = rows_of(results.counts[:6].sum(0))
     wa = 100 * np.mean(np.array(label) == np.array(prediction))
     ua = 100 * recall_score(label, prediction, average="macro")
     f1 = 100 * f1_score(label, prediction, average="macro")
@@ -90,7 +93,7 @@ def test_title_names_the_run() -> None:
 def test_bayes_column() -> None:
     results = make_results(bayes=BAYES)
     # Half as many utterances under {a}: pooled Bayes WA weighs the conditions by their size.
-    results.confusion[0] = torch.diag(torch.full((4,), 15))
+    results.counts[0] = torch.diag(torch.full((4,), 15))
     heading, *rows = printed(results)
     assert heading == ["condition", "WA", "UA", "F1", "Bayes WA", "n"]
     values = {row[0]: row[4] for row in rows}
@@ -128,10 +131,10 @@ def test_files_hold_the_same_values(tmp_path: Path) -> None:
         values = written["metrics"][row["condition"]]
         for column in ("WA", "UA", "F1", "bayes_WA", "n"):
             assert values[column] == (float(row[column]) if row[column] else None)
-    label, prediction = rows_of(results.confusion[2])
+    label, prediction = rows_of(results.counts[2])
     assert written["metrics"]["t"]["WA"] == pytest.approx(np.mean(np.array(label) == np.array(prediction)))
     assert written["metrics"]["a"] == {"WA": None, "UA": None, "F1": None, "bayes_WA": 0.58, "n": 0}
-    assert written["confusion"]["avt"] == results.confusion[6].tolist()
+    assert written["confusion"]["avt"] == results.counts[6].tolist()
     assert written["class_names"] == CLASS_NAMES
     assert (written["model"], written["fold"], written["seed"], written["split"]) == ("IFMMIN", 3, 7, "test")
 
@@ -228,7 +231,7 @@ def test_wandb_keeps_table_summary_and_picture(tmp_path: Path, monkeypatch: pyte
     back = read_offline_run(tmp_path / "wandb")
     assert back["config"] == {"lr": 2e-4, "note": "x" * 100_000}
     assert back["history"][0]["train/loss"] == 1.5
-    for row, values in results.metrics().items():
+    for row, values in results.scores().items():
         for metric, value in values.items():
             assert back["summary"].get(f"test/{row}/{metric}") == value
     assert back["summary"]["test/vt/bayes_WA"] == 0.75
