@@ -119,7 +119,7 @@ def read_run(folder: Path) -> FinishedRun:
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return FinishedRun(folder, from_json(written))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not what a fit writes ({type(error).__name__}: {error}); take another copy."
         ) from error

@@ -22,7 +22,7 @@ from benchmarks.figures import board as pictures
 from benchmarks.figures.invariance import PredictsInvariantFeatures, features_figure, loss_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, Record, latest, read_records
-from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from benchmarks.leaderboard.summary import Summary, summarise_board
 from datamodules.errors import InputError
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
@@ -42,9 +42,9 @@ def drawings_of_run(run: FinishedRun) -> Iterator[Drawing]:
 
 def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
     """The figures of a board in ``folder``."""
-    for metric in METRICS:
+    for metric in summary.score_names:
         yield f"conditions_{metric}", partial(pictures.bars_figure, summary, metric)
-    for metric in METRICS:
+    for metric in summary.score_names:
         yield f"missing_rate_{metric}", partial(pictures.missing_rate_figure, summary, metric)
     yield "confusion", partial(pictures.pooled_confusion_figure, summary)
     for entry in summary.entries:
@@ -66,8 +66,8 @@ def best_run_with_invariant_features(folder: Path, summary: Summary) -> Finished
     models = discover_models()
     for entry in summary.entries:
         if entry.model in models and issubclass(models[entry.model], PredictsInvariantFeatures):
-            own = (record for record in summary.records if record["model"] == entry.model)
-            return read_run(folder / min(own, key=lambda record: (record["fold"], record["seed"]))["run"])
+            own = (record for record in summary.records if record.model == entry.model)
+            return read_run(folder / min(own, key=lambda record: record.key).run)
     raise InputError(f"{folder}: no model of this board predicts invariant features.")
 
 

@@ -9,7 +9,6 @@ Each finished run adds a line to BOARD/records.jsonl; the same command again doe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -21,17 +20,15 @@ from benchmarks.leaderboard.fanout import Local, RayCluster
 from benchmarks.leaderboard.identity import differences
 from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
 from benchmarks.leaderboard.progress import Progress
-from benchmarks.leaderboard.records import RECORDS, Record, append, locked, read_lines
+from benchmarks.leaderboard.records import RECORDS, Key, Record, append, locked, read_lines
 from benchmarks.leaderboard.report.page import write_page
 from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
-from benchmarks.leaderboard.running import RECORD, best_checkpoint
+from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
 from benchmarks.leaderboard.summary import summarise_board
 from benchmarks.leaderboard.tracking import Tracking
 from datamodules.errors import InputError
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
-
-Key = tuple[str, int, int]
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -97,10 +94,10 @@ def matching(records: Sequence[Record], jobs: Sequence[Job], console: Console) -
     wanted = {job.key: job for job in jobs}
     other: Counter[str] = Counter()
     for record in records:
-        key = (record["model"], record["fold"], record["seed"])
+        key = record.key
         if key not in wanted:
             continue
-        if different := differences(record["identity"], wanted[key].identity):
+        if different := differences(record.identity, wanted[key].identity):
             other[f"{key[0]}: {', '.join(different)}"] += 1
         else:
             found[key] = record
@@ -121,7 +118,7 @@ def work(
     for job in jobs:
         kept = board / job.folder / RECORD
         if job.key not in done and kept.is_file():  # killed between the run's last step and the board's line
-            done[job.key] = json.loads(kept.read_text(encoding="utf-8"))
+            done[job.key] = read_record(kept)
             append(board / RECORDS, done[job.key])
         elif job.key not in done:
             missing.append(job)
@@ -209,8 +206,8 @@ def report(
     if not records:
         console.print("no run is recorded, so there is no table")
         return
-    order = sorted(records, key=lambda record: (record["model"], record["fold"], record["seed"]))
-    present = {record["model"] for record in order}
+    order = sorted(records, key=lambda record: record.key)
+    present = {record.model for record in order}
     summary = summarise_board(order, reference if reference in present else None)
     wide = Console(width=max(180, console.width)) if not console.is_terminal else console
     for table in terminal_tables(summary):

@@ -24,6 +24,7 @@ from ifmmin.cli import starting
 
 with starting.imports(for_good=__name__ == "__main__"):  # a board starts hundreds of these processes
     from benchmarks.leaderboard.plan import Job
+    from benchmarks.leaderboard.records import Record
 
 RECORD = "record.json"
 LOG = "output.log"
@@ -42,7 +43,7 @@ class Outcome:
     """
 
     job: Job
-    record: dict[str, Any] | None
+    record: Record | None
     error: str | None
     seconds: float
 
@@ -66,8 +67,13 @@ def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
     seconds = time.monotonic() - started
     if done.returncode:
         return Outcome(job, None, _last_words(folder / LOG, done.returncode), seconds)
-    record = None if job.pretraining else json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record = None if job.pretraining else read_record(folder / RECORD)
     return Outcome(job, record, None, seconds)
+
+
+def read_record(path: Path) -> Record:
+    """Read the record that a run left in its folder."""
+    return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _last_words(log: Path, code: int) -> str:
@@ -92,7 +98,7 @@ def main() -> int:
     if best_checkpoint(folder) is None:
         raise InputError(f"{folder}: the run kept no checkpoint, which the board needs.")
     if not job.pretraining:
-        write_text(folder / RECORD, json.dumps(make_record(job, board), allow_nan=False) + "\n")
+        write_text(folder / RECORD, json.dumps(make_record(job, board).to_json(), allow_nan=False) + "\n")
     for last in folder.rglob("last.ckpt"):  # only an interrupted run needs it, and it is as large as the best
         last.unlink()
     return 0
@@ -142,8 +148,8 @@ def best_checkpoint(folder: Path) -> Path | None:
     return folder / "checkpoints" / Path(checkpoint).name if checkpoint else None
 
 
-def make_record(job: Job, board: Path) -> dict[str, Any]:
-    """The line that a finished run adds to the board.
+def make_record(job: Job, board: Path) -> Record:
+    """Make the record that a finished run adds to the board.
 
     Raises:
         InputError: the data have changed meanwhile.
@@ -158,18 +164,10 @@ def make_record(job: Job, board: Path) -> dict[str, Any]:
     model, data = load_run(job, checkpoint)
     if data.fingerprint != job.identity["data"]:
         raise InputError(f"{data.root}: changed while the board ran; start the board again.")
-    kept = ("parameters", "wall_time_s", "commit", "dirty", "platform", "date", "devices")
-    return {
-        **result,
-        "sweep": missing_rate_sweep(model, data, job.seed),
-        "monitor": data.monitor,
-        "identity": job.identity,
-        **{name: made.get(name) for name in kept},
-        "versions": made["versions"],
-        "run": job.folder,
-        "stage1": job.stage1.folder if job.stage1 else None,
-        "checkpoint": str(checkpoint.relative_to(board)),
-    }
+    made["run"], made["stage1"] = job.folder, job.stage1.folder if job.stage1 else None
+    made |= {"checkpoint": str(checkpoint.relative_to(board)), "monitor": data.monitor, "identity": job.identity}
+    made["sweep"] = missing_rate_sweep(model, data, job.seed)
+    return Record.from_json({**result, **made})
 
 
 def load_run(job: Job, checkpoint: Path) -> tuple[Any, Any]:

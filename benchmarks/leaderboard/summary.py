@@ -11,25 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from statistics import fmean, median, stdev
-from typing import get_args
 
-import numpy as np
 import torch
 
 from benchmarks.leaderboard.paired import DECIMALS, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
-from benchmarks.leaderboard.published import Metric as Metric
 from benchmarks.leaderboard.published import Published as Published
 from benchmarks.leaderboard.published import read_published
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks import SUMMARY_ROWS
-from ifmmin.tasks.classification import macro_f1, unweighted_accuracy, weighted_accuracy
-
-METRICS: tuple[Metric, ...] = get_args(Metric)
-FUNCTIONS = {"WA": weighted_accuracy, "UA": unweighted_accuracy, "F1": macro_f1}
+from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
 DEFAULT_REFERENCE = "IFMMIN"
 """The model the others are tested against, where it is on the board and no other is chosen."""
@@ -75,11 +68,11 @@ class Entry:
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     complete: bool
-    cells: dict[Metric, dict[str, Cell | None]]
-    rank: dict[Metric, int | None]
-    test: dict[Metric, PairedTest | None]
+    cells: dict[str, dict[str, Cell | None]]
+    rank: dict[str, int | None]
+    test: dict[str, PairedTest | None]
     gap: dict[str, float | None]
-    sweep: dict[Metric, dict[str, Cell]]
+    sweep: dict[str, dict[str, Cell]]
     confusion: dict[str, list[list[int]]]
     parameters: int
     wall_time_s: float
@@ -92,7 +85,7 @@ class Summary:
     Attributes:
         corpus: its name.
         is_synthetic: whether it is the built-in corpus.
-        class_names: C names, in label order.
+        task: what was predicted; its scores are the tables.
         monitor: the metric that the corpus selects by, and the entries are ordered by.
         folds: all folds that occur.
         seeds: all seeds that occur.
@@ -105,8 +98,8 @@ class Summary:
 
     corpus: str
     is_synthetic: bool
-    class_names: tuple[str, ...]
-    monitor: Metric
+    task: Task
+    monitor: str
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     reference: str | None
@@ -114,6 +107,16 @@ class Summary:
     published: tuple[Published, ...]
     bayes: dict[str, float] | None
     records: tuple[Record, ...]
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Scores of the task."""
+        return self.task.scores
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the scores, in order."""
+        return tuple(score.name for score in self.scores)
 
     @property
     def runs_per_model(self) -> int:
@@ -131,7 +134,7 @@ class Summary:
         tests = [test for entry in self.entries for test in entry.test.values() if test]
         if not tests:
             return "No paired test: it needs another model on at least two of the same folds."
-        compared = max(sum(entry.test[metric] is not None for entry in self.entries) for metric in METRICS)
+        compared = max(sum(entry.test[name] is not None for entry in self.entries) for name in self.score_names)
         least, most = min(test.folds for test in tests), max(test.folds for test in tests)
         paired = f"{most} folds" if least == most else f"the {least} to {most} folds with equal seeds"
         return (
@@ -141,15 +144,16 @@ class Summary:
             f"({min(1.0, compared * smallest_p(most)):.4f} corrected)."
         )
 
-    def leaders(self, metric: Metric, row: str) -> tuple[frozenset[str], frozenset[str]]:
+    def leaders(self, metric: str, row: str) -> tuple[frozenset[str], frozenset[str]]:
         """The best and the second best measured models of a column.
 
-        Values that look the same in percent with two decimals are ties, and ties are all named; where
-        several share the best value, there is no second.
+        Values that look the same in the table are ties, and ties are all named; if several share the best value,
+        there is no second.
         """
+        score = self.task.score(metric)
         cells = {entry.model: entry.cells[metric][row] for entry in self.entries}
-        shown = {model: round(100 * cell.mean, 2) for model, cell in cells.items() if cell}
-        values = sorted(shown.values(), reverse=True)
+        shown = {model: float(score.format(cell.mean)) for model, cell in cells.items() if cell}
+        values = sorted(shown.values(), reverse=score.higher_is_better)
         best = frozenset(model for model, value in shown.items() if value == values[0])
         if len(best) > 1 or len(values) < 2:
             return best, frozenset()
@@ -169,50 +173,51 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             data of one fold; one model with different configurations, code or versions); a run is there
             twice; or ``reference`` is not among the models.
     """
-    records = sorted(records, key=lambda record: (record["model"], record["fold"], record["seed"]))
+    records = sorted(records, key=lambda record: record.key)
     _check_comparable(records)
-    runs = {model: list(group) for model, group in groupby(records, key=lambda record: str(record["model"]))}
+    runs = {model: list(group) for model, group in groupby(records, key=lambda record: record.model)}
     if reference is not None and reference not in runs:
         raise InputError(f"no runs of the reference model {reference!r}; there are runs of {', '.join(runs)}.")
     first = records[0]
-    folds, seeds = _distinct(records, "fold"), _distinct(records, "seed")
-    means = {metric: {model: _cell(group, metric, "mean") for model, group in runs.items()} for metric in METRICS}
-    ranks = {metric: _ranks(means[metric]) for metric in METRICS}
-    monitor: Metric = first["monitor"]
+    task, names = first.task, [score.name for score in first.task.scores]
+    folds, seeds = _distinct(r.fold for r in records), _distinct(r.seed for r in records)
+    means = {metric: {model: _cell(group, metric, "mean") for model, group in runs.items()} for metric in names}
+    ranks = {metric: _ranks(means[metric], task.score(metric).higher_is_better) for metric in names}
+    monitor = first.monitor
     order = sorted(runs, key=lambda model: (ranks[monitor][model] or len(runs) + 1, model))
     reference = reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in runs else order[0])
     tests = {
         metric: paired_tests({model: _by_fold_and_seed(group, metric) for model, group in runs.items()}, reference)
-        for metric in METRICS
+        for metric in names
     }
     entries = tuple(
         Entry(
             model=model,
             n=len(runs[model]),
-            folds=_distinct(runs[model], "fold"),
-            seeds=_distinct(runs[model], "seed"),
+            folds=_distinct(r.fold for r in runs[model]),
+            seeds=_distinct(r.seed for r in runs[model]),
             complete=len(runs[model]) == len(folds) * len(seeds),
-            cells={metric: {row: _cell(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in METRICS},
-            rank={metric: ranks[metric][model] for metric in METRICS},
-            test={metric: tests[metric].get(model) for metric in METRICS},
+            cells={metric: {row: _cell(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names},
+            rank={metric: ranks[metric][model] for metric in names},
+            test={metric: tests[metric].get(model) for metric in names},
             gap={row: _gap(runs[model], row) for row in SUMMARY_ROWS},
             sweep=_sweep(runs[model]),
             confusion=_confusion(runs[model]),
-            parameters=int(median(run["parameters"] for run in runs[model])),
-            wall_time_s=float(median(run["wall_time_s"] for run in runs[model])),
+            parameters=int(median(run.parameters for run in runs[model])),
+            wall_time_s=float(median(run.wall_time_s for run in runs[model])),
         )
         for model in order
     )
     return Summary(
-        corpus=first["corpus"],
-        is_synthetic=first["is_synthetic"],
-        class_names=tuple(first["class_names"]),
+        corpus=first.corpus,
+        is_synthetic=first.is_synthetic,
+        task=task,
         monitor=monitor,
         folds=folds,
         seeds=seeds,
         reference=reference,
         entries=entries,
-        published=() if first["is_synthetic"] else _published(first["corpus"], entries),
+        published=() if first.is_synthetic else _published(first.corpus, entries),
         bayes=_bayes(records),
         records=tuple(records),
     )
@@ -230,24 +235,25 @@ def _check_comparable(records: Sequence[Record]) -> None:
             raise InputError(f"{_name(record)} and {_name(other)} differ in {what}; make a table of each apart.")
 
     for record in records:
-        agree(record, "corpus", [record[key] for key in ("corpus", "is_synthetic", "monitor", "split")])
-        agree(record, "class names", list(record["class_names"]))
-        identity = dict(record["identity"])
-        agree(record, "data", identity.pop("data"), within=record["fold"])
-        agree(record, "configuration, code or versions", identity, within=record["model"])
+        agree(record, "corpus", [record.corpus, record.is_synthetic, record.monitor, record.split])
+        agree(record, "class names", list(record.class_names))
+        agree(record, "task", record.task.spec())
+        identity = dict(record.identity)
+        agree(record, "data", identity.pop("data"), within=record.fold)
+        agree(record, "configuration, code or versions", identity, within=record.model)
     for record, following in pairwise(records):
-        if all(record[key] == following[key] for key in ("model", "fold", "seed")):
+        if record.key == following.key:
             raise InputError(f"{_name(record)} is recorded twice; keep one of the two records.")
 
 
 def _name(record: Record) -> str:
     """A run as errors name it."""
-    return f"{record['model']}, fold {record['fold']}, seed {record['seed']} ({record['run']})"
+    return f"{record.model}, fold {record.fold}, seed {record.seed} ({record.run})"
 
 
-def _distinct(records: Iterable[Record], key: str) -> tuple[int, ...]:
-    """The values of ``key`` that occur, in order."""
-    return tuple(sorted({int(record[key]) for record in records}))
+def _distinct(numbers: Iterable[int]) -> tuple[int, ...]:
+    """Numbers that occur, in order."""
+    return tuple(sorted(set(numbers)))
 
 
 def _over_runs(values: Sequence[float | None]) -> Cell | None:
@@ -260,31 +266,32 @@ def _over_runs(values: Sequence[float | None]) -> Cell | None:
 
 def _cell(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
     """One metric of one row over the runs of a model."""
-    return _over_runs([run["metrics"][row][metric] for run in runs])
+    return _over_runs([run.metrics[row][metric] for run in runs])
 
 
-def _ranks(cells: Mapping[str, Cell | None]) -> dict[str, int | None]:
+def _ranks(cells: Mapping[str, Cell | None], higher_is_better: bool) -> dict[str, int | None]:
     """1 for the best mean; equal means share a rank, and the next one is counted on from all before it."""
-    means = {model: round(cell.mean, DECIMALS) for model, cell in cells.items() if cell}
+    sign = 1 if higher_is_better else -1
+    means = {model: sign * round(cell.mean, DECIMALS) for model, cell in cells.items() if cell}
     return {
         model: 1 + sum(other > means[model] for other in means.values()) if model in means else None for model in cells
     }
 
 
-def _by_fold_and_seed(runs: Iterable[Record], metric: Metric) -> dict[int, dict[int, float]]:
+def _by_fold_and_seed(runs: Iterable[Record], metric: str) -> dict[int, dict[int, float]]:
     """The mean of the six conditions, of the runs that have one."""
     values: defaultdict[int, dict[int, float]] = defaultdict(dict)
     for run in runs:
-        value = run["metrics"]["mean"][metric]
+        value = run.metrics["mean"][metric]
         if value is not None:
-            values[run["fold"]][run["seed"]] = value
+            values[run.fold][run.seed] = value
     return values
 
 
 def _gap(runs: Sequence[Record], row: str) -> float | None:
     """How far below the Bayes rule the runs stay, in WA."""
-    pairs = [(run["metrics"][row]["bayes_WA"], run["metrics"][row]["WA"]) for run in runs]
-    cell = _over_runs([None if None in pair else pair[0] - pair[1] for pair in pairs])
+    pairs = [(run.metrics[row].get("bayes_WA"), run.metrics[row].get("WA")) for run in runs]
+    cell = _over_runs([None if limit is None or own is None else limit - own for limit, own in pairs])
     return cell.mean if cell else None
 
 
@@ -295,7 +302,7 @@ def _bayes(records: Sequence[Record]) -> dict[str, float] | None:
         values: dict[int, float | None] = {}
         for record in records:
             # A model that answers nothing in a row has no limit there; another one of the fold may.
-            values[record["fold"]] = record["metrics"][row]["bayes_WA"] or values.get(record["fold"])
+            values[record.fold] = record.metrics[row].get("bayes_WA") or values.get(record.fold)
         cell = _over_runs(list(values.values()))
         if cell is None:
             return None
@@ -303,27 +310,28 @@ def _bayes(records: Sequence[Record]) -> dict[str, float] | None:
     return limits
 
 
-def _sweep(runs: Sequence[Record]) -> dict[Metric, dict[str, Cell]]:
+def _sweep(runs: Sequence[Record]) -> dict[str, dict[str, Cell]]:
     """By metric and missing rate; {} unless all runs answer the same rates."""
-    rates = sorted(runs[0]["sweep"], key=float)
-    if not rates or any(run["sweep"].keys() != set(rates) for run in runs):
+    task, rates = runs[0].task, sorted(runs[0].sweep, key=float)
+    if not rates or any(run.sweep.keys() != set(rates) for run in runs):
         return {}
-    counts = torch.tensor([[run["sweep"][rate] for rate in rates] for run in runs])  # [runs, rates, C, C]
-    if not bool(counts.sum((-2, -1)).all()):
+    counts = torch.tensor([[run.sweep[rate] for rate in rates] for run in runs], dtype=task.counts_dtype)
+    if not bool(task.number(counts).all()):
         return {}
-    result: dict[Metric, dict[str, Cell]] = {}
-    for metric in METRICS:
-        columns = FUNCTIONS[metric](counts).T.tolist()
-        cells = {rate: _over_runs(values) for rate, values in zip(rates, columns, strict=True)}
+    result: dict[str, dict[str, Cell]] = {}
+    for metric, values in task.evaluate(counts).items():
+        columns = [[None if value != value else value for value in column] for column in values.T.tolist()]
+        cells = {rate: _over_runs(column) for rate, column in zip(rates, columns, strict=True)}
         result[metric] = {rate: cell for rate, cell in cells.items() if cell}
     return result
 
 
 def _confusion(runs: Sequence[Record]) -> dict[str, list[list[int]]]:
-    """Counts summed over runs, by condition and pooled over the six missing ones."""
-    counts = {name: sum(np.array(run["confusion"][name]) for run in runs) for name in CONDITIONS}
+    """Confusion matrices summed over runs, by condition and pooled over the six missing ones."""
+    task = runs[0].task
+    counts = {name: sum(torch.tensor(run.counts[name], dtype=task.counts_dtype) for run in runs) for name in CONDITIONS}
     counts["pooled"] = sum(counts[name] for name in MISSING_CONDITIONS)
-    return {name: np.asarray(matrix).tolist() for name, matrix in counts.items()}
+    return {name: task.matrix(torch.as_tensor(part)).tolist() for name, part in counts.items()}
 
 
 def _published(corpus: str, entries: Iterable[Entry]) -> tuple[Published, ...]:

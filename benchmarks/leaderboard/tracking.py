@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.leaderboard.plan import Job, Words
-from benchmarks.leaderboard.summary import METRICS, Metric, Summary
+from benchmarks.leaderboard.summary import Summary
 from ifmmin.tasks import SUMMARY_ROWS
 
 
@@ -58,7 +58,7 @@ class Tracking:
             dir=str(folder),
             config={"board": self.group, "folds": list(summary.folds), "seeds": list(summary.seeds)},
         )
-        run.log({f"leaderboard/{metric}": _table(summary, metric) for metric in METRICS})
+        run.log({f"leaderboard/{metric}": _table(summary, metric) for metric in summary.score_names})
         plain = re.sub(r"[^\w.-]", "-", self.group, flags=re.ASCII)  # the only characters an artifact's name may have
         artifact = wandb.Artifact(f"{plain}-leaderboard", type="leaderboard")
         for path in paths:
@@ -67,7 +67,7 @@ class Tracking:
         run.finish()
 
 
-def _table(summary: Summary, metric: Metric) -> object:
+def _table(summary: Summary, metric: str) -> object:
     import wandb
 
     columns: list[str | int] = ["model", "n", *SUMMARY_ROWS, *(f"{row} std" for row in SUMMARY_ROWS)]

@@ -109,6 +109,15 @@ class Task(ABC):
     def named(self, answer: Tensor) -> dict[str, float]:
         """Name the values of one answer [P]."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether two tasks predict the same."""
+        same = isinstance(other, Task) and self.spec() == other.spec()
+        return same and isinstance(other, Task) and self.class_names == other.class_names
+
+    def __hash__(self) -> int:
+        """Hash of name and class names."""
+        return hash((self.name, self.class_names))
+
     def score(self, name: str) -> Score:
         """Find a score by its name.
 

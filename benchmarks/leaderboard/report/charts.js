@@ -22,7 +22,13 @@ function percent(value) {
   return ((8 * points) % 4 === 1 ? points - 0.001 : points).toFixed(2);
 }
 
-const spread = ([mean, std]) => percent(mean) + (std === null ? "" : ` ± ${percent(std)}`);
+// A value of a score as tables show it: percentages times 100, others with three decimals.
+function shown(board, metric, value) {
+  if (board.percent[metric] || value === null || value === undefined) return percent(value);
+  return value.toFixed(3);
+}
+
+const spread = (board, metric, [mean, std]) => shown(board, metric, mean) + (std === null ? "" : ` ± ${shown(board, metric, std)}`);
 
 // Eight colours, then the same eight in a second and a third style.
 const look = (model) => `c${model % 8} s${Math.floor(model / 8) % 3}`;
@@ -60,15 +66,17 @@ function legend(root, board, models, kind) {
 const HEIGHT = 330;
 const MARGIN = { left: 48, right: 12, top: 10 };
 
-// An empty chart with a vertical axis in percent, "below" pixels above its edge: its root, the place of a value, the bottom.
-function axes(width, below, low, high, label) {
+// An empty chart whose vertical axis is "below" pixels above its edge: its root, the place of a value, the bottom.
+function axes(board, metric, width, below, low, high) {
+  const scale = board.percent[metric] ? 100 : 1;
+  const label = board.percent[metric] ? `${metric} in %` : metric;
   const root = svg("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label });
   const bottom = HEIGHT - below;
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - MARGIN.top);
   const step = [0.005, 0.01, 0.02, 0.05, 0.1].find((size) => (high - low) / size <= 10) ?? 0.2;
   for (let count = Math.ceil(low / step - 1e-9); count * step <= high + 1e-9; count++) {
     const place = y(count * step);
-    const text = +(100 * count * step).toFixed(1);
+    const text = +(scale * count * step).toFixed(scale === 100 ? 1 : 3);
     root.append(svg("path", { class: "grid", d: `M${MARGIN.left} ${place}H${width - MARGIN.right}` }));
     root.append(svg("text", { x: MARGIN.left - 6, y: place + 4, "text-anchor": "end" }, text));
   }
@@ -78,11 +86,11 @@ function axes(width, below, low, high, label) {
 }
 
 // The limits of a vertical axis around [mean, std] pairs.
-function limits(pairs, fromZero) {
+function limits(pairs, fromZero, most) {
   const high = Math.max(...pairs.map(([mean, std]) => mean + (std ?? 0)));
-  const low = fromZero ? 0 : Math.min(...pairs.map(([mean, std]) => mean - (std ?? 0)));
+  const low = Math.min(...pairs.map(([mean, std]) => mean - (std ?? 0)), ...(fromZero ? [0] : []));
   const room = 0.04 * (high - low) || 0.01;
-  return [fromZero ? 0 : Math.max(0, low - room), Math.min(1, high + room)];
+  return [fromZero ? Math.min(0, low) : low - room, Math.min(most, high + room)];
 }
 
 function nothing(box) {
@@ -95,12 +103,12 @@ function drawBars(box, board, metric, models, fromZero) {
   const bayes = (metric === "WA" && board.bayes) || {};
   const pairs = groups.flatMap(cells).filter((cell) => cell !== null);
   if (!pairs.length) return nothing(box);
-  const [low, high] = limits([...pairs, ...groups.filter((row) => row in bayes).map((row) => [bayes[row], 0])], fromZero);
+  const [low, high] = limits([...pairs, ...groups.filter((row) => row in bayes).map((row) => [bayes[row], 0])], fromZero, board.percent[metric] ? 1 : Infinity);
   const room = box.clientWidth - MARGIN.left - MARGIN.right;
   const bar = Math.max(5, Math.min(26, Math.floor(room / groups.length / (models.length + 1.5))));
   const group = Math.max(models.length * bar + Math.max(14, bar), room / groups.length);
   const width = MARGIN.left + MARGIN.right + group * groups.length;
-  const { root, y, bottom } = axes(width, 28, low, high, `${metric} in %`);
+  const { root, y, bottom } = axes(board, metric, width, 28, low, high);
   groups.forEach((row, number) => {
     const start = MARGIN.left + number * group + (group - models.length * bar) / 2;
     cells(row).forEach((cell, place) => {
@@ -109,7 +117,7 @@ function drawBars(box, board, metric, models, fromZero) {
       const x = start + place * bar;
       const middle = x + bar / 2;
       const parts = svg("g", { "data-model": models[place] });
-      parts.append(svg("title", {}, `${board.models[models[place]].name}, ${board.labels[row]}: ${metric} ${spread(cell)}`));
+      parts.append(svg("title", {}, `${board.models[models[place]].name}, ${board.labels[row]}: ${metric} ${spread(board, metric, cell)}`));
       const top = Math.min(y(mean), bottom);
       parts.append(svg("rect", { class: `bar ${look(models[place])}`, x: x + 1, y: top, width: bar - 2, height: bottom - top }));
       if (std !== null) {
@@ -140,16 +148,16 @@ function drawCurve(box, board, metric, models) {
   if (!swept.length) return nothing(box);
   const points = (model) => Object.entries(board.models[model].sweep[metric]).map(([rate, cell]) => [Number(rate), ...cell]);
   const all = swept.flatMap(points);
-  const [low, high] = limits(all.map(([, mean, std]) => [mean, std]), false);
+  const [low, high] = limits(all.map(([, mean, std]) => [mean, std]), false, board.percent[metric] ? 1 : Infinity);
   const rates = [...new Set(all.map(([rate]) => rate))].sort((one, other) => one - other);
   const width = Math.max(480, box.clientWidth);
-  const { root, y, bottom } = axes(width, 44, low, high, `${metric} in %`);
+  const { root, y, bottom } = axes(board, metric, width, 44, low, high);
   const last = rates[rates.length - 1] || 1;
   const x = (rate) => MARGIN.left + 16 + (rate / last) * (width - MARGIN.left - MARGIN.right - 32);
   for (const rate of rates) root.append(svg("text", { x: x(rate), y: bottom + 18, "text-anchor": "middle" }, rate.toFixed(1)));
   root.append(svg("text", { x: (MARGIN.left + width) / 2, y: bottom + 38, "text-anchor": "middle" }, "missing rate"));
   const path = (places) => `M${places.map(([across, up]) => `${x(across)} ${y(up)}`).join("L")}`;
-  // All bands lie below all lines.
+  // All bands are drawn below all lines.
   for (const model of swept) {
     const upper = points(model).map(([rate, mean, std]) => [rate, mean + (std ?? 0)]);
     const lower = points(model).map(([rate, mean, std]) => [rate, mean - (std ?? 0)]).reverse();
@@ -159,7 +167,7 @@ function drawCurve(box, board, metric, models) {
     const parts = svg("g", { "data-model": model }, svg("path", { class: `line ${look(model)}`, d: path(points(model)) }));
     for (const [rate, mean, std] of points(model)) {
       const dot = marker(model, x(rate), y(mean));
-      dot.append(svg("title", {}, `${board.models[model].name}, rate ${rate.toFixed(1)}: ${metric} ${spread([mean, std])}`));
+      dot.append(svg("title", {}, `${board.models[model].name}, rate ${rate.toFixed(1)}: ${metric} ${spread(board, metric, [mean, std])}`));
       parts.append(dot);
     }
     root.append(parts);

@@ -85,7 +85,7 @@ function drawConfusion() {
   for (const figure of all("#confusion figure")) {
     const model = board.models[figure.querySelector("select").value];
     const cell = model.cells[state.metric][condition];
-    const score = cell ? `${state.metric} ${spread(cell)}` : "";
+    const score = cell ? `${state.metric} ${spread(board, state.metric, cell)}` : "";
     figure.querySelector(".matrix").replaceChildren(score, confusionTable(model.confusion[condition], board.classes));
   }
 }
@@ -110,7 +110,7 @@ const runColumns = () => [
   ...board.rows.map((row, number) => ({
     label: board.labels[row],
     value: (run) => run.metrics[state.metric][number],
-    show: percent,
+    show: (value) => shown(board, state.metric, value),
     first: "descending",
   })),
   { label: "wall time", value: (run) => run.wall_time_s, show: (seconds) => `${seconds.toFixed(0)} s` },

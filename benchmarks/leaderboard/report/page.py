@@ -19,9 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.leaderboard.records import Record
-from benchmarks.leaderboard.report.lines import notes
-from benchmarks.leaderboard.report.page_tables import result_tables
-from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Summary
+from benchmarks.leaderboard.report.rows import EMPTY, BoardTable, board_notes, board_table
+from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
 from ifmmin.results.results import SYNTHETIC, readable
@@ -59,7 +58,7 @@ def page_html(summary: Summary) -> str:
         corpus=SYNTHETIC if summary.is_synthetic else summary.corpus,
         is_synthetic=summary.is_synthetic,
         facts=_facts(summary),
-        tables=result_tables(summary),
+        tables=_tables(summary),
         notes=_notes(summary),
         with_published=bool(summary.published),
         provenance=_provenance(summary.records),
@@ -71,6 +70,44 @@ def page_html(summary: Summary) -> str:
     )
 
 
+def _tables(summary: Summary) -> list[dict[str, Any]]:
+    """One table per score for the template, the one that the corpus selects by first."""
+    boards = [board_table(summary, score) for score in summary.scores]
+    boards.sort(key=lambda board: board.score.name != summary.monitor)
+    return [_table(summary, board) for board in boards]
+
+
+def _table(summary: Summary, board: BoardTable) -> dict[str, Any]:
+    bodies: dict[str, list[dict[str, Any]]] = {}
+    for row in board.rows:
+        cells = []
+        for column in board.columns:
+            cell = row.cells.get(column.key, EMPTY)
+            marks = ("runs" if column.key == "n" and row.kind == "measured" else "", "best", "second")
+            cells.append(
+                {
+                    "text": cell.text,
+                    "value": cell.value,
+                    "note": f"± {cell.spread}" if cell.spread else cell.note,
+                    "mark": marks[cell.place],
+                    "tag": "th" if column.key == "model" else "td",
+                }
+            )
+        bodies.setdefault(row.kind, []).append({"model": row.model, "cells": cells})
+    notes = [*board.notes]
+    if any(row.differences for row in board.rows):
+        notes.append("In brackets below a published value: our mean minus it, in points.")
+    compared = any(entry.test[board.score.name] for entry in summary.entries)
+    against = f"; difference and p against {summary.reference}" if compared else ""
+    return {
+        "metric": board.score.name,
+        "caption": f"{board.unit}, mean ± standard deviation over n runs{against}",
+        "columns": board.columns,
+        "bodies": [{"kind": kind, "rows": rows} for kind, rows in bodies.items()],
+        "notes": notes,
+    }
+
+
 def _hash(text: str) -> str:
     """How a content policy names an inline script or style that may run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -79,7 +116,7 @@ def _hash(text: str) -> str:
 def _facts(summary: Summary) -> str:
     """Folds, seeds, n, what the models are ordered by, and when they ran."""
     counts = summary.title().splitlines()[-1]
-    days = sorted({str(record["date"])[:10] for record in summary.records})
+    days = sorted({record.date[:10] for record in summary.records})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{counts} · best epochs chosen by {summary.monitor} · run {when}"
 
@@ -91,7 +128,7 @@ def _notes(summary: Summary) -> list[str]:
         "nothing missing, in neither of them.",
         "The best measured value of a column is bold, the second best underlined, whether shown or not.",
         "n counts runs, folds x seeds. Parameters and wall time are medians over them.",
-        *notes(summary),
+        *board_notes(summary),
     ]
 
 
@@ -100,12 +137,12 @@ def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:
     found: dict[str, set[str]] = {"dates": set(), "commits": set(), "code": set(), "versions": set()}
     found |= {"platform": set(), "threads": set()}
     for record in records:
-        identity = record["identity"]
-        found["dates"].add(str(record["date"]))
-        found["commits"].add(f"{record['commit']}{' with uncommitted changes' if record['dirty'] else ''}")
+        identity = record.identity
+        found["dates"].add(record.date)
+        found["commits"].add(f"{record.commit}{' with uncommitted changes' if record.dirty else ''}")
         found["code"].add(str(identity["code"]))
-        found["versions"].add(", ".join(f"{name} {number}" for name, number in record["versions"].items()))
-        found["platform"].add(str(record["platform"]))
+        found["versions"].add(", ".join(f"{name} {number}" for name, number in record.versions.items()))
+        found["platform"].add(str(record.platform))
         found["threads"].add(str(identity["threads"]))
     dates = sorted(found.pop("dates"))
     period = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
@@ -115,12 +152,13 @@ def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:
 def _data(summary: Summary) -> dict[str, Any]:
     """The summary and its runs for ``page.js``; fractions in [0, 1], None where there is no number."""
     return {
-        "metrics": METRICS,
+        "metrics": summary.score_names,
+        "percent": {score.name: score.percent for score in summary.scores},
         "monitor": summary.monitor,
         "rows": SUMMARY_ROWS,
         "conditions": CONDITIONS,
         "labels": {row: readable(row) for row in SUMMARY_ROWS},
-        "classes": summary.class_names,
+        "classes": summary.task.levels,
         "folds": summary.folds,
         "seeds": summary.seeds,
         "bayes": summary.bayes,
@@ -149,11 +187,11 @@ def _runs(summary: Summary) -> list[dict[str, Any]]:
     plain = ("fold", "seed", "wall_time_s", "run", "date", "stage1", "checkpoint")
     return [
         {
-            "model": place[record["model"]],
-            **{name: record[name] for name in plain},
-            "commit": f"{record['commit']}{'+' * bool(record['dirty'])}",
-            **{name: record["identity"][name] for name in ("config", "code", "data")},
-            "metrics": {metric: [record["metrics"][row][metric] for row in SUMMARY_ROWS] for metric in METRICS},
+            "model": place[record.model],
+            **{name: getattr(record, name) for name in plain},
+            "commit": f"{record.commit}+" if record.dirty else str(record.commit),
+            **{name: record.identity[name] for name in ("config", "code", "data")},
+            "metrics": {name: [record.metrics[row][name] for row in SUMMARY_ROWS] for name in summary.score_names},
         }
         for record in summary.records
     ]

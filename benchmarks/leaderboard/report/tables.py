@@ -1,7 +1,7 @@
 """A summary as tables: for the terminal, and as CSV, Markdown and LaTeX files.
 
-All values are in percent with two decimals, differences and gaps in percentage points. The best measured
-model of a column is bold and the second underlined (Markdown: bold only); published rows take no part.
+Percentages have two decimals, differences and gaps of them are in points. The best measured model of a column is bold
+and the second underlined (Markdown: bold only); published rows take no part.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from rich.box import HORIZONTALS
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.leaderboard.report.lines import Line, Value, heading, headings, lines, metric_notes, notes, percent
-from benchmarks.leaderboard.summary import METRICS, Cell, Entry, Metric, Published, Summary
+from benchmarks.leaderboard.published import Published
+from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
+from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.files import write_text
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS, Score
 
 COLUMNS = (
     *("corpus", "kind", "model", "metric", "condition", "mean", "std", "n", "of", "rank"),
@@ -46,13 +49,16 @@ def write_tables(summary: Summary, folder: str | Path, name: str = "leaderboard"
 
 
 def terminal_tables(summary: Summary) -> list[Table]:
-    """One table per metric, readable at 180 columns; the last one's caption holds what is said of all."""
+    """Make one table per score, readable at 180 columns; the last one's caption has the notes on all."""
     tables = []
-    for metric in METRICS:
-        below = metric_notes(summary, metric) + notes(summary) * (metric == METRICS[-1])
+    for score in summary.scores:
+        board = board_table(summary, score)
+        below = [*board.notes]
+        if score == summary.scores[-1]:
+            below += board_notes(summary)
         # No lines or padding between columns: fourteen of them would not fit.
         table = Table(
-            title=Text(f"{summary.title()}\n{heading(metric)}"),
+            title=Text(f"{summary.title()}\n{board.heading}"),
             title_justify="left",
             caption=Text("\n".join(below)) if below else None,
             caption_justify="left",
@@ -60,48 +66,65 @@ def terminal_tables(summary: Summary) -> list[Table]:
             padding=0,
             pad_edge=False,
         )
-        for title in headings(summary, metric):
-            is_model = title == "model"
-            table.add_column(
-                Text(title), justify="left" if is_model else "right", no_wrap=not is_model, overflow="fold"
-            )
-        for _, block in groupby(lines(summary, metric), key=lambda line: line.block):
+        columns = board.text_columns()
+        for column in columns:
+            is_text = column.kind == "text"
+            justify: Literal["left", "right"] = "left" if is_text else "right"
+            table.add_column(Text(column.label), justify=justify, no_wrap=not is_text, overflow="fold")
+        for _, block in groupby(_lines(board), key=lambda line: line.kind):
             for line in block:
-                table.add_row(line.rank, Text(line.model), *map(_rich_value, line.values), *line.rest)
+                table.add_row(*(_rich(line.cells.get(column.key, EMPTY)) for column in columns))
             table.add_section()
         tables.append(table)
     return tables
 
 
-def _rich_value(value: Value) -> Text:
-    return Text(_plain_value(value), style=("", "bold", "underline")[value.place])
+def _lines(board: BoardTable) -> Iterator[BoardRow]:
+    """Rows as text tables have them: differences in a line of their own."""
+    for row in board.rows:
+        model = row.cells["model"]
+        if not model.note:
+            yield row
+            continue
+        named = BoardCell(f"{model.text}, {model.note}")
+        yield BoardRow(row.kind, row.model, {**row.cells, "model": named})
+        if row.differences:
+            yield BoardRow(row.kind, row.model, row.differences)
 
 
-def _plain_value(value: Value) -> str:
-    return f"{value.mean} ± {value.std}" if value.std else value.mean
+def _rich(cell: BoardCell) -> Text:
+    return Text(_plain(cell), style=("", "bold", "underline")[cell.place])
+
+
+def _plain(cell: BoardCell) -> str:
+    return f"{cell.text} ± {cell.spread}" if cell.spread else cell.text
 
 
 def markdown_text(summary: Summary) -> str:
-    """One section per metric, and the notes below."""
+    """One section per score, and the notes below."""
     first, *others = summary.title().splitlines()
     parts = [f"# {_markdown(first)}", *map(_markdown, others)]
-    for metric in METRICS:
-        heads = headings(summary, metric)
-        rows = [heads, [":---" if title == "model" else "---:" for title in heads]]
-        rows += [_markdown_row(line) for line in lines(summary, metric)]
-        parts += [f"## {heading(metric)}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
-        parts += map(_markdown, metric_notes(summary, metric))
-    parts += ["## Notes", *map(_markdown, notes(summary))]
+    for score in summary.scores:
+        board = board_table(summary, score)
+        columns = board.text_columns()
+        rows = [
+            [column.label for column in columns],
+            [":---" if column.kind == "text" else "---:" for column in columns],
+            *([_markdown_cell(line.cells.get(column.key, EMPTY)) for column in columns] for line in _lines(board)),
+        ]
+        parts += [f"## {board.heading}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        parts += map(_markdown, board.notes)
+    parts += ["## Notes", *map(_markdown, board_notes(summary))]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_row(line: Line) -> list[str]:
-    values = [f"**{_plain_value(value)}**" if value.place == 1 else _plain_value(value) for value in line.values]
-    return [line.rank, _markdown(line.model), *values, *map(_markdown, line.rest)]
+def _markdown_cell(cell: BoardCell) -> str:
+    text = _markdown(_plain(cell))
+    return f"**{text}**" if cell.place == 1 else text
 
 
 def _markdown(text: str) -> str:
-    """``text`` that means itself in Markdown."""
+    """Escape ``text`` for Markdown."""
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(text.split()))
 
 
@@ -117,31 +140,33 @@ LATEX_CHARACTERS = {
     "·": r"$\cdot$",
     **{character: "\\" + character for character in "&%$#_{}"},
 }
-"""What stands in LaTeX for a character that would mean something else there, or that its fonts lack."""
+"""LaTeX for characters that it reads as markup, or that its fonts lack."""
 
 
 def latex_text(summary: Summary) -> str:
-    r"""One ``table*`` per metric, to \input into a paper that loads booktabs and graphicx."""
-    tables = [_latex_table(summary, metric) for metric in METRICS]
+    r"""One ``table*`` per score, to \input into a paper that loads booktabs and graphicx."""
+    tables = [_latex_table(summary, board_table(summary, score)) for score in summary.scores]
     return "\n".join([r"% Needs \usepackage{booktabs,graphicx}.", *tables])
 
 
-def _latex_table(summary: Summary, metric: Metric) -> str:
+def _latex_table(summary: Summary, board: BoardTable) -> str:
     """A table with its caption above and its notes below."""
-    heads = headings(summary, metric)
-    columns = "".join("l" if title == "model" else "r" for title in heads)
-    caption = "; ".join([*summary.title().splitlines(), heading(metric)])
-    rows = [" & ".join(map(_latex, heads)) + r" \\"]
-    for _, block in groupby(lines(summary, metric), key=lambda line: line.block):
-        rows += [r"\midrule", *map(_latex_row, block)]
+    columns = board.text_columns()
+    form = "".join("l" if column.kind == "text" else "r" for column in columns)
+    caption = "; ".join([*summary.title().splitlines(), board.heading])
+    rows = [" & ".join(_latex(column.label) for column in columns) + r" \\"]
+    for _, block in groupby(_lines(board), key=lambda line: line.kind):
+        rows.append(r"\midrule")
+        for line in block:
+            rows.append(" & ".join(_latex_cell(line.cells.get(column.key, EMPTY)) for column in columns) + r" \\")
     return "\n".join(
         [
             r"\begin{table*}[t]",
             r"\centering",
             rf"\caption{{{_latex(caption)}.}}",
-            rf"\label{{tab:leaderboard-{metric.lower()}}}",
+            rf"\label{{tab:leaderboard-{board.score.name.lower()}}}",
             r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}{form}@{{}}}}",
             r"\toprule",
             *rows,
             r"\bottomrule",
@@ -149,7 +174,7 @@ def _latex_table(summary: Summary, metric: Metric) -> str:
             "",
             r"\smallskip",
             r"\parbox{\textwidth}{\scriptsize",
-            *(_latex(note) + r"\par" for note in notes(summary) + metric_notes(summary, metric)),
+            *(_latex(note) + r"\par" for note in [*board_notes(summary), *board.notes]),
             "}",
             r"\end{table*}",
             "",
@@ -157,26 +182,17 @@ def _latex_table(summary: Summary, metric: Metric) -> str:
     )
 
 
-def _latex_row(line: Line) -> str:
-    cells = [_latex(line.rank), _latex(line.model), *map(_latex_value, line.values), *map(_latex_number, line.rest)]
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_value(value: Value) -> str:
+def _latex_cell(cell: BoardCell) -> str:
     r"""``$\mathbf{64.68}_{\pm 0.12}$``: a small deviation leaves room for all columns."""
-    if not value.std and not value.place:
-        return _latex_number(value.mean)
-    mean = (value.mean, rf"\mathbf{{{value.mean}}}", rf"\underline{{{value.mean}}}")[value.place]
-    return f"${mean}_{{\\pm {value.std}}}$" if value.std else f"${mean}$"
-
-
-def _latex_number(text: str) -> str:
-    """A signed number with a true minus sign; any other text as it is."""
-    return f"${text}$" if text[:1] in {"+", "-"} else _latex(text)
+    if not cell.spread and not cell.place:
+        # A signed number gets a true minus sign.
+        return f"${cell.text}$" if cell.text[:1] in {"+", "-"} else _latex(cell.text)
+    mean = (cell.text, rf"\mathbf{{{cell.text}}}", rf"\underline{{{cell.text}}}")[cell.place]
+    return f"${mean}_{{\\pm {cell.spread}}}$" if cell.spread else f"${mean}$"
 
 
 def _latex(text: str) -> str:
-    """``text`` that means itself in LaTeX."""
+    """Escape ``text`` for LaTeX."""
     return "".join(LATEX_CHARACTERS.get(character, character) for character in " ".join(text.split()))
 
 
@@ -184,8 +200,8 @@ def csv_text(summary: Summary) -> str:
     """Long form, for other programs: one line per model, metric and row, and per missing rate (``rate 0.3``).
 
     ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` or
-    ``published``; ``of`` is how many runs a complete model has. Rank, difference to the reference and p stand on the
-    ``mean`` rows, which they are about; the difference of a published row is ours minus theirs.
+    ``published``; ``of`` is the number of runs of a complete model. Rank, difference to the reference and p are in
+    the ``mean`` rows; the difference of a published row is ours minus theirs.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -193,43 +209,50 @@ def csv_text(summary: Summary) -> str:
     corpus = SYNTHETIC if summary.is_synthetic else summary.corpus
     for entry in summary.entries:
         shared = {"corpus": corpus, "kind": "measured", "model": entry.model, "of": summary.runs_per_model}
-        for metric in METRICS:
+        for score in summary.scores:
             for row in SUMMARY_ROWS:
-                writer.writerow({**shared, "metric": metric, "condition": row, **_csv_cell(entry, metric, row)})
-            for rate, cell in entry.sweep.get(metric, {}).items():
-                writer.writerow({**shared, "metric": metric, "condition": f"rate {rate}", **_csv_mean(cell)})
+                cells = {"metric": score.name, "condition": row, **_csv_cell(entry, score, row)}
+                writer.writerow({**shared, **cells})
+            for rate, cell in entry.sweep.get(score.name, {}).items():
+                writer.writerow({**shared, "metric": score.name, "condition": f"rate {rate}", **_csv_mean(cell, score)})
     for published in summary.published:
-        writer.writerows({"corpus": corpus, **row} for row in _csv_published(published))
+        score = summary.task.score(published.metric)
+        writer.writerows({"corpus": corpus, **row} for row in _csv_published(published, score))
     return text.getvalue()
 
 
-def _csv_cell(entry: Entry, metric: Metric, row: str) -> dict[str, str]:
-    """What is known of one row of a measured model."""
-    cell, gap, test, rank = entry.cells[metric][row], entry.gap[row], entry.test[metric], entry.rank[metric]
-    values = _csv_mean(cell)
-    if metric == "WA" and cell and gap is not None:
+def _csv_cell(entry: Entry, score: Score, row: str) -> dict[str, str]:
+    """Values of one row of a measured model."""
+    name = score.name
+    cell, gap, test, rank = entry.cells[name][row], entry.gap[row], entry.test[name], entry.rank[name]
+    values = _csv_mean(cell, score)
+    if name == "WA" and cell and gap is not None:
         # The limit over the runs of this model, which may not be all.
-        values |= {"bayes": percent(cell.mean + gap), "gap": percent(gap)}
+        values |= {"bayes": score.format(cell.mean + gap), "gap": score.format(gap)}
     if row == "mean" and rank:
         values["rank"] = str(rank)
     if row == "mean" and test:
-        values |= {"difference": percent(test.difference), "p": f"{test.p:.6g}", "p_holm": f"{test.p_holm:.6g}"}
+        values |= {"difference": score.format(test.difference), "p": f"{test.p:.6g}", "p_holm": f"{test.p_holm:.6g}"}
     return values
 
 
-def _csv_mean(cell: Cell | None) -> dict[str, str]:
-    """Mean, deviation and number of runs; empty where not answered."""
+def _csv_mean(cell: Cell | None, score: Score) -> dict[str, str]:
+    """Mean, deviation and number of runs; empty if not answered."""
     if cell is None:
         return {}
-    return {"mean": percent(cell.mean), "std": "" if cell.std is None else percent(cell.std), "n": str(cell.n)}
+    return {
+        "mean": score.format(cell.mean),
+        "std": "" if cell.std is None else score.format(cell.std),
+        "n": str(cell.n),
+    }
 
 
-def _csv_published(row: Published) -> list[dict[str, str]]:
-    """The lines of a published row, one per value."""
+def _csv_published(row: Published, score: Score) -> list[dict[str, str]]:
+    """Lines of a published row, one per value."""
     shared = {"kind": "published", "model": row.model, "metric": row.metric, "source": row.source, "note": row.note}
     known = {name: value for name, value in row.values.items() if value is not None}
-    differences = {name: percent(value) for name, value in (row.difference or {}).items()}
+    differences = {name: score.format(value) for name, value in (row.difference or {}).items()}
     return [
-        {**shared, "condition": name, "mean": percent(value), "difference": differences.get(name, "")}
+        {**shared, "condition": name, "mean": score.format(value), "difference": differences.get(name, "")}
         for name, value in known.items()
     ]

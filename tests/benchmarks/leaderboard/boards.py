@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from benchmarks.leaderboard import summary
+from benchmarks.leaderboard.records import Record
+from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from ifmmin.tasks import Classification
 
@@ -115,3 +118,8 @@ def _metrics(confusion: dict[str, NDArray[np.int64]], bayes_fold: int | None) ->
     counts: dict[str, int | None] = {name: int(matrix.sum()) for name, matrix in confusion.items()}
     counts |= {"mean": None, "pooled": sum(int(confusion[name].sum()) for name in MISSING_CONDITIONS)}
     return {name: {**row, "bayes_WA": bayes.get(name), "n": counts[name]} for name, row in rows.items()}
+
+
+def summarise_board(records: Iterable[Mapping[str, Any]], reference: str | None = None) -> Summary:
+    """Summarise records as plain values, as ``records.jsonl`` has them."""
+    return summary.summarise_board([Record.from_json(record) for record in records], reference)

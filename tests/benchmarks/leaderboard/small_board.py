@@ -17,8 +17,8 @@ OUTSIDE = ("wall_time_s", "date", "commit", "dirty")
 
 def results(board: Path) -> list[dict[str, Any]]:
     """The records of a board by model, without what a clock or somebody at work in the checkout wrote into them."""
-    records = sorted(read_records(board / RECORDS), key=lambda record: str(record["model"]))
-    return [{name: value for name, value in record.items() if name not in OUTSIDE} for record in records]
+    records = sorted(read_records(board / RECORDS), key=lambda record: record.key)
+    return [{name: value for name, value in record.to_json().items() if name not in OUTSIDE} for record in records]
 
 
 def start(board: Path, *words: str) -> subprocess.Popen[str]:

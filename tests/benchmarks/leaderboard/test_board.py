@@ -36,22 +36,22 @@ def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_a_record_is_what_a_fit_of_its_own_gives(board: Path, tmp_path: Path) -> None:
     mmin = read_records(board / RECORDS)[-1]
-    assert mmin["model"] == "MMIN"
+    assert mmin.model == "MMIN"
     alone = fit(tmp_path / "run", *WORDS[:4], model="MMIN", epochs=2)
     expected = metrics(alone)
     for name in ("metrics", "confusion", "corpus", "is_synthetic", "fold", "seed"):
-        assert mmin[name] == expected[name], name
-    assert mmin["parameters"] == expected["record"]["parameters"]
-    assert mmin["identity"]["data"] == expected["record"]["data_fingerprint"]
+        assert mmin.to_json()[name] == expected[name], name
+    assert mmin.parameters == expected["record"]["parameters"]
+    assert mmin.identity["data"] == expected["record"]["data_fingerprint"]
     # Bit for bit, although the board trained stage 1 in another process, for all models that share it.
-    shared = torch.load(board / mmin["checkpoint"], weights_only=True)["state_dict"]
+    shared = torch.load(board / mmin.checkpoint, weights_only=True)["state_dict"]
     own = torch.load(best(alone), weights_only=True)["state_dict"]
     assert shared.keys() == own.keys() and all(torch.equal(shared[name], own[name]) for name in own)
 
 
 def test_sweep_without_anything_missing_is_the_complete_condition(board: Path) -> None:
     for record in read_records(board / RECORDS):
-        assert record["sweep"]["0.0"] == record["confusion"]["avt"]
+        assert record.sweep["0.0"] == record.counts["avt"]
 
 
 def test_started_again_it_does_nothing_and_a_change_is_named(
@@ -76,8 +76,8 @@ def test_started_again_it_does_nothing_and_a_change_is_named(
 def test_only_what_interrupted_runs_need_is_dropped(board: Path) -> None:
     assert not list(board.rglob("last.ckpt"))
     for record in read_records(board / RECORDS):
-        assert (board / record["checkpoint"]).is_file()
-        assert (board / record["run"] / "config.yaml").is_file()
+        assert (board / record.checkpoint).is_file()
+        assert (board / record.run / "config.yaml").is_file()
 
 
 def test_killed_and_continued_it_is_the_same_board(board: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_where_stage_1_fails_its_runs_are_named_and_the_others_done(tmp_path: Pa
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert "failed: FusionPretraining fold 1 seed 0 (stage 1)" in done.stdout
     assert "not run, since FusionPretraining fold 1 seed 0 (stage 1) failed" in done.stdout
-    assert [record["model"] for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
+    assert [record.model for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
 
 
 def test_one_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_one_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "failed: MMIN fold 1 seed 0" in done.stdout and "cls_weigth" in done.stdout
     assert "error: 1 runs failed; the same command tries them again." in done.stdout
-    assert [record["model"] for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
+    assert [record.model for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
     assert "Traceback" not in done.stdout
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.leaderboard.published import COLUMNS, PUBLISHED, read_published
-from benchmarks.leaderboard.summary import summarise_board
 from datamodules.conditions import MISSING_CONDITIONS
 from datamodules.errors import InputError
-from tests.benchmarks.leaderboard.boards import board_records
+from tests.benchmarks.leaderboard.boards import board_records, summarise_board
 
 GOOD = "IEMOCAP,MMIN,UA,59.00,51.60,68.02,65.43,75.14,73.61,65.47,mean,a paper,"
 

@@ -1,13 +1,17 @@
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.leaderboard.records import RECORDS, Record, append, latest, locked, read_lines
 from datamodules.errors import InputError
+from tests.benchmarks.leaderboard.boards import board_records
 
-ONE, TWO, THREE = ({"model": "M", "fold": 1, "seed": seed, "identity": {"code": "é"}} for seed in range(3))
+ONE, TWO, THREE = (
+    replace(Record.from_json(board_records(["M"], [1], [seed])[0]), platform="é", sweep={}) for seed in range(3)
+)
 
 
 def test_survives_a_kill_at_any_byte(tmp_path: Path) -> None:
@@ -15,14 +19,18 @@ def test_survives_a_kill_at_any_byte(tmp_path: Path) -> None:
     append(path, ONE)
     append(path, TWO)
     whole = path.read_bytes()
-    first = len(json.dumps(ONE)) + 1
-    for size in range(len(whole) + 1):
+    first = len(json.dumps(ONE.to_json())) + 1
+    ends = (first - 1, first, len(whole) - 1, len(whole))
+    # Around the ends every byte, elsewhere every hundredth.
+    for size in sorted({*range(0, len(whole), 100), *(end + d for end in ends for d in range(-3, 3)), len(whole)}):
+        if size > len(whole):
+            continue
         path.write_bytes(whole[:size])
         records, torn = read_lines(path)
         # The newline that ends a record may be missing: the record is there all the same.
         expected = [ONE] * (size >= first - 1) + [TWO] * (size >= len(whole) - 1)
         assert records == expected
-        assert bool(torn) == (size not in (0, first - 1, first, len(whole) - 1, len(whole)))
+        assert bool(torn) == (size not in (0, *ends))
         append(path, THREE)
         assert read_lines(path)[0] == [*expected, THREE]
 
@@ -40,7 +48,7 @@ def test_no_file_is_no_record(tmp_path: Path) -> None:
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        append(tmp_path / RECORDS, {**ONE, "x": float("nan")})
+        append(tmp_path / RECORDS, replace(ONE, wall_time_s=float("nan")))
     assert not (tmp_path / RECORDS).exists()
 
 
@@ -60,7 +68,7 @@ def test_a_board_is_held_by_one_process(tmp_path: Path) -> None:
 
 
 def _of(model: str, fold: int, code: str, data: str) -> Record:
-    return {"model": model, "fold": fold, "seed": 0, "identity": {"code": code, "data": data}}
+    return replace(ONE, model=model, fold=fold, seed=0, identity={"code": code, "data": data})
 
 
 def test_latest_are_those_like_the_last_of_each_model() -> None:
@@ -71,3 +79,12 @@ def test_latest_are_those_like_the_last_of_each_model() -> None:
     # New data of one fold make everything on the old worthless.
     assert latest([*old, _of("B", 1, "old", "z")]) == [old[1], old[3], _of("B", 1, "old", "z")]
     assert latest([]) == []
+
+
+def test_records_of_older_versions_read() -> None:
+    for path in (Path("tests/data/runs_0_1_0/board"), Path("benchmarks/built_in_board")):
+        records, torn = read_lines(Path(__file__).parents[3] / path / RECORDS)
+        assert records and not torn
+        assert {record.task.name for record in records} == {"classification"}
+        for record in records:
+            assert Record.from_json(json.loads(json.dumps(record.to_json()))).to_json() == record.to_json()

@@ -15,11 +15,12 @@ from scipy.stats import rankdata
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from benchmarks.leaderboard.paired import holm, paired_tests, smallest_p
-from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from benchmarks.leaderboard.published import METRICS
+from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.tasks import SUMMARY_ROWS, Classification
-from tests.benchmarks.leaderboard.boards import board_records
+from tests.benchmarks.leaderboard.boards import board_records, summarise_board
 
 MODELS = ["IFMMIN", "MMIN", "MCTN", "FusionPretraining"]
 FOLDS, SEEDS = [1, 2, 3, 4, 5], [0, 1, 2]

@@ -16,13 +16,13 @@ def test_runs_stand_in_the_boards_group_and_the_board_is_an_artifact(
     done = run(board, "--models", "ModalityDropout", "--wandb", "emotions")
     assert done.returncode == 0, done.stdout
     (record,) = read_records(board / RECORDS)
-    logged = read_offline_run(board / record["run"] / "wandb")
+    logged = read_offline_run(board / record.run / "wandb")
     assert logged["group"] == "my board"
     told = {name: logged["config"][name] for name in ("board", "model", "fold", "seed")}
     assert told == {"board": "my board", "model": "ModalityDropout", "fold": 1, "seed": 0}
-    assert logged["summary"]["test/pooled/UA"] == pytest.approx(record["metrics"]["pooled"]["UA"])
+    assert logged["summary"]["test/pooled/UA"] == pytest.approx(record.metrics["pooled"]["UA"])
     # Its own files are there besides: figures are drawn from them.
-    assert list((board / record["run"] / "logs").rglob("metrics.csv"))
+    assert list((board / record.run / "logs").rglob("metrics.csv"))
     whole = read_offline_run(board / "wandb")
     assert (whole["group"], whole["job_type"]) == ("my board", "leaderboard")
     files = whole["artifacts"]["my-board-leaderboard"]

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.leaderboard.report.lines import percent
 from benchmarks.leaderboard.report.page import page_html, write_page
-from benchmarks.leaderboard.summary import summarise_board
 from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks import SUMMARY_ROWS
-from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records
+from ifmmin.tasks import SUMMARY_ROWS, Score
+from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records, summarise_board
 from tests.benchmarks.leaderboard.chromium import EXECUTABLE, Page, chromium
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><!-- & 'x'"
@@ -215,10 +213,10 @@ def test_single_runs_are_paged_sorted_filtered_and_linked(page: Page) -> None:
     assert len(runs(1)) == 50
     page.click("#runs thead th:nth-child(10) button")  # mean
     ordered = sorted((value for model in MODELS[:-1] for value in of(model, "UA", "mean")), reverse=True)
-    assert runs(10) == [percent(value) for value in ordered[:50]]
+    assert runs(10) == [Score("WA").format(value) for value in ordered[:50]]
     page.click("#next")
     assert page.texts("#range") == ["51–100 of 100"]
-    assert runs(10) == [percent(value) for value in ordered[50:]] + ["–"] * 20
+    assert runs(10) == [Score("WA").format(value) for value in ordered[50:]] + ["–"] * 20
     page.choose("#run-fold", "2")
     assert page.texts("#range") == ["1–20 of 20"]
     assert set(runs(2)) == {"2"}
@@ -238,7 +236,7 @@ def run_row(run: dict[str, Any]) -> list[str]:
     identity = run["identity"]
     return [
         *(run["model"], str(run["fold"]), str(run["seed"])),
-        *(percent(run["metrics"][row]["UA"]) for row in SUMMARY_ROWS),
+        *(Score("WA").format(run["metrics"][row]["UA"]) for row in SUMMARY_ROWS),
         *(f"{run['wall_time_s']:.0f} s", run["run"], run["commit"]),
         *(identity["config"], identity["code"], identity["data"]),
         *(run["date"], run["stage1"], run["checkpoint"]),
@@ -248,7 +246,7 @@ def run_row(run: dict[str, Any]) -> list[str]:
 @needs_browser
 def test_script_and_python_round_alike(page: Page) -> None:
     values = [number / 8000 for number in range(8001)] + np.random.default_rng(0).random(1000).tolist()
-    assert page.evaluate(f"{json.dumps(values)}.map(percent)") == [percent(value) for value in values]
+    assert page.evaluate(f"{json.dumps(values)}.map(percent)") == [Score("WA").format(value) for value in values]
 
 
 @needs_browser
@@ -270,9 +268,9 @@ def test_built_in_corpus_is_named_and_shows_its_limit(browser: Page, tmp_path: P
     assert browser.texts(".limit th, svg .limit") == []  # UA has none
     browser.click("#metrics input", 0)
     limit = fmean(record["metrics"]["mean"]["bayes_WA"] for record in records[:2])
-    assert browser.texts("tr[data-model=''] td")[7:8] == [percent(limit)]
+    assert browser.texts("tr[data-model=''] td")[7:8] == [Score("WA").format(limit)]
     gap = limit - fmean(record["metrics"]["mean"]["WA"] for record in records[:2])
-    assert browser.texts("tr[data-model=IFMMIN] td:last-child") == [percent(gap)]
+    assert browser.texts("tr[data-model=IFMMIN] td:last-child") == [Score("WA").format(gap)]
     assert browser.texts("tr[data-model=MMIN] td.runs") == ["1 of 2"]
     assert len(browser.texts("#bars > svg .limit")) == len(SUMMARY_ROWS) - 1
     assert browser.errors == []

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.leaderboard.report.lines import lines, points, probability
+from benchmarks.leaderboard.published import METRICS
+from benchmarks.leaderboard.report.rows import BoardRow, board_table, probability, signed
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
-from benchmarks.leaderboard.summary import METRICS, Summary, summarise_board
+from benchmarks.leaderboard.summary import Summary
 from ifmmin.results.results import SYNTHETIC
-from ifmmin.tasks import SUMMARY_ROWS
-from tests.benchmarks.leaderboard.boards import board_records
+from ifmmin.tasks import SUMMARY_ROWS, Score
+from tests.benchmarks.leaderboard.boards import board_records, summarise_board
 
 ODD = r"A\B&C%$E#F_G{H}I~J^K<L>M|N[red]*`"
 MODELS = ["IFMMIN", "MMIN", "MCTN", "ModalityDropout", ODD]
@@ -82,18 +83,27 @@ def test_terminal_marks_best_and_second(board: Summary) -> None:
             assert not re.search(rf"\x1b\[[14]m{re.escape(shown[2])}", text)
 
 
+WA = Score("WA")
+
+
+def row_of(summary: Summary, metric: str, model: str) -> BoardRow:
+    """The measured row of a model."""
+    rows = board_table(summary, summary.task.score(metric)).rows
+    return next(row for row in rows if row.kind == "measured" and row.model == model)
+
+
 def test_difference_and_p_stand_in_the_row(board: Summary) -> None:
     text = printed(board)[1]
     for entry in board.entries:
-        row = next(line for line in lines(board, "UA") if line.model == entry.model)
+        cells = row_of(board, "UA", entry.model).cells
         test = entry.test["UA"]
         if test is None:
-            assert row.rest[1:] == ("reference", "")
+            assert (cells["difference"].text, cells["p"].text) == ("reference", "")
             continue
         expected = f"{100 * test.difference:+.2f}", f"{test.p_holm:.4f}"
-        assert row.rest[1:] == expected
+        assert (cells["difference"].text, cells["p"].text) == expected
         assert " ".join(expected) in re.sub(" +", " ", text)
-    assert (points(0.0), points(-1e-9), probability(1e-6)) == ("0.00", "0.00", "<0.0001")
+    assert (signed(WA, 0.0), signed(WA, -1e-9), probability(1e-6)) == ("0.00", "0.00", "<0.0001")
 
 
 def test_bayes_limit_stands_below_wa_only(synthetic: Summary) -> None:
@@ -102,26 +112,28 @@ def test_bayes_limit_stands_below_wa_only(synthetic: Summary) -> None:
     limit = next(line for line in wa.splitlines() if "Bayes limit  " in line)
     assert re.findall(r"\d+\.\d+", limit) == [f"{100 * synthetic.bayes[row]:.2f}" for row in SUMMARY_ROWS]
     for entry in synthetic.entries:
-        row = next(line for line in lines(synthetic, "WA") if line.model == entry.model)
+        cells = row_of(synthetic, "WA", entry.model).cells
         gap = entry.gap["mean"]
-        assert row.rest[-1] == ("–" if gap is None else f"{100 * gap:.2f}")
-        assert (row.rank, row.values[0].mean) == ("–", "–") or entry.model != "FusionPretraining"
+        assert cells["gap"].text == ("–" if gap is None else f"{100 * gap:.2f}")
+        assert (cells["rank"].text, cells["a"].text) == ("–", "–") or entry.model != "FusionPretraining"
     assert "Bayes" not in ua + f1
 
 
 def test_published_rows_stand_apart(board: Summary) -> None:
-    rows = lines(board, "UA")
-    blocks = [line.block for line in rows]
-    assert blocks == ["measured"] * 5 + ["published"] * 5
-    assert [line.model for line in rows[5:]] == [
-        *("MCTN, published [1]", "ours minus [1]", "MMIN, published [2]", "ours minus [2]"),
-        "CIF-MMIN, published [3]",
+    table = board_table(board, board.task.score("UA"))
+    assert [row.kind for row in table.rows] == ["measured"] * 5 + ["published"] * 3
+    published = table.rows[5:]
+    assert [(row.cells["model"].text, row.cells["model"].note) for row in published] == [
+        ("MCTN", "published [1]"),
+        ("MMIN", "published [2]"),
+        ("CIF-MMIN", "published [3]"),
     ]
-    ours = next(line for line in rows if line.model == "MMIN").values[0]
+    ours = row_of(board, "UA", "MMIN").cells["a"]
     # Each of the two differences is rounded once, their sum twice.
-    assert float(rows[8].values[0].mean) == pytest.approx(float(ours.mean) - 59.00, abs=0.0051)
-    assert rows[7].values[0].mean == "59.00"
-    assert all(value.place == 0 for line in rows[5:] for value in line.values)
+    assert float(published[1].differences["a"].text) == pytest.approx(float(ours.text) - 59.00, abs=0.0051)
+    assert published[1].cells["a"].text == "59.00"
+    assert [bool(row.differences) for row in published] == [True, True, False]
+    assert all(cell.place == 0 for row in published for cell in row.cells.values())
     text = printed(board)[1]
     assert "[3] authors' plotting script" in text
     assert "not our runs" in text

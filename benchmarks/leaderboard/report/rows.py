@@ -1,0 +1,235 @@
+"""Rows of a board's tables, laid out once: terminal, Markdown, LaTeX and HTML format the same cells.
+
+To add a column, add it to :func:`_columns` and its cell to :func:`_measured`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmarks.leaderboard.published import Published
+from benchmarks.leaderboard.summary import Cell, Entry, Summary
+from ifmmin.results.results import readable
+from ifmmin.tasks import SUMMARY_ROWS, Score
+
+DASH = "–"
+"""Shown without a value."""
+
+Place = Literal[0, 1, 2]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: of its cells.
+        label: its heading.
+        kind: ``number`` or ``text``, how the page sorts it.
+        first: direction of the page's first sort.
+        page_only: whether tables for paper and terminal, which have no room, leave it out.
+    """
+
+    key: str
+    label: str
+    kind: Literal["number", "text"] = "number"
+    first: Literal["ascending", "descending"] = "ascending"
+    page_only: bool = False
+
+
+@dataclass(frozen=True)
+class BoardCell:
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        value: what it is sorted by, in the unit of the summary; "" comes last.
+        spread: standard deviation, shown after ±.
+        note: a remark on the text.
+        place: 1 for the best value of a column, 2 for the second best.
+    """
+
+    text: str
+    value: float | str = ""
+    spread: str = ""
+    note: str = ""
+    place: Place = 0
+
+
+EMPTY = BoardCell("")
+NO_VALUE = BoardCell(DASH)
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One row.
+
+    Attributes:
+        kind: rows of a kind form a block, sorted and filtered apart.
+        model: what filters go by.
+        cells: by column key; a missing one is empty.
+        differences: of a published row, ours minus theirs by column key.
+    """
+
+    kind: Literal["measured", "limit", "published"]
+    model: str
+    cells: Mapping[str, BoardCell]
+    differences: Mapping[str, BoardCell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BoardTable:
+    """Table of one score.
+
+    Attributes:
+        score: its metric.
+        columns: in order.
+        rows: measured models, best first; then the Bayes limit (WA); then published rows.
+        notes: remarks below, a sentence or two each.
+    """
+
+    score: Score
+    columns: tuple[Column, ...]
+    rows: tuple[BoardRow, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """``WA in %``, or the name of a score that is no percentage."""
+        return f"{self.score.name} in %" if self.score.percent else self.score.name
+
+    @property
+    def heading(self) -> str:
+        """What the numbers are."""
+        return f"{self.unit}: mean ± sample standard deviation over n runs"
+
+    def text_columns(self) -> list[Column]:
+        """Columns of tables for paper and terminal."""
+        return [column for column in self.columns if not column.page_only]
+
+
+def board_table(summary: Summary, score: Score) -> BoardTable:
+    """Lay out the table of one score."""
+    name = score.name
+    with_gap = name == "WA" and summary.bayes is not None
+    entries = sorted(summary.entries, key=lambda entry: (entry.rank[name] is None, entry.rank[name] or 0, entry.model))
+    rows = [_measured(summary, entry, score) for entry in entries]
+    if with_gap and summary.bayes is not None:
+        limits = {row: BoardCell(score.format(summary.bayes[row]), summary.bayes[row]) for row in SUMMARY_ROWS}
+        rows.append(BoardRow("limit", "", {"model": BoardCell("Bayes limit", "Bayes limit"), **limits}))
+    published = [row for row in summary.published if row.metric == name]
+    rows += [_published(row, number, score) for number, row in enumerate(published, start=1)]
+    return BoardTable(score, _columns(score, with_gap), tuple(rows), tuple(_notes(published, with_gap)))
+
+
+def _columns(score: Score, with_gap: bool) -> tuple[Column, ...]:
+    best: Literal["ascending", "descending"] = "descending" if score.higher_is_better else "ascending"
+    # In the same order for all scores, the gap last: the page keeps the sorted column when the score is switched.
+    columns = [
+        Column("rank", "rank"),
+        Column("model", "model", kind="text"),
+        *(Column(row, readable(row), first=best) for row in SUMMARY_ROWS),
+        Column("n", "n", first="descending"),
+        Column("difference", "difference", first=best),
+        Column("p", "p (Holm)"),
+        Column("parameters", "parameters", page_only=True),
+        Column("wall_time_s", "wall time", page_only=True),
+    ]
+    if with_gap:
+        columns.append(Column("gap", "gap"))
+    return tuple(columns)
+
+
+def _measured(summary: Summary, entry: Entry, score: Score) -> BoardRow:
+    """Lay out a measured model."""
+    name = score.name
+    rank, test, gap = entry.rank[name], entry.test[name], entry.gap["mean"]
+    cells = {
+        "rank": BoardCell(str(rank), rank) if rank else NO_VALUE,
+        "model": BoardCell(entry.model, entry.model),
+        **{row: _score_cell(summary, entry, score, row) for row in SUMMARY_ROWS},
+        "n": BoardCell(
+            str(entry.n) if entry.complete else f"{entry.n} of {summary.runs_per_model}",
+            entry.n,
+        ),
+        "difference": BoardCell("reference") if entry.model == summary.reference else NO_VALUE,
+        "p": EMPTY if entry.model == summary.reference else NO_VALUE,
+        "parameters": BoardCell(f"{entry.parameters:,}", entry.parameters),
+        "wall_time_s": BoardCell(f"{entry.wall_time_s:,.0f} s", entry.wall_time_s),
+        "gap": NO_VALUE if gap is None else BoardCell(score.format(gap), gap),
+    }
+    if test:
+        cells["difference"] = BoardCell(signed(score, test.difference), test.difference)
+        cells["p"] = BoardCell(probability(test.p_holm), test.p_holm)
+    return BoardRow("measured", entry.model, cells)
+
+
+def _score_cell(summary: Summary, entry: Entry, score: Score, row: str) -> BoardCell:
+    """Mean ± standard deviation, with its place in the column."""
+    cell: Cell | None = entry.cells[score.name][row]
+    if cell is None:
+        return NO_VALUE
+    best, second = summary.leaders(score.name, row)
+    place: Place = 1 if entry.model in best else 2 if entry.model in second else 0
+    spread = "" if cell.std is None else score.format(cell.std)
+    return BoardCell(score.format(cell.mean), cell.mean, spread, place=place)
+
+
+def _published(row: Published, number: int, score: Score) -> BoardRow:
+    """Lay out a published row, with ours minus theirs where we measured the same model."""
+    ours = row.difference or {}
+    cells = {"model": BoardCell(row.model, row.model, note=f"published [{number}]")}
+    for name in SUMMARY_ROWS:
+        value = row.values.get(name)
+        note = f"({signed(score, ours[name])})" if name in ours else ""
+        cells[name] = NO_VALUE if value is None else BoardCell(score.format(value), value, note=note)
+    differences = {}
+    if row.difference is not None:
+        differences = {name: BoardCell(signed(score, ours.get(name))) for name in SUMMARY_ROWS}
+        differences["model"] = BoardCell(f"ours minus [{number}]")
+    return BoardRow("published", row.model, cells, differences)
+
+
+def _notes(published: list[Published], with_gap: bool) -> list[str]:
+    """Remarks on the table of one score: its Bayes limit, and the sources of its published rows."""
+    texts = []
+    if with_gap:
+        texts.append(
+            "Bayes limit: the Bayes rule on the same utterances, mean over folds; gap: to it in the mean of six."
+        )
+    if published:
+        texts.append("Published rows are not our runs: other seeds, perhaps other features and folds.")
+    for number, row in enumerate(published, start=1):
+        texts.append(f"[{number}] {row.source} ({row.note})" if row.note else f"[{number}] {row.source}")
+    return texts
+
+
+def board_notes(summary: Summary) -> list[str]:
+    """Remarks on all tables, a sentence or two each."""
+    texts = [f"Rank: by the mean of six. {summary.test_note()}"]
+    if not all(entry.complete for entry in summary.entries):
+        texts.append(
+            f"Where n is x of {summary.runs_per_model}, runs are missing: the values are over those there are."
+        )
+    return texts
+
+
+def signed(score: Score, value: float | None) -> str:
+    """Write a difference with its sign, of percentages in points.
+
+    >>> signed(Score("WA"), 0.0123), signed(Score("WA"), -0.0123), signed(Score("WA"), 0.0), signed(Score("WA"), None)
+    ('+1.23', '-1.23', '0.00', '–')
+    """
+    text = score.format(value)
+    return text if value is None or text.startswith("-") or float(text) == 0 else f"+{text}"
+
+
+def probability(value: float) -> str:
+    """Write a p value with four decimals.
+
+    >>> probability(0.0625), probability(0.00001)
+    ('0.0625', '<0.0001')
+    """
+    return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
