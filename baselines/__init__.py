@@ -1,12 +1,20 @@
-"""The competitors of IF-MMIN, a file or a folder each; what is re-exported here is found by the command line."""
+"""Competitors of IF-MMIN, a file or a folder each. What is re-exported here is found by name, and imported on demand.
+
+To register a model, add it to the imports and to the table below.
+"""
 
 from __future__ import annotations
 
-from baselines.cm_arr import CMARR
-from baselines.mctn import MCTN
-from baselines.mean_fusion import MeanFusion
-from baselines.mmin import MMIN, MMINWithoutCycle
-from baselines.plain_fusion import CompleteFusion, ModalityDropout
+from typing import TYPE_CHECKING
+
+from datamodules.lazy import lazy
+
+if TYPE_CHECKING:
+    from baselines.cm_arr import CMARR
+    from baselines.mctn import MCTN
+    from baselines.mean_fusion import MeanFusion
+    from baselines.mmin import MMIN, MMINWithoutCycle
+    from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
 __all__ = [
     "CMARR",
@@ -17,3 +25,16 @@ __all__ = [
     "MeanFusion",
     "ModalityDropout",
 ]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "CMARR": "cm_arr",
+        "CompleteFusion": "plain_fusion",
+        "MCTN": "mctn",
+        "MMIN": "mmin",
+        "MMINWithoutCycle": "mmin",
+        "MeanFusion": "mean_fusion",
+        "ModalityDropout": "plain_fusion",
+    },
+)

@@ -18,16 +18,14 @@ from collections.abc import Sequence
 
 import torch
 
-from baselines import MMIN, MMINWithoutCycle
+from baselines import MMINWithoutCycle
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import MISSING_CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.synthetic import Synthetic
+from ifmmin.checkpoints import load_model
 from ifmmin.checkpoints.compatibility import check_same_kind
-from ifmmin.checkpoints.reading import read_header
 from ifmmin.model import IFMMIN
-
-IMAGINING = {model.__name__: model for model in (IFMMIN, MMIN, MMINWithoutCycle)}
 
 
 @torch.no_grad()
@@ -78,17 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         for path in options.checkpoint:
-            header = read_header(path)
-            model = IMAGINING.get(header["ifmmin"]["model"])
-            if model is None:
-                raise InputError(f"{path}: a checkpoint of {header['ifmmin']['model']}, which imagines no embedding.")
-            trained = header["ifmmin"]["data"]
+            loaded, trained = load_model(path)
+            if not isinstance(loaded, (IFMMIN, MMINWithoutCycle)):
+                raise InputError(f"{path}: a checkpoint of {type(loaded).__name__}, which imagines no embedding.")
             data = Synthetic(fold=trained["fold"])
             check_same_kind(data, trained, path)
             data.setup("fit")
-            loaded = model.load_from_checkpoint(path, map_location="cpu")
             shares = explained_variance(loaded, data)
-            print(f"{model.__name__} {path}: " + ", ".join(f"{name} {share:+.3f}" for name, share in shares.items()))
+            print(
+                f"{type(loaded).__name__} {path}: "
+                + ", ".join(f"{name} {share:+.3f}" for name, share in shares.items())
+            )
             if isinstance(loaded, IFMMIN):
                 spreads = spread_over_utterances(loaded, data)
                 print("  spread over utterances: " + ", ".join(f"{k} {v:.4f}" for k, v in spreads.items()))

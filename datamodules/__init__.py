@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from datamodules.lazy import lazy
 
 if TYPE_CHECKING:
     from datamodules.base import EmotionDataModule
@@ -12,20 +13,8 @@ if TYPE_CHECKING:
     from datamodules.errors import CorpusError, InputError
     from datamodules.iemocap import IEMOCAP
     from datamodules.msp_improv import MSPIMPROV
+    from datamodules.needs import DataNeeds
     from datamodules.synthetic import Synthetic
-
-_HOMES = {
-    "CONDITIONS": "conditions",
-    "IEMOCAP": "iemocap",
-    "MISSING_CONDITIONS": "conditions",
-    "MODALITIES": "conditions",
-    "MSPIMPROV": "msp_improv",
-    "Batch": "batches.batch",
-    "CorpusError": "errors",
-    "EmotionDataModule": "base",
-    "InputError": "errors",
-    "Synthetic": "synthetic",
-}
 
 __all__ = [
     "CONDITIONS",
@@ -35,14 +24,26 @@ __all__ = [
     "MSPIMPROV",
     "Batch",
     "CorpusError",
+    "DataNeeds",
     "EmotionDataModule",
     "InputError",
     "Synthetic",
 ]
 
+CORPORA = {"IEMOCAP": "iemocap", "MSPIMPROV": "msp_improv", "Synthetic": "synthetic"}
+"""Built-in corpora by name, and their modules: to list one here is its whole registration."""
 
-def __getattr__(name: str) -> object:
-    """Import on first use, so that reading a batch or a metric does not wait for Lightning."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'datamodules' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"datamodules.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        **CORPORA,
+        "Batch": "batches.batch",
+        "CONDITIONS": "conditions",
+        "CorpusError": "errors",
+        "DataNeeds": "needs",
+        "EmotionDataModule": "base",
+        "InputError": "errors",
+        "MISSING_CONDITIONS": "conditions",
+        "MODALITIES": "conditions",
+    },
+)

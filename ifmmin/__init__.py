@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ifmmin import foreign
+
+foreign.refuse()  # before anything of ours imports datamodules
+
+from datamodules.lazy import lazy  # noqa: E402
 
 if TYPE_CHECKING:
     from ifmmin.base import MissingModalityModule
+    from ifmmin.cards import ModelCard
     from ifmmin.inference import Predictor
     from ifmmin.model import IFMMIN
+    from ifmmin.optimization import Recipe
     from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
     from ifmmin.pretraining.stage2 import PretrainedModule
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "FusionPretraining": "pretraining",
-    "IFMMIN": "model",
-    "InvariantPretraining": "pretraining",
-    "MissingModalityModule": "base",
-    "Predictor": "inference",
-    "PretrainedModule": "pretraining",
-}
 
 __all__ = [
     "IFMMIN",
     "FusionPretraining",
     "InvariantPretraining",
     "MissingModalityModule",
+    "ModelCard",
     "Predictor",
     "PretrainedModule",
+    "Recipe",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import on first use, so that the plain ``torch.nn`` parts do not wait for Lightning."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ifmmin' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ifmmin.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "FusionPretraining": "pretraining.stage1",
+        "IFMMIN": "model",
+        "InvariantPretraining": "pretraining.stage1",
+        "MissingModalityModule": "base",
+        "ModelCard": "cards",
+        "Predictor": "inference",
+        "PretrainedModule": "pretraining.stage2",
+        "Recipe": "optimization",
+    },
+)

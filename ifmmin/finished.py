@@ -1,4 +1,4 @@
-"""A finished run as the figures need it: its result, its trained model, its data and its curves."""
+"""A finished run: its result, its trained model, its data and its curves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import check_same_model
-from ifmmin.checkpoints.reading import read_header
-from ifmmin.discovery import CORPORA, check_name, discover_models
+from ifmmin.checkpoints import load_model
+from ifmmin.discovery import check_name, corpus_names, find_corpus, model_names
 from ifmmin.results.files import from_json
 from ifmmin.results.results import Results
 
@@ -32,45 +31,34 @@ class FinishedRun:
     folder: Path
     results: Results
 
-    @property
-    def model_class(self) -> type[MissingModalityModule]:
-        """The class of the trained model.
-
-        Raises:
-            InputError: no such model is found.
-        """
-        models = discover_models()
-        check_name(self.results.model, models, f"{self.folder}: model")
-        return models[self.results.model]
-
     def load(self) -> tuple[MissingModalityModule, EmotionDataModule]:
-        """The model of the best epoch, ready for evaluation, and its data, set up as for its test.
+        """Load the model of the best epoch, ready for evaluation, and its data, set up as for its test.
 
         Raises:
             InputError: the checkpoint is not there, unreadable, or of another model; or the data are
                 not there any more, or have changed.
         """
+        check_name(self.results.model, model_names(), f"{self.folder}: model")
         kept = self.results.record["checkpoint"]
         if kept is None:
             raise InputError(f"{self.folder}: the run kept no checkpoint; fit again with checkpointing.")
         # Recorded as seen from where fit was started; the folder may have been moved since.
         path = str(self.folder / "checkpoints" / Path(kept).name)
-        header = read_header(path)
-        check_same_model(self.model_class, header, path)
+        model, trained_on = load_model(path)
+        if type(model).__name__ != self.results.model:
+            raise InputError(f"{path}: a checkpoint of {type(model).__name__}, not of {self.results.model}.")
         data = self._data()
-        trained = header["ifmmin"]["data"]
-        if data.fingerprint != trained["fingerprint"]:
+        if data.fingerprint != trained_on["fingerprint"]:
             raise InputError(f"{data.root}: not the data that {path} was trained on; put those back.")
-        data.adopt_preprocessing(trained)
-        model = self.model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        return model.eval(), data
+        data.adopt_preprocessing(trained_on)
+        return model, data
 
     def _data(self) -> EmotionDataModule:
         """The data as configured."""
         settings = self.results.record["config"]["data"]
-        name = settings["class_path"].rpartition(".")[2]
-        check_name(name, CORPORA, f"{self.folder}: corpus")
-        data = CORPORA[name](**(settings["init_args"] or {}))
+        name = str(settings["class_path"])
+        leaf = name.rpartition(".")[2]
+        data = find_corpus(leaf if leaf in corpus_names() else name)(**(settings["init_args"] or {}))
         data.setup("test")
         return data
 

@@ -1,4 +1,4 @@
-"""A trained model for one utterance at a time, with whatever modalities it has."""
+"""Predict single utterances with a trained model, from whatever modalities they have."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
 from datamodules.storage.statistics import Statistics
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.reading import read_header, trained_model
-from ifmmin.discovery import discover_models
+from ifmmin.checkpoints import load_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,12 +31,12 @@ class Predictor:
     Args:
         model: a trained model; it is set to evaluation.
         trained_on: what its checkpoint says of its training data, from
-            :meth:`~datamodules.base.EmotionDataModule.facts`: frames are normalised as they were.
+            :meth:`~datamodules.base.EmotionDataModule.checkpoint_record`: frames are normalised as they were.
         source: the checkpoint, for messages.
 
     Attributes:
         model: the model.
-        class_names: C names, in label order.
+        class_names: in label order, empty for a regression.
         feature_dims: frame widths of audio, visual, text.
     """
 
@@ -64,18 +63,11 @@ class Predictor:
         Raises:
             InputError: it cannot be read, something else wrote it, or its model is not installed.
         """
-        header = read_header(str(checkpoint))
-        trained = trained_model(header["ifmmin"])
-        # Not imported by the name in the file: that would run whatever it names.
-        known = discover_models()
-        if trained not in known:
-            raise InputError(f"{checkpoint}: a checkpoint of {trained}, which is not among the installed models.")
-        model = known[trained](**header["hyper_parameters"])
-        model.load_state_dict(header["state_dict"])
-        return cls(model.to(device), header["ifmmin"]["data"], str(checkpoint))
+        model, trained_on = load_model(checkpoint)
+        return cls(model.to(device), trained_on, str(checkpoint))
 
     def predict(self, features: Features) -> dict[str, float]:
-        """The probability of each class, by name, from the modalities that are there.
+        """Predict from the modalities that are there: the probability of each class by name, or ``{"value": ...}``.
 
         Args:
             features: frames [T, D] of one utterance, as the corpus holds them (not normalised), under
@@ -84,12 +76,12 @@ class Predictor:
 
         Raises:
             InputError: no modality is there, or only such as the model does not answer; a name is unknown;
-                frames are no [T, D] array of finite numbers, none, or of another width.
+                frames are empty, not finite, not [T, D], or of the wrong width.
         """
         batch = self.batch(features)
         with torch.inference_mode():
-            probability: list[float] = self.model(batch).float().softmax(dim=1)[0].tolist()
-        return dict(zip(self.class_names, probability, strict=True))
+            answers = self.model.task.answers(self.model(batch))
+        return self.model.task.named(answers[0])
 
     def batch(self, features: Features) -> Batch:
         """The batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""

@@ -68,8 +68,7 @@ class IFMMIN(PretrainedModule):
 
     card = ModelCard(
         "IF-MMIN",
-        "imagines what is missing from modality-invariant features; `lambda_inv` 0 and `cascaded_input` false "
-        "are its ablations",
+        "imagines what is missing from modality-invariant features",
         "Zuo et al., ICASSP",
         2023,
         "https://arxiv.org/abs/2210.15359",

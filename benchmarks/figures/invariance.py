@@ -107,10 +107,9 @@ def features_figure(run: FinishedRun) -> Figure:
         InputError: the model predicts no invariant features; or its data, its checkpoint or
             scikit-learn are not there.
     """
-    if not issubclass(run.model_class, PredictsInvariantFeatures):
-        raise InputError(f"{run.folder}: {run.results.model} predicts no invariant features.")
     model, data = run.load()
-    assert isinstance(model, PredictsInvariantFeatures)
+    if not isinstance(model, PredictsInvariantFeatures):
+        raise InputError(f"{run.folder}: {run.results.model} predicts no invariant features.")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # t-SNE would enlarge the last bits in which other numbers of threads differ
     try:

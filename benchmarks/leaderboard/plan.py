@@ -12,7 +12,7 @@ from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.arguments import Parser
-from ifmmin.discovery import CORPORA, Models, check_name
+from ifmmin.discovery import Models, check_name, find_corpus
 from ifmmin.pretraining.stage1 import Pretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
 
@@ -186,10 +186,7 @@ def corpus_class(settings: Settings) -> type[EmotionDataModule]:
         InputError: it is unknown.
     """
     name = next((" ".join(option[1:]) for option in settings.data if option[0] == "--data"), "")
-    check_name(name, CORPORA, "corpus")
-    if name not in CORPORA:
-        raise InputError(f"corpus {name}: a board takes one of {', '.join(CORPORA)}.")
-    return CORPORA[name]
+    return find_corpus(name)
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,23 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from datamodules.errors import InputError
 from datamodules.files import write_text
 from ifmmin import runs
 from ifmmin.cli import starting
 
-with starting.imports(for_good=__name__ == "__main__"):  # a board starts hundreds of these processes
+with starting.imports() if __name__ == "__main__" else nullcontext():  # a board starts hundreds of these
     from benchmarks.leaderboard.plan import Job
     from benchmarks.leaderboard.records import Record
+
+if TYPE_CHECKING:
+    from datamodules.base import EmotionDataModule
+    from ifmmin.base import MissingModalityModule
 
 RECORD = "record.json"
 LOG = "output.log"
@@ -170,19 +175,15 @@ def make_record(job: Job, board: Path) -> Record:
     return Record.from_json({**result, **made})
 
 
-def load_run(job: Job, checkpoint: Path) -> tuple[Any, Any]:
-    """The model of a checkpoint, and its data set up as it was trained on."""
+def load_run(job: Job, checkpoint: Path) -> tuple[MissingModalityModule, EmotionDataModule]:
+    """Load the model of a checkpoint, and its data set up as it was trained on."""
     from benchmarks.leaderboard.plan import make_data, sort_settings
-    from ifmmin.checkpoints.reading import read_header
-    from ifmmin.discovery import discover_models
+    from ifmmin.checkpoints import load_model
 
-    models = discover_models()
     data = make_data(sort_settings(_data_words(job.words), ()), job.fold, job.seed)
     data.setup("test")
-    header = read_header(str(checkpoint))
-    model = models[job.model](**header["hyper_parameters"])
-    model.load_state_dict(header["state_dict"])
-    data.adopt_preprocessing(header["ifmmin"]["data"])
+    model, trained_on = load_model(checkpoint)
+    data.adopt_preprocessing(trained_on)
     return model, data
 
 

@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.speed.output import FEWEST_UTTERANCES, at_least, write_rows
 from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.checkpoints.parts import split_parts
 from ifmmin.discovery import check_name, discover_models
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console, timings = Console(width=max(110, Console().width)), []
     for name in options.models:
         L.seed_everything(0, verbose=False)
-        timings.append(time_model(models[name](**model_facts(data)), data, options.epochs, options.precision))
+        timings.append(time_model(models[name](**model_arguments(data)), data, options.epochs, options.precision))
         console.print(f"{name}: {timings[-1].train_median:.2f} s a training epoch")
     threads = torch.get_num_threads()
     console.print(table_of(timings, f"{options.utterances} utterances, {threads} threads, {options.precision}"))

@@ -39,7 +39,7 @@ from benchmarks.speed.epochs import Stopwatch, fit, now, silence, start
 from benchmarks.speed.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
 from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.results.figures import empty_figure
 
 MODELS = {model.__name__: model for model in PLAIN_FORMS}
@@ -224,7 +224,7 @@ def run(case: Case, size: Size, sampled: bool) -> Lap:
         L.seed_everything(0, verbose=False)
         data = RandomCorpus(utterances=size.utterances)
         data.setup("fit")
-        model = start(MODELS[size.model](**model_facts(data)))
+        model = start(MODELS[size.model](**model_arguments(data)))
         interval = Interval(_together, sampled and size.device == "cuda")
         if case.form == PUBLISHED:
             train_published(PlainLoop(model, data, torch.device(size.device)), size.epochs, interval)

@@ -43,7 +43,7 @@ from benchmarks.speed.random_corpus import DIMS, UTTERANCES, RandomCorpus
 from benchmarks.speed.throughput import peak_memory
 from datamodules.batches.batch import Batch
 from datamodules.storage.corpus import Corpus
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.discovery import check_name, discover_models
 from ifmmin.results.figures import empty_figure
 
@@ -161,7 +161,7 @@ def measure(
     L.seed_everything(0, verbose=False)
     watch = Turns(held)
     trainer = bare_trainer((repeats + 1) * len(forms), watch, limit_train_batches=batches or 1.0)
-    trainer.fit(start(discover_models()[name](**model_facts(data))), datamodule=data)
+    trainer.fit(start(discover_models()[name](**model_arguments(data))), datamodule=data)
     clock = [watch.microseconds(watch.train, form) for form in range(len(forms))]
     processor = [watch.microseconds(watch.processor, form) for form in range(len(forms))]
     ratios, processor_ratios = (relative(times, forms) for times in (clock, processor))

@@ -38,7 +38,7 @@ from benchmarks.speed.epochs import Stopwatch, fit, now, silence, start
 from benchmarks.speed.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
 from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.results.figures import empty_figure
 
 QUICK_SHARE, QUICK_REPEATS, REPEATS = 1 / 6, 2, 3
@@ -147,7 +147,7 @@ def prepare(name: str, utterances: int) -> tuple[MissingModalityModule, RandomCo
     data = RandomCorpus(utterances=utterances)
     data.setup("fit")
     L.seed_everything(0, verbose=False)
-    return start(MODELS[name](**model_facts(data))), data
+    return start(MODELS[name](**model_arguments(data))), data
 
 
 def run_ours(asked: Connection, name: str, utterances: int, repeats: int, precision: str) -> None:

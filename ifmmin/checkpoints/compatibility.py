@@ -9,11 +9,11 @@ from datamodules.errors import CorpusError, InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.reading import trained_model
 
-LINKED = ("feature_dims", "class_names", "task", "corpus", "monitor")
+FOLLOWS_THE_DATA = ("feature_dims", "class_names", "task", "corpus", "monitor")
 """Arguments of every model that follow the data."""
 
 
-def model_facts(data: EmotionDataModule) -> dict[str, Any]:
+def model_arguments(data: EmotionDataModule) -> dict[str, Any]:
     """The arguments of a model that follow the data.
 
     Raises:

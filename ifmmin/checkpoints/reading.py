@@ -32,7 +32,7 @@ def load_safely(path: str | Path) -> Any:
         ) from error
 
 
-def read_header(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str) -> dict[str, Any]:
     """A checkpoint that this library wrote.
 
     Raises:

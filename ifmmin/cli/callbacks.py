@@ -1,4 +1,4 @@
-"""What the command line watches a run with."""
+"""Lightning callbacks of the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -16,11 +16,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from ifmmin.base import MissingModalityModule
 from ifmmin.results.predictions import Predictions
 
-_LINES = 10  # per stage, where no bar can be drawn
+_LINES = 10  # per stage, without a terminal
 
 
 class ProgressLines(Callback):
-    """Some ten lines a stage, for a log file, where a progress bar cannot be redrawn."""
+    """Prints some ten lines a stage, for log files, which cannot redraw a progress bar."""
 
     def __init__(self) -> None:
         self._started = 0.0
@@ -37,10 +37,12 @@ class ProgressLines(Callback):
         if epoch == epochs or trainer.should_stop or epoch % max(1, epochs // _LINES) == 0:
             seen = trainer.callback_metrics
             loss = float(seen.get(f"{pl_module.log_prefix}train/loss", torch.nan))
-            score = 100 * float(seen.get(pl_module.monitor_key, torch.nan))
+            score = pl_module.task.score(pl_module.monitor)
+            value = score.format(float(seen.get(pl_module.monitor_key, torch.nan)))
+            unit = " %" if score.percent else ""
             name = pl_module.monitor_key.removeprefix(pl_module.log_prefix)
             elapsed = time.monotonic() - self._started
-            print(f"  epoch {epoch:>3}/{epochs}  loss {loss:.4f}  {name} {score:.2f} %  {elapsed:.0f} s", flush=True)
+            print(f"  epoch {epoch:>3}/{epochs}  loss {loss:.4f}  {name} {value}{unit}  {elapsed:.0f} s", flush=True)
 
 
 def progress_callback() -> Callback:
@@ -48,11 +50,11 @@ def progress_callback() -> Callback:
     return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
 
 
-def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
-    """Keep the best epoch by ``monitor`` and the last, each written whole or not at all."""
+def checkpoint_callbacks(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:
+    """Keep the best epoch by ``monitor``, whose direction is ``mode``, and the last."""
     place = folder / "checkpoints"
     best = ModelCheckpoint(
-        place, filename="epoch{epoch:03d}", auto_insert_metric_name=False, monitor=monitor, mode="max"
+        place, filename="epoch{epoch:03d}", auto_insert_metric_name=False, monitor=monitor, mode=mode
     )
     # Not save_last=True, which keeps the last *best*: a resumed run would repeat the epochs since.
     last = ModelCheckpoint(place, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -60,7 +62,7 @@ def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
 
 
 class PredictionWriter(Callback):
-    """Gathers the predictions of all devices and writes them as one file, in corpus order.
+    """Gathers the predictions of all devices and writes one file, in corpus order.
 
     Args:
         path: a ``.csv`` or ``.parquet`` file.
@@ -79,7 +81,7 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take what ``predict_step`` gave."""
+        """Keep the output of ``predict_step``."""
         self._parts.append({name: value.cpu().numpy() for name, value in outputs.items()})
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,11 +1,9 @@
-"""The ``check`` command: everything that is wrong with a corpus, before it is used."""
+"""List everything that is wrong with a corpus, before it is used."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -16,34 +14,33 @@ from datamodules.base import EmotionDataModule
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
 from datamodules.storage.targets import SPLITS
-from ifmmin.discovery import check_name
+from ifmmin.cli.arguments import Parser, class_at, first_look
+from ifmmin.discovery import find_corpus
 
 
-def check_command(argv: Sequence[str], corpora: Mapping[str, type[EmotionDataModule]]) -> int:
+def check_command(argv: Sequence[str]) -> int:
     """Check a corpus and print what was found.
 
     Args:
-        argv: the words after ``check``.
-        corpora: datamodules by name.
+        argv: the words after ``check``; the options of the data are those of ``fit``.
 
     Returns:
-        the exit code: 0, or 1 where something is wrong.
+        exit code: 0, or 1 if something is wrong.
 
     Raises:
-        InputError: the corpus named is not known.
+        InputError: the corpus named is not known, or an option is wrong.
     """
-    parser = argparse.ArgumentParser(prog="check", description=__doc__)
-    parser.add_argument("--data", required=True, help=f"one of {', '.join(corpora)}")
-    parser.add_argument("--data.root", dest="root", required=True, help="folder of the features and targets")
-    for modality in ("audio", "visual", "text"):
-        parser.add_argument(f"--data.{modality}_features", dest=modality, help=f"name of the {modality} features")
-    parser.add_argument("--json", help="also write the report to this file")
-    options = parser.parse_args(argv)
-    check_name(options.data, corpora, "corpus")
-    layout = corpora[options.data].layout
-    given = (options.audio, options.visual, options.text)
-    audio, visual, text = (name or usual for name, usual in zip(given, layout.feature_names, strict=True))
-    report = check_corpus(Path(options.root), replace(layout, feature_names=(audio, visual, text)))
+    named = first_look(argv)
+    name = named.data or vars(named)["data.help"]
+    if name:
+        find_corpus(name)
+    parser = Parser(prog="check", description=__doc__)
+    parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
+    parser.add_argument("--json", type=str | None, default=None, help="Also write the report to this file.")
+    options = parser.parse_args(list(argv))
+    corpus, given = class_at(options.data.class_path), options.data.init_args
+    layout = corpus.layout.with_features(given.audio_features, given.visual_features, given.text_features)
+    report = check_corpus(Path(given.root or "").expanduser(), layout)
     Console().print(render_check(report), crop=False)
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
@@ -51,7 +48,7 @@ def check_command(argv: Sequence[str], corpora: Mapping[str, type[EmotionDataMod
 
 
 def render_check(report: CheckReport) -> RenderableType:
-    """The report as tables for a terminal, the problems last."""
+    """Render the report as tables for a terminal, the problems last."""
     parts: list[RenderableType] = [Text(f"{report.corpus} at {report.root}", style="bold")]
     summary = report.summary
     if summary.modalities:

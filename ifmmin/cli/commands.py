@@ -1,43 +1,39 @@
-"""The commands that train, score and predict: one LightningCLI for every model and corpus."""
+"""Commands that train, score and predict: one LightningCLI for every model and corpus."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import LINKED, check_same_fold, check_same_kind, check_same_model, model_facts
-from ifmmin.checkpoints.parts import read_stage1, split_parts
-from ifmmin.checkpoints.reading import read_header
-from ifmmin.cli.arguments import Parser, check_words, expand_resume
+from ifmmin.checkpoints.compatibility import (
+    FOLLOWS_THE_DATA,
+    check_same_fold,
+    check_same_kind,
+    check_same_model,
+    model_arguments,
+)
+from ifmmin.checkpoints.reading import read_checkpoint
+from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
 from ifmmin.cli.callbacks import PredictionWriter, checkpoint_callbacks, progress_callback
-from ifmmin.cli.console import clean_process, say
+from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.memory import MemoryCap
-from ifmmin.discovery import discover_models
-from ifmmin.pretraining.stage2 import PretrainedModule
-from ifmmin.results.files import write_results
+from ifmmin.cli.reporting import print_header, report_results
+from ifmmin.pretraining.fitting import fit_two_stages, load_pretrained
 from ifmmin.results.predictions import check_predictions_path
-from ifmmin.results.provenance import environment_record
-from ifmmin.results.results import Results
-from ifmmin.results.tables import results_table
-from ifmmin.results.tracking import log_to_wandb
 
 
 class IfmminCLI(LightningCLI):
@@ -48,7 +44,7 @@ class IfmminCLI(LightningCLI):
     run_dir: Path
 
     def __init__(self) -> None:
-        self.header: dict[str, Any] | None = None
+        self.checkpoint: dict[str, Any] | None = None
         self._clock = time.monotonic()
         super().__init__(
             MissingModalityModule,
@@ -67,11 +63,15 @@ class IfmminCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The subcommand asked for, and the arguments of the trainer that it does not offer; the parsers take long."""
+        """Build only the requested subcommand's parser; building all is slow."""
         known = LightningCLI.subcommands()
         asked = sys.argv[1:2]
-        # After options that stand before the subcommand, it may be any of them.
+        # Options may precede the subcommand: then it may be any of them.
         return {name: known[name] for name in asked if name in known} or known
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed."""
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of weights, order, masks and dropout.")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's folder, the built-in corpus as default, and links from the data to the model."""
@@ -83,30 +83,39 @@ class IfmminCLI(LightningCLI):
         )
         parser.set_defaults({"data": {"class_path": "datamodules.Synthetic"}})
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        for name in LINKED:
-            parser.link_arguments("data", f"model.init_args.{name}", self._fact(name), apply_on="instantiate")
+        for name in FOLLOWS_THE_DATA:
+            parser.link_arguments("data", f"model.init_args.{name}", self._argument(name), apply_on="instantiate")
+
+    def _set_seed(self) -> None:
+        """Refuse a seed that NumPy does not take, and set it."""
+        if not 0 <= self._options.seed_everything < 2**32:
+            raise InputError(bad_seed(self._options.seed_everything))
+        super()._set_seed()
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            # Expanded before this parser sees it; here for --help.
+            parser.add_argument("--resume", type=str | None, default=None, help="Folder of a killed run to go on with.")
         if subcommand == "predict":
             parser.add_argument(
                 "--output",
                 type=str | None,
                 default=None,
-                help="Where predictions go, .csv or .parquet; by default predictions.csv in the run's folder.",
+                help="File of the predictions, .csv or .parquet; by default predictions.csv in the run's folder.",
             )
         return parser
 
-    def _fact(self, name: str) -> Any:
-        """What the model is told: by the checkpoint where there is one, by the corpus otherwise."""
+    def _argument(self, name: str) -> Callable[[EmotionDataModule], Any]:
+        """Value of a model argument that follows the data: the checkpoint's if there is one, else the corpus's."""
 
-        def fact(data: EmotionDataModule) -> Any:
-            if self.header is None:
-                return model_facts(data)[name]
-            check_same_kind(data, self.header["ifmmin"]["data"], self._ckpt_path)
-            return self.header["hyper_parameters"].get(name)
+        def value(data: EmotionDataModule) -> Any:
+            if self.checkpoint is None:
+                return model_arguments(data)[name]
+            check_same_kind(data, self.checkpoint["ifmmin"]["data"], self._ckpt_path)
+            return self.checkpoint["hyper_parameters"].get(name)
 
-        return fact
+        return value
 
     @property
     def _options(self) -> Namespace:
@@ -126,16 +135,19 @@ class IfmminCLI(LightningCLI):
                     "A fit prints the path of its best checkpoint."
                 )
             return
-        self.header = read_header(self._ckpt_path)
+        self.checkpoint = read_checkpoint(self._ckpt_path)
         model = self._options.model
-        module, _, name = model.class_path.rpartition(".")
-        check_same_model(getattr(importlib.import_module(module), name), self.header, self._ckpt_path)
-        given = model.init_args
-        wins = {name: value for name, value in self.header["hyper_parameters"].items() if name not in LINKED}
-        typed = {word.partition("=")[0].removeprefix("--model.") for word in sys.argv if word.startswith("--model.")}
-        differing = [f"{name} {wins[name]}" for name in wins if name in typed and given.get(name) != wins[name]]
+        owner = class_at(model.class_path)
+        check_same_model(owner, self.checkpoint, self._ckpt_path)
+        given, defaults = model.init_args, defaults_of(owner)
+        wins = {
+            name: value for name, value in self.checkpoint["hyper_parameters"].items() if name not in FOLLOWS_THE_DATA
+        }
+        differing = [f"{name} {wins[name]}" for name in wins if given.get(name) not in (wins[name], defaults.get(name))]
         if differing:
-            say(f"hyperparameters are the checkpoint's and win over the command line: {', '.join(differing)}")
+            print_rank_zero(
+                f"hyperparameters are the checkpoint's and win over the command line: {', '.join(differing)}"
+            )
         for name, value in wins.items():
             given[name] = value
 
@@ -163,7 +175,7 @@ class IfmminCLI(LightningCLI):
 
     @staticmethod
     def _finish_data_names(options: Namespace) -> None:
-        """The built-in corpus is a default that names a class only: give it its empty settings."""
+        """Give the default corpus, which names a class only, its empty settings."""
         if options.data.get("init_args") is None:
             options.data.init_args = Namespace()
 
@@ -177,8 +189,8 @@ class IfmminCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer of the subcommand; stage 1 gets one of its own, made the same way."""
-        if self.header is not None:
-            check_same_fold(self.datamodule, self.header["ifmmin"]["data"], self._ckpt_path)
+        if self.checkpoint is not None:
+            check_same_fold(self.datamodule, self.checkpoint["ifmmin"]["data"], self._ckpt_path)
         self._trainer_config = copy.deepcopy({**self._get(self.config_init, "trainer"), "logger": None})
         logger = self._get(self.config_init, "trainer").get("logger")
         if self.config.subcommand != "fit" and logger in (None, True):
@@ -203,7 +215,7 @@ class IfmminCLI(LightningCLI):
             extra.append(bar := progress_callback())
             config["enable_progress_bar"] = hasattr(bar, "refresh_rate")
         if self.config.subcommand == "fit" and config.get("enable_checkpointing") is not False:
-            extra += checkpoint_callbacks(folder, model.monitor_key)
+            extra += checkpoint_callbacks(folder, model.monitor_key, model.monitor_mode)
         else:
             config["enable_checkpointing"] = False
         config |= {"logger": logger, "callbacks": [], "default_root_dir": str(self.run_dir)}
@@ -221,64 +233,44 @@ class IfmminCLI(LightningCLI):
     # Subcommands; LightningCLI calls these in place of the trainer's.
 
     def fit(self, model: MissingModalityModule, ckpt_path: str | None = None, **_: Any) -> None:
-        """Stage 1 where the model has one, then the model itself, then a test of its best epoch."""
-        # What an interrupted run left, looked up before anything writes: every device sees the same.
-        stage1 = runs.finished_stage1(self.run_dir)
-        last = ckpt_path or runs.last_checkpoint(self.run_dir)
-        if isinstance(model, PretrainedModule) and model.pretrained and last is None:
-            model.load_stage1(read_stage1(model.pretrained, model.stage1), model.pretrained)
-        self._introduce()
+        """Train stage 1 if the model has one, then the model itself, then test its best epoch."""
+        load_pretrained(model, self.run_dir, ckpt_path)
+        self._start()
         self._save_config()
-        try:
-            if isinstance(model, PretrainedModule) and model.pretrained is None and last is None:
-                self._pretrain(model, stage1)
-            self._announce(f"training {type(model).__name__}" + (f", going on from {last}" if last else ""), model)
-            self.trainer.fit(model, datamodule=self.datamodule, ckpt_path=last, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            say(f"interrupted; go on with: fit --resume {self.run_dir}")
-            raise
-        best = best_checkpoint(self.trainer)
-        if best is None:
-            say("no checkpoint was kept, so the weights of the last step are tested")
-        else:
-            say(f"best epoch by {model.monitor_key}: {best}")
-        self.trainer.test(model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-        self._report("test", best)
 
-    def _pretrain(self, model: PretrainedModule, done: Path | None) -> None:
-        if done is not None:
-            say(f"stage 1: done already, {done}")
-            model.load_stage1(read_stage1(done, model.stage1), str(done))
-            return
-        folder = self.run_dir / "stage1"
-        L.seed_everything(self._options.seed_everything, verbose=False)
-        stage1 = model.stage1_module()
-        self._announce(f"stage 1: training {type(stage1).__name__} on complete data", stage1)
-        trainer = self._make_trainer(stage1, folder, self.trainer.loggers or False, [])
-        trainer.fit(stage1, datamodule=self.datamodule, ckpt_path=runs.last_checkpoint(folder), weights_only=True)
-        best = best_checkpoint(trainer)
-        if best is None:
-            model.load_stage1(split_parts(stage1.state_dict()))
-            return
-        say(f"best epoch by {stage1.monitor_key}: {best}")
-        model.load_stage1(read_stage1(best, model.stage1), best)
-        rank_zero_only(runs.record_stage1)(self.run_dir, Path(best))
+        def trainer_of(stage: MissingModalityModule, folder: Path) -> L.Trainer:
+            if stage is model:
+                return self.trainer
+            return self._make_trainer(stage, folder, self.trainer.loggers or False, [])
+
+        try:
+            fitted = fit_two_stages(
+                model,
+                self.datamodule,
+                trainer_of,
+                self.run_dir,
+                seed=self._options.seed_everything,
+                ckpt_path=ckpt_path,
+                report=print_rank_zero,
+            )
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            print_rank_zero(f"interrupted; go on with: fit --resume {self.run_dir}")
+            raise
+        self._score("test", fitted.checkpoint)
 
     def test(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Score a checkpoint on the test split."""
-        self._introduce()
-        self.trainer.test(model, datamodule=self.datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True)
-        self._report("test", ckpt_path)
+        self._start()
+        self._score("test", ckpt_path)
 
     def validate(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Score a checkpoint on the validation split."""
-        self._introduce()
-        self.trainer.validate(model, datamodule=self.datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True)
-        self._report("val", ckpt_path)
+        self._start()
+        self._score("val", ckpt_path)
 
     def predict(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
-        """Write what a checkpoint says of each utterance under each condition it allows."""
-        self._introduce()
+        """Write what a checkpoint predicts of each utterance under each condition it allows."""
+        self._start()
         output = Path(self._options.output or self.run_dir / "predictions.csv")
         check_predictions_path(output)
         if output.exists() and self.trainer.is_global_zero:
@@ -288,20 +280,20 @@ class IfmminCLI(LightningCLI):
             model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False, weights_only=True
         )
 
-    # Saying and keeping.
+    def _start(self) -> None:
+        self.datamodule.setup(self.config.subcommand)  # anything wrong with the corpus is said before files are written
+        print_header(self.datamodule, self.run_dir)
 
-    def _introduce(self) -> None:
-        data = self.datamodule
-        data.setup(self.config.subcommand)  # whatever is wrong with the corpus is said before anything is written
-        if data.synthetic:
-            say(f"data: the built-in synthetic corpus in {data.root} (for your own: --data IEMOCAP --data.root DIR)")
-        else:
-            say(f"data: {data.corpus_name}, fold {data.fold}, in {data.root}")
-        say(f"run folder: {self.run_dir}")
-
-    def _announce(self, what: str, model: MissingModalityModule) -> None:
-        count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        say(f"{what} ({count:,} parameters)")
+    def _score(self, split: str, checkpoint: str | None) -> None:
+        run = self.trainer.test if split == "test" else self.trainer.validate
+        run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+        record = {
+            "config": self._plain_config(),
+            "checkpoint": checkpoint,
+            "wall_time_s": round(time.monotonic() - self._clock, 3),
+        }
+        seed = int(self._options.seed_everything)
+        report_results(self.model, self.datamodule, self.trainer, self.run_dir, split, seed, record)
 
     @rank_zero_only
     def _save_config(self) -> None:
@@ -309,53 +301,12 @@ class IfmminCLI(LightningCLI):
         if not path.exists():
             self._parser(self.subcommand).save(self._options, path, skip_unset=False)
 
-    @rank_zero_only
-    def _report(self, split: str, checkpoint: str | None) -> None:
-        data, model = self.datamodule, self.model
-        assert model.evaluated is not None
-        record = {
-            "command": sys.argv,
-            "config": self._plain_config(),
-            "checkpoint": checkpoint,
-            "parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-            "data_fingerprint": data.fingerprint,
-            "wall_time_s": round(time.monotonic() - self._clock, 3),
-            "devices": self.trainer.world_size,
-            **environment_record(),
-        }
-        results = Results(
-            corpus=data.corpus_name,
-            is_synthetic=data.synthetic,
-            model=type(model).__name__,
-            fold=data.fold,
-            seed=int(self._options.seed_everything),
-            split=split,
-            task=model.task,
-            counts=model.evaluated,
-            bayes=data.bayes_accuracy(split),
-            record=record,
-        )
-        Console().print(results_table(results))
-        paths = write_results(results, self.run_dir, prefix="" if split == "test" else f"{split}_")
-        say("written: " + ", ".join(map(str, paths)))
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_to_wandb(results, logger.experiment, paths)
-                logger.experiment.finish()  # or the next run of this process would write into this one
-
-
-def best_checkpoint(trainer: L.Trainer) -> str | None:
-    """The path of the best epoch's checkpoint, None where none was kept."""
-    callback = trainer.checkpoint_callback
-    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
-    return os.path.relpath(path) if path else None
-
 
 def run(argv: list[str]) -> int:
-    """Run one of the commands.
+    """Run one of these commands.
 
     Args:
-        argv: the words after the program's name, ``check`` not among them.
+        argv: the words after the program's name.
 
     Returns:
         the exit code, 0.
@@ -364,8 +315,8 @@ def run(argv: list[str]) -> int:
         InputError: something is wrong with the words, the corpus or the checkpoint; jsonargparse may have
             wrapped it.
     """
-    argv = expand_resume(argv)
     with clean_process(argv):
-        check_words(argv, discover_models())
+        # Lightning starts the processes of further devices by sys.argv, and LightningCLI reads it.
+        sys.argv[1:] = prepare(argv)
         IfmminCLI()
     return 0

@@ -1,4 +1,4 @@
-"""What a command prints, and how it leaves its process."""
+"""Console of a command: what it prints, and how it leaves its process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOISE = (
     r".*does not have many workers.*",  # batches are gathered from memory, which workers do not speed up
     r".*Using `DistributedSampler` with the dataloaders.*",  # ours does not repeat utterances
     r".*It is recommended to use `self.log.*sync_dist=True.*",  # these are equal on every device already
-    r".*Checkpoint directory .* exists and is not empty.*",  # so it must, where a run goes on
+    r".*Checkpoint directory .* exists and is not empty.*",  # it does when a run goes on
     r".*LeafSpec.*",  # PyTorch's own, from inside Lightning
     r".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs no ModelCheckpoint
     r".*module\(s\) in eval mode.*",  # the teacher is, always
@@ -26,14 +26,14 @@ _NOISE = (
 
 
 @rank_zero_only
-def say(line: str) -> None:
-    """Print a line on the first device."""
+def print_rank_zero(line: str) -> None:
+    """Print a line on the first device only."""
     print(line, flush=True)
 
 
 @contextmanager
 def clean_process(argv: list[str]) -> Iterator[None]:
-    """Give ``argv`` to Lightning, which starts further devices' processes by it, and tidy up after."""
+    """Set ``sys.argv``, warnings and logging for a command, and restore them afterwards."""
     before = sys.argv
     started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0"
     sys.argv = [before[0], *argv]

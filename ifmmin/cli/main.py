@@ -1,4 +1,4 @@
-"""The command line: help, mistakes in the first word and errors are said here; the commands are imported when run."""
+"""Entry point: prints help and errors, rejects unknown commands, imports a command only when it runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ COMMANDS = {
     "fit": "train a model, stage 1 first where it has one, and test its best epoch",
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
-    "predict": "write what a checkpoint says of each utterance under each condition",
+    "predict": "write what a checkpoint predicts of each utterance under each condition",
     "check": "list everything that is wrong with a corpus",
+    "models": "list the models, with their papers",
 }
-"""What each command does."""
+"""Commands and what they do."""
 
 _EPILOG = (
     "COMMAND --help lists the options of a command, fit --model.help IFMMIN those of a model, "
@@ -32,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after the program's name; by default those it was started with.
 
     Returns:
-        the exit code: 0, or 1 after one line on standard error that says what is wrong.
+        exit code: 0, or 1 after one line on standard error that says what is wrong.
     """
     return reported(lambda: _command(args))
 
@@ -42,30 +43,38 @@ def _command(args: Sequence[str] | None) -> int:
     if argv in (["-h"], ["--help"]):
         print(_help(), end="")
         return 0
+    if argv == ["--version"]:
+        from ifmmin import __version__
+
+        print(f"ifmmin {__version__}")
+        return 0
     _check_first(argv)
-    # A process that calls this with words of its own may be an old one.
-    own = args is None
-    if own:
-        starting.large_pages()
-    with starting.imports(for_good=own):
+    if args is not None:
+        # Called with explicit args we may run inside another program: leave its allocator and GC alone.
+        return _imported(argv[0])(argv)
+    starting.large_pages()
+    with starting.imports():
         command = _imported(argv[0])
     return command(argv)
 
 
 def _imported(name: str) -> Callable[[list[str]], int]:
-    """What runs a command; to import it takes seconds."""
-    if name != "check":
-        from ifmmin.cli.commands import run
+    """Import what runs a command; that takes seconds."""
+    if name == "check":
+        from ifmmin.cli.check import check_command
 
-        return run
-    from ifmmin.cli.check import check_command
-    from ifmmin.discovery import CORPORA
+        return lambda argv: check_command(argv[1:])
+    if name == "models":
+        from ifmmin.cli.models import models_command
 
-    return lambda argv: check_command(argv[1:], CORPORA)
+        return lambda argv: models_command(argv[1:])
+    from ifmmin.cli.commands import run
+
+    return run
 
 
 def _help() -> str:
-    """What ``--help`` alone says."""
+    """Text of ``--help`` alone."""
     parser = argparse.ArgumentParser(description="Emotion recognition with missing modalities.", epilog=_EPILOG)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, what in COMMANDS.items():
@@ -89,7 +98,7 @@ def _check_first(argv: Sequence[str]) -> None:
 
 
 def reported(command: Callable[[], int]) -> int:
-    """The exit code of ``command``, or 1 after one line that says what is wrong with its input or the disk."""
+    """Run ``command``; its exit code, or 1 after one line that says what is wrong with its input or the disk."""
     try:
         return command()
     except OSError as error:
@@ -108,7 +117,7 @@ def _complain(line: str) -> int:
 
 
 def _input_error_in(error: BaseException) -> InputError | None:
-    """The InputError that ``error`` is or was raised because of; jsonargparse wraps what classes raise."""
+    """Find the InputError that caused ``error``; jsonargparse wraps what classes raise."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, InputError):

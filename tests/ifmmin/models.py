@@ -19,10 +19,10 @@ MODELS = discover_models()
 """Nothing is listed here: a model that the command line knows is tested."""
 
 
-def build(name: str, seed: int = 0) -> MissingModalityModule:
+def build(name: str, seed: int = 0, **options: Any) -> MissingModalityModule:
     """A model with the paper's sizes for tiny features, stage 1 included, in float64 and eval mode."""
     torch.manual_seed(seed)
-    model = MODELS[name](feature_dims=list(DIMS), class_names=CLASSES)
+    model = MODELS[name](**{"feature_dims": list(DIMS), "class_names": CLASSES, **options})
     if isinstance(model, PretrainedModule):
         model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model.double().eval()

@@ -9,7 +9,7 @@ from benchmarks.leaderboard.protocols import RATES, missing_rate_sweep
 from datamodules import Synthetic
 from datamodules.batches.masks import MissingRate, utterance_keys
 from datamodules.conditions import MODALITIES
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.discovery import discover_models
 
 
@@ -22,7 +22,7 @@ def data() -> Synthetic:
 
 def test_sweep_is_every_utterance_under_its_own_mask(data: Synthetic) -> None:
     torch.manual_seed(0)
-    model = discover_models()["ModalityDropout"](**model_facts(data))
+    model = discover_models()["ModalityDropout"](**model_arguments(data))
     found = missing_rate_sweep(model, data, seed=3)
     assert list(found) == [f"{rate:.1f}" for rate in RATES]
     (batch,) = data.in_order("test")
@@ -52,6 +52,6 @@ def test_masks_are_nested_and_leave_one_modality() -> None:
 
 
 def test_a_model_that_does_not_answer_all_has_no_sweep(data: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = discover_models()["ModalityDropout"](**model_facts(data))
+    model = discover_models()["ModalityDropout"](**model_arguments(data))
     monkeypatch.setattr(model, "answers", lambda condition: condition != "v")
     assert missing_rate_sweep(model, data, seed=0) == {}

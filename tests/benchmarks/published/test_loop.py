@@ -21,7 +21,7 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.loading import Request
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from ifmmin.base import MissingModalityModule
-from ifmmin.checkpoints.compatibility import model_facts
+from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.pretraining.stage2 import PretrainedModule
 from tests.batches import DIMS, batch_of, random_present
 
@@ -48,7 +48,7 @@ def batch() -> Batch:
 def both(name: str, corpus: RandomCorpus) -> tuple[MissingModalityModule, PlainLoop]:
     """A model in both forms, in float64 and without dropout; a teacher that is not the student."""
     torch.manual_seed(0)
-    model = start(MODELS[name](**model_facts(corpus) | {"feature_dims": list(DIMS)}, clip_norm=1e-3))
+    model = start(MODELS[name](**model_arguments(corpus) | {"feature_dims": list(DIMS)}, clip_norm=1e-3))
     if isinstance(model, PretrainedModule):
         with torch.no_grad():
             for parameter in model.parameters():
@@ -130,7 +130,7 @@ def test_conditions_are_drawn_for_each_utterance_and_each_time(corpus: RandomCor
 @pytest.mark.parametrize(("share", "batches", "seen"), [(1.0, 4, 1.0), (0.5, 2, 20 / 32)])
 def test_a_share_of_an_epoch(share: float, batches: int, seen: float, corpus: RandomCorpus) -> None:
     torch.manual_seed(0)
-    model = start(MODELS["MMIN"](**model_facts(corpus), batch_size=10))
+    model = start(MODELS["MMIN"](**model_arguments(corpus), batch_size=10))
     loop = PlainLoop(model, corpus, torch.device("cpu"))
     before = [value.clone() for value in loop.model.parameters()]
     assert loop.train(share) == seen

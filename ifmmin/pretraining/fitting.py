@@ -1,0 +1,138 @@
+"""Training a model in both stages: for the command line and for scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.base import EmotionDataModule
+from ifmmin import runs
+from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.parts import read_stage1, split_parts
+from ifmmin.pretraining.stage2 import PretrainedModule
+
+MakeTrainer = Callable[[MissingModalityModule, Path], L.Trainer]
+"""Makes the trainer of a stage, which keeps its checkpoints in ``FOLDER/checkpoints``."""
+
+Report = Callable[[str], None]
+
+_print_rank_zero: Report = rank_zero_only(print)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves.
+
+    Attributes:
+        trainer: of the model.
+        checkpoint: of the best epoch, None if none was kept.
+    """
+
+    trainer: L.Trainer
+    checkpoint: str | None
+
+
+def fit_two_stages(
+    model: MissingModalityModule,
+    data: EmotionDataModule,
+    make_trainer: MakeTrainer,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    ckpt_path: str | None = None,
+    report: Report = _print_rank_zero,
+) -> Fitted:
+    """Train stage 1 if the model has one, then the model; go on where an interrupted run stopped.
+
+    Args:
+        model: to train; one with a stage 1 that was given neither weights nor a checkpoint is pretrained first.
+        data: its corpus.
+        make_trainer: called once for each stage.
+        folder: of the run; stage 1 keeps its files in ``folder/stage1``.
+        seed: of stage 1's weights.
+        ckpt_path: a checkpoint to go on from; by default the last one in ``folder``.
+        report: called with a line for people now and then.
+
+    Raises:
+        InputError: the data, a checkpoint or an option does not fit.
+
+    Example::
+
+        data = Synthetic(fold=1)
+        model = IFMMIN(feature_dims=data.feature_dims, class_names=data.class_names, corpus=data.corpus_name)
+        fitted = fit_two_stages(model, data, lambda model, folder: L.Trainer(default_root_dir=folder), "run")
+    """
+    folder = Path(folder)
+    last = ckpt_path or runs.last_checkpoint(folder)
+    load_pretrained(model, folder, ckpt_path)
+    if isinstance(model, PretrainedModule) and not model.taught and last is None:
+        _pretrain(model, data, make_trainer, folder, seed, report)
+    trainer = make_trainer(model, folder)
+    going_on = f", going on from {last}" if last else ""
+    report(f"training {type(model).__name__}{going_on} ({trainable_parameters(model):,} parameters)")
+    trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
+    best = best_checkpoint(trainer)
+    if best is None:
+        report("no checkpoint was kept, so the weights of the last step are tested")
+    else:
+        report(f"best epoch by {model.monitor_key}: {best}")
+    return Fitted(trainer, best)
+
+
+def load_pretrained(model: MissingModalityModule, folder: Path, ckpt_path: str | None = None) -> None:
+    """Load the stage 1 that a model was given as ``pretrained``, unless its run goes on from a checkpoint.
+
+    Raises:
+        InputError: it cannot be read, or does not fit.
+    """
+    going_on = ckpt_path or runs.last_checkpoint(folder)
+    if isinstance(model, PretrainedModule) and model.pretrained and not model.taught and not going_on:
+        model.load_stage1(read_stage1(model.pretrained, model.stage1), model.pretrained)
+
+
+def _pretrain(
+    model: PretrainedModule,
+    data: EmotionDataModule,
+    make_trainer: MakeTrainer,
+    run: Path,
+    seed: int,
+    report: Report,
+) -> None:
+    """Train stage 1, or load a finished one, into ``model``."""
+    done = runs.finished_stage1(run)
+    if done is not None:
+        report(f"stage 1: done already, {done}")
+        model.load_stage1(read_stage1(done, model.stage1), str(done))
+        return
+    folder = run / "stage1"
+    L.seed_everything(seed, verbose=False)
+    stage1 = model.stage1_module()
+    count = trainable_parameters(stage1)
+    report(f"stage 1: training {type(stage1).__name__} on complete data ({count:,} parameters)")
+    trainer = make_trainer(stage1, folder)
+    trainer.fit(stage1, datamodule=data, ckpt_path=runs.last_checkpoint(folder), weights_only=True)
+    best = best_checkpoint(trainer)
+    if best is None:
+        model.load_stage1(split_parts(stage1.state_dict()))
+        return
+    report(f"best epoch by {stage1.monitor_key}: {best}")
+    model.load_stage1(read_stage1(best, model.stage1), best)
+    rank_zero_only(runs.record_stage1)(run, Path(best))
+
+
+def best_checkpoint(trainer: L.Trainer) -> str | None:
+    """Path of the best epoch's checkpoint, None if none was kept."""
+    callback = trainer.checkpoint_callback
+    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+    return os.path.relpath(path) if path else None
+
+
+def trainable_parameters(model: L.LightningModule) -> int:
+    """Number of parameters that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

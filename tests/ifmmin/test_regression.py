@@ -1,0 +1,113 @@
+"""A corpus of values, end to end: every model that claims regression trains, is scored, predicts and is tabled."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mean_absolute_error
+
+from benchmarks.leaderboard.records import Record
+from benchmarks.leaderboard.report.page import write_page
+from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
+from benchmarks.leaderboard.summary import summarise_board
+from datamodules.errors import InputError
+from ifmmin import Predictor
+from ifmmin.cli import main
+from ifmmin.discovery import discover_models
+from ifmmin.tasks import SUMMARY_ROWS, Regression
+from tests.cli.running import best, metrics
+from tests.datamodules.corpora import write_regression_corpus
+
+CORPUS = "tests.datamodules.corpora.RegressionSample"
+SCORES = [score.name for score in Regression().scores]
+MODELS = {name: model for name, model in discover_models().items() if "regression" in model.tasks}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_regression_corpus(tmp_path_factory.mktemp("values"), utterances=60)
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    learn = ["--model.learning_rate", "0.01", "--model.batch_size", "16", "--trainer.max_epochs", "30"]
+    words = ["fit", "--model", "MeanFusion", "--data", CORPUS, "--data.root", str(corpus), "--run_dir", str(folder)]
+    assert main([*words, *learn]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_that_claims_regression_has_a_finite_loss_and_one_output(name: str) -> None:
+    from tests.batches import DIMS, random_batch
+    from tests.ifmmin.models import build
+
+    torch.manual_seed(0)
+    model = build(name, class_names=[], task=Regression().spec()).train()
+    batch = random_batch(6)
+    batch.labels = torch.linspace(-3, 3, 6)
+    losses = model.losses(batch)
+    assert all(bool(value.isfinite()) for value in losses.values())
+    model.total_loss(losses).backward()
+    assert model.eval()(batch).shape == (6, 1)
+    assert model.feature_dims == list(DIMS)
+
+
+def test_a_model_of_classes_says_so_in_one_line(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model", "CMARR", "--data", CORPUS, "--data.root", str(corpus)]) == 1
+    said = capsys.readouterr().err
+    assert "CMARR: does classification, not regression" in said
+    assert said.count("\n") == 1
+
+
+def test_it_learns_and_the_best_epoch_has_the_least_error(run: Path, corpus: Path) -> None:
+    written = metrics(run)
+    assert written["task"] == {"name": "regression", "low": -3.0, "high": 3.0}
+    assert list(written["metrics"]) == list(SUMMARY_ROWS)
+    assert list(written["metrics"]["pooled"]) == [*SCORES, "n"]
+    full = written["metrics"]["avt"]
+    assert full["MAE"] < 1.0 < 1.5  # the mean of uniform values has an error of 1.5
+    assert full["Corr"] > 0.8
+    logged = list(csv.DictReader((run / "logs" / "metrics.csv").open()))
+    by_epoch = {int(row["epoch"]): float(row["val/pooled/MAE"]) for row in logged if row["val/pooled/MAE"]}
+    chosen = int(best(run).stem.removeprefix("epoch"))
+    assert by_epoch[chosen] == min(by_epoch.values())
+    assert (run / "confusion.png").stat().st_size > 10_000
+
+
+def test_predictions_are_values_and_score_the_same(run: Path, corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "predictions.csv"
+    words = ["predict", "--model", "MeanFusion", "--data", CORPUS, "--data.root", str(corpus), "--ckpt_path"]
+    assert main([*words, str(best(run)), "--run_dir", str(tmp_path / "p"), "--output", str(output)]) == 0
+    rows = [row for row in csv.DictReader(output.open()) if row["condition"] == "avt"]
+    predicted, label = (np.array([float(row[name]) for row in rows]) for name in ("prediction", "label"))
+    assert mean_absolute_error(label, predicted) == pytest.approx(metrics(run)["metrics"]["avt"]["MAE"], abs=1e-5)
+    answer = Predictor.load(best(run)).predict({"audio": np.ones((4, 5), dtype=np.float32)})
+    assert list(answer) == ["value"]
+
+
+def test_a_monitor_of_another_task_is_refused() -> None:
+    with pytest.raises(InputError, match="monitor UA: the scores of a regression are MAE"):
+        MODELS["MeanFusion"](feature_dims=[5, 6, 7], task=Regression().spec(), monitor="UA")
+
+
+def test_a_board_of_values_ranks_the_least_error_first(run: Path, tmp_path: Path) -> None:
+    result = metrics(run)
+    made = result.pop("record")
+    identity = {"config": "c", "code": "c", "data": "d", "threads": 1, "versions": {}}
+    rest = {"identity": identity, "monitor": "MAE", "run": "r", "checkpoint": "c", "sweep": {}}
+    records = []
+    for name, worse in (("Good", 0.0), ("Bad", 0.5)):
+        values = {row: {**scores, "MAE": scores["MAE"] + worse} for row, scores in result["metrics"].items()}
+        records.append(Record.from_json({**made, **result, **rest, "model": name, "metrics": values}))
+    summary = summarise_board(records)
+    assert [entry.model for entry in summary.entries] == ["Good", "Bad"]
+    assert summary.leaders("MAE", "mean")[0] == {"Good"}
+    assert len(terminal_tables(summary)) == len(SCORES)
+    for path in [*write_tables(summary, tmp_path), write_page(summary, tmp_path / "board.html")]:
+        assert "MAE" in path.read_text(encoding="utf-8")
+    assert "MAE: mean ± sample" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
