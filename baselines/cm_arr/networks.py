@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.conditions import MODALITIES
+from ifmmin.nn.attention import packed_layer
 from ifmmin.nn.losses import wasserstein2
 from ifmmin.nn.padding import frame_mask
 from ifmmin.nn.precision import full_precision
@@ -22,42 +23,6 @@ LOG_STD_BOUND = 3.0
 
 LOG_SCALE_BOUND = 2.0
 """The |log scale| of an affine coupling stays below this, so that neither a flow nor its inverse explodes."""
-
-
-def attend(layer: nn.TransformerEncoderLayer, frames: Tensor, lengths: Tensor, together: int = 32) -> Tensor:
-    """What ``layer`` (ReLU, norm last) makes of several sequences, computed on their true frames alone.
-
-    Only for the attention itself are frames padded, among sequences of similar length.
-
-    Args:
-        layer: whose weights and dropout are used.
-        frames: [F, E], one sequence after the other, the shortest first.
-        lengths: int64 [K], ascending, at least 1; F is their sum.
-        together: how many sequences are padded together.
-
-    Returns:
-        [F, E].
-    """
-    probability, attention = layer.dropout.p if layer.training else 0.0, layer.self_attn
-    projected = F.linear(frames, attention.in_proj_weight, attention.in_proj_bias)
-    groups = lengths.split(together)
-    mixed = []
-    for group, part in zip(groups, projected.split([int(group.sum()) for group in groups]), strict=True):
-        true = frame_mask(group, int(group[-1]))
-        padded = part.new_zeros(*true.shape, part.shape[1])
-        padded[true] = part
-        bias = part.new_zeros(true.shape).masked_fill(~true, -torch.inf)[:, None]
-        # Head by head, [k, T, E / heads] each: all heads in one product would have to be copied together first.
-        query, key, value = (heads.split(attention.head_dim, dim=2) for heads in padded.chunk(3, dim=2))
-        context = []
-        for q, k, v in zip(query, key, value, strict=True):
-            weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=attention.head_dim**-0.5).softmax(dim=2)
-            context.append(torch.bmm(F.dropout(weights, probability).to(v.dtype), v))
-        mixed.append(torch.cat(context, dim=2)[true])
-    states = layer.norm1(frames + F.dropout(attention.out_proj(torch.cat(mixed)), probability))
-    hidden = F.dropout(layer.linear1(states).relu(), probability)
-    result: Tensor = layer.norm2(states + F.dropout(layer.linear2(hidden), probability))
-    return result
 
 
 class GaussianEncoder(nn.Module):
@@ -87,7 +52,7 @@ class GaussianEncoder(nn.Module):
         ascending, order = lengths.sort()
         position = order[:, None] * longest + torch.arange(longest, device=order.device)
         true = position[frame_mask(ascending, longest)]
-        states = attend(self.attention, self.project(frames.flatten(0, 1).index_select(0, true)), ascending)
+        states = packed_layer(self.attention, self.project(frames.flatten(0, 1).index_select(0, true)), ascending)
         with full_precision(states):
             states = states.to(self.mean.weight.dtype)
             total = states.new_zeros(len(lengths), states.shape[1]).index_add(0, true // longest, states)

@@ -11,8 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
-from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, decode
-from baselines.mctn.readings import Reading, by_modality, mean_squared_errors, read
+from baselines.mctn.networks import AttentionDecoder, TranslationEncoder
 from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
@@ -26,6 +25,13 @@ from ifmmin.nn.initialisation import initialise
 from ifmmin.optimization import Recipe
 
 SOURCES = ("any", "a", "v", "t")
+
+
+def in_rows(layer: nn.Module, values: Tensor, rows: Tensor) -> Tensor:
+    """Apply a layer to some rows of values [R, ...], those where bool [R] is True; the others become 0."""
+    picked = rows.nonzero()[:, 0]
+    part: Tensor = layer(values[picked])
+    return part.new_zeros(len(rows), *part.shape[1:]).index_copy(0, picked, part)
 
 
 class Patience(EarlyStopping):
@@ -171,30 +177,20 @@ class MCTN(MissingModalityModule):
         """[K, S, D_m]: the steps of each visible sequence of a modality."""
         return pool_steps(seen.frames, seen.lengths, self.steps)
 
-    def source_steps(self, projected: Sequence[tuple[Tensor, Tensor]], present: Tensor) -> Tensor:
-        """x_S [B, S, width]: the mean over what is ``present`` [B, 3] in each row of its projected steps.
+    def source_steps(self, projected: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Average the projected steps of what is present: x_S [B, S, width].
 
         Args:
-            projected: per modality, the rows [R] that read it and their steps [R, S, width].
+            projected: per modality, its steps [B, S, width], 0 where it is not ``present``.
             present: bool [B, 3].
         """
-        total = self.classifier.weight.new_zeros(len(present), *projected[0][1].shape[1:])
-        for rows, steps in projected:
-            total.index_add_(0, rows, steps.to(total.dtype))
-        return total / present.sum(dim=1).clamp(min=1)[:, None, None]
+        return sum(projected[1:], projected[0]) / present.sum(dim=1).clamp(min=1)[:, None, None]
 
     def true_steps(self, batch: Batch) -> list[Tensor]:
-        """Per modality, the steps [N, S, D_m] of each complete utterance; 0 where the corpus has none."""
-        complete = batch.unmasked()
-        true = []
-        for modality in range(len(MODALITIES)):
-            seen = visible(complete, modality)  # one row an utterance: its rows are in the order of its slots
-            pooled = self.pooled(seen)
-            if len(pooled) < len(complete):
-                held = pooled.new_zeros(len(complete), *pooled.shape[1:])
-                pooled = held.index_copy_(0, seen.rows, pooled)
-            true.append(pooled)
-        return true
+        """Steps [N, S, D_m] of each complete utterance, per modality; 0 where the corpus has none."""
+        unmasked = batch.unmasked()
+        seen = [visible(unmasked, modality) for modality in range(len(MODALITIES))]
+        return [each.spread(self.pooled(each)) for each in seen]
 
     @staticmethod
     def targets(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -203,19 +199,45 @@ class MCTN(MissingModalityModule):
         follows = batch.present.roll(1, dims=1)  # whether the modality before it in the cycle is present
         return absent & follows, absent & ~follows
 
-    def embed(self, readings: Sequence[Reading]) -> Tensor:
-        """[R, S, width]: decoded steps, one modality after the other, projected as true ones are."""
-        projected = []
-        for projection, reading in zip(self.projections.values(), readings, strict=True):
-            assert isinstance(projection, nn.Linear)
-            projected.append(reading.projected(projection))
-        return torch.cat(projected)
+    def embed(self, decoder: AttentionDecoder, states: Tensor, wanted: Tensor) -> Tensor:
+        """Read the one wanted modality off decoded states and project it as true steps are: [R, S, width].
+
+        Args:
+            decoder: whose output layers are used.
+            states: [R, S, H].
+            wanted: bool [R, 3], one True a row.
+        """
+        parts = zip(decoder.outputs, self.projections.values(), wanted.unbind(dim=1), strict=True)
+        embedded = [in_rows(nn.Sequential(output, projection), states, rows) for output, projection, rows in parts]
+        return sum(embedded[1:], embedded[0])
+
+    @staticmethod
+    def squared_error(
+        decoder: AttentionDecoder, states: Tensor, rows: Tensor, wanted: Tensor, targets: Sequence[Tensor]
+    ) -> Tensor:
+        """Mean squared error over a batch; a row that wants several modalities has their mean, one that wants none 0.
+
+        Args:
+            decoder: whose output layers read features off ``states``.
+            states: [R, S, H], decoded for some rows of the batch.
+            rows: int64 [R], which.
+            wanted: bool [B, 3], what each row of the batch is compared in.
+            targets: per modality, the true steps [B, S, D_m].
+        """
+        shares = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
+        total = states.new_zeros(())
+        for modality, (output, target) in enumerate(zip(decoder.outputs, targets, strict=True)):
+            picked = wanted[rows, modality].nonzero()[:, 0]
+            chosen = rows[picked]
+            errors = (output(states[picked]) - target[chosen]).square().mean(dim=(1, 2))
+            total = total + (errors * shares[chosen, modality]).sum()
+        return total / len(wanted)
 
     def classify(self, second: Tensor) -> Tensor:
         """Outputs [B, O] of the second encoding [B, S, H]."""
         lengths = torch.full((len(second),), self.steps, device=second.device)
-        logits: Tensor = self.classifier(self.pooling(second, lengths))
-        return logits
+        outputs: Tensor = self.classifier(self.pooling(second, lengths))
+        return outputs
 
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]; NaN in rows where a fixed source is absent."""
@@ -223,42 +245,32 @@ class MCTN(MissingModalityModule):
         projected = []
         for modality, projection in enumerate(self.projections.values()):
             seen = visible(batch, modality)
-            projected.append((seen.rows, projection(self.pooled(seen))[seen.slots]))
-        logits = self.classify(self.second_encoder(self.encoder(self.source_steps(projected, batch.present))))
-        return logits.masked_fill(~batch.present.any(dim=1, keepdim=True), torch.nan)
+            projected.append(seen.spread(projection(self.pooled(seen))))
+        source = self.source_steps(projected, batch.present)
+        outputs = self.classify(self.second_encoder(self.encoder(source)))
+        return outputs.masked_fill(~batch.present.any(dim=1, keepdim=True), torch.nan)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy and the three mean squared errors."""
+        """Compute the task's loss and the three mean squared errors."""
         if self.source != "any":
             # The paper's setting: the training mask plays no part, all but the source is a target.
             batch = replace(batch, present=self.readable(batch.available[batch.row]))
-        true, row = self.true_steps(batch), batch.row
+        true = [steps[batch.row] for steps in self.true_steps(batch)]
         first, second = self.targets(batch)
-        # Pooled once, as targets; of these the source is what is present.
-        projected = []
-        for projection, steps, present in zip(
-            self.projections.values(), true, batch.present.unbind(dim=1), strict=True
-        ):
-            shown = present.nonzero(as_tuple=True)[0]
-            projected.append((shown, projection(steps.index_select(0, row[shown]))))
-        encoded = self.encoder(self.source_steps(projected, batch.present))
+        present = batch.present
+        parts = zip(self.projections.values(), true, present.unbind(dim=1), strict=True)
+        shown = [in_rows(projection, steps, rows) for projection, steps, rows in parts]
+        encoded = self.encoder(self.source_steps(shown, present))  # E(x_S)
+        rows = first.any(dim=1).nonzero()[:, 0]
+        translated = self.decoder(encoded[rows])  # x̂_T = D(E(x_S))
+        back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         encoded_second = self.second_encoder(encoded)
-        rows, counts = by_modality(first)
-        rows_second, counts_second = by_modality(second)
-        decoded, decoded_second = decode(
-            (self.decoder, self.second_decoder),
-            (encoded.index_select(0, rows), encoded_second.index_select(0, rows_second)),
-        )
-        translated = read(self.decoder, decoded, rows, counts)
-        (back,) = decode((self.decoder,), (self.encoder(self.embed(translated)),))
-        place, counts = by_modality(batch.present[rows])
-        cycled = read(self.decoder, back.index_select(0, place), rows[place], counts)
-        third = read(self.second_decoder, decoded_second, rows_second, counts_second)
-        translation, cycle = mean_squared_errors((translated, cycled), (first, batch.present), true, row)
-        (second_translation,) = mean_squared_errors((third,), (second,), true, row)
+        rows_second = second.any(dim=1).nonzero()[:, 0]
+        third = self.second_decoder(encoded_second[rows_second])
+        cycled = present & first.any(dim=1, keepdim=True)
         return {
             "cls": self.task.loss(self.classify(encoded_second), batch.label),
-            "translation": translation,
-            "cycle": cycle,
-            "second": second_translation,
+            "translation": self.squared_error(self.decoder, translated, rows, first, true),
+            "cycle": self.squared_error(self.decoder, back, rows, cycled, true),
+            "second": self.squared_error(self.second_decoder, third, rows_second, second, true),
         }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifmmin.nn.kernels.attended_lstms import attended_lstms
-from ifmmin.nn.precision import lstm_states
+from ifmmin.nn.kernels.attention_lstm import Weights, attention_lstm
+from ifmmin.nn.precision import full_precision, lstm_states
 
 
 class TranslationEncoder(nn.Module):
@@ -50,18 +49,10 @@ class AttentionDecoder(nn.Module):
         self.outputs = nn.ModuleList(nn.Linear(hidden_dim, dim) for dim in feature_dims)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Decode states [B, S, H] of the encoder to as many states s_i [B, S, H]."""
-        return decode([self], [encoded])[0]
-
-
-def decode(decoders: Sequence[AttentionDecoder], encoded: Sequence[Tensor]) -> Sequence[Tensor]:
-    """For each decoder, from the encoder's states [B, S, H] as many states s_i [B, S, H]."""
-    with torch.autocast(encoded[0].device.type, enabled=False):  # steps this small gain nothing from half precision
-        given = []
-        for decoder, each in zip(decoders, encoded, strict=True):
-            # Contiguous, or both linear layers would make a copy of their own.
-            cell, states = decoder.cell, each.to(decoder.score.weight.dtype).contiguous()
+        """Decode states [R, S, H] of the encoder to as many states s_i [R, S, H]."""
+        with full_precision(encoded):  # steps this small gain nothing from half precision
+            states = encoded.to(self.score.weight.dtype)
             # The gates are linear in what is attended to: their weights are applied once, not in every step.
-            values = F.linear(states, cell.weight_ih, cell.bias_ih + cell.bias_hh)
-            given.append((decoder.key(states), values, decoder.score.weight[0], decoder.query.weight, cell.weight_hh))
-        return attended_lstms(*zip(*given, strict=True))
+            values = F.linear(states, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
+            weights = Weights(self.score.weight[0], self.query.weight, self.cell.weight_hh)
+            return attention_lstm(self.key(states), values, weights)

@@ -28,6 +28,7 @@ from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.checkpoints.parts import split_parts
+from ifmmin.cli.memory import MemoryCap
 from ifmmin.discovery import check_name, discover_models
 from ifmmin.pretraining.stage2 import PretrainedModule
 
@@ -115,7 +116,7 @@ def bare_trainer(epochs: int, watch: L.Callback, **settings: Any) -> L.Trainer:
     return L.Trainer(
         max_epochs=epochs,
         logger=False,
-        callbacks=[watch],
+        callbacks=[watch, MemoryCap()],  # as the command line
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifmmin.nn.kernels import use_plain
+
 
 def frame_mask(lengths: Tensor, longest: int) -> Tensor:
     """Bool [K, longest]: True on true frames, False on padding."""
@@ -13,8 +15,11 @@ def frame_mask(lengths: Tensor, longest: int) -> Tensor:
 
 
 def padding_mask(lengths: Tensor, longest: int) -> Tensor | None:
-    """Bool [K, longest]: True on padding; None where there is none (a GPU is not asked: its answer takes long)."""
-    if lengths.device.type == "cpu" and bool((lengths >= longest).all()):
+    """Bool [K, longest]: True on padding; or None if nothing is padded.
+
+    Always built on a GPU, where the check would force a sync, and under a tracer, which cannot branch on values.
+    """
+    if lengths.device.type == "cpu" and not use_plain("padding") and bool((lengths >= longest).all()):
         return None
     return ~frame_mask(lengths, longest)
 

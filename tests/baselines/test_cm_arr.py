@@ -20,7 +20,6 @@ from baselines.cm_arr.networks import (
     GaussianEncoder,
     ModalityFlow,
     WassersteinContrast,
-    attend,
 )
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import UniformConditions, utterance_keys
@@ -28,6 +27,7 @@ from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
 from datamodules.linear_gaussian.generator import LinearGaussianCorpus
+from ifmmin.nn.attention import packed_layer
 from ifmmin.nn.losses import wasserstein2
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_utterances
 from tests.cli.running import SMALL, fit, metrics
@@ -199,7 +199,7 @@ def test_attention_on_true_frames_is_that_of_pytorch_on_padded_ones(lengths: lis
     padded = pad_sequence(frames.split(lengths), batch_first=True)
     padding = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
     reference = layer(padded, src_key_padding_mask=padding)[~padding]
-    ours = attend(layer, frames, torch.tensor(lengths), together=3)
+    ours = packed_layer(layer, frames, torch.tensor(lengths), together=3)
     close(ours, reference.detach())
     direction = torch.randn_like(ours)
     results = [torch.autograd.grad(states, [frames, *layer.parameters()], direction) for states in (ours, reference)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.mctn import MCTN
 from baselines.mctn.model import Patience
-from baselines.mctn.networks import TranslationEncoder, decode
-from baselines.mctn.readings import Reading
+from baselines.mctn.networks import TranslationEncoder
 from datamodules.batches.batch import Batch
 from datamodules.batches.loading import Request, UtteranceDataset
 from datamodules.batches.masks import UniformConditions
@@ -29,7 +27,7 @@ from datamodules.conditions import CONDITIONS, present_under
 from datamodules.errors import InputError
 from datamodules.synthetic import Synthetic
 from ifmmin.cli.main import main
-from ifmmin.nn.kernels.attended_lstms import attended_lstms
+from ifmmin.nn.kernels.attention_lstm import Weights, attention_lstm
 from tests.baselines.naive_mctn import (
     STEPS,
     naive_attention,
@@ -79,49 +77,16 @@ def test_decoder_step_by_step() -> None:
         torch.testing.assert_close(ours, torch.stack(naive_decoder(decoder, list(row))), rtol=1e-6, atol=1e-9)
 
 
-def test_decoders_side_by_side() -> None:
-    model = mctn()
-    decoders, encoded = [model.decoder, model.second_decoder], [torch.randn(4, STEPS, 6), torch.randn(2, STEPS, 6)]
-    for ours, decoder, alone in zip(decode(decoders, encoded), decoders, encoded, strict=True):
-        torch.testing.assert_close(ours, decoder(alone), rtol=1e-9, atol=1e-12)
-
-
 def test_decoder_attends_by_the_softmax_of_the_scores() -> None:
     decoder, encoded = mctn().decoder, torch.randn(1, STEPS, 6)
     # All values have the gradient of the gates' inputs, times their share of the attention.
     values = torch.randn(1, STEPS, 24, requires_grad=True)
-    keys, score = decoder.key(encoded), decoder.score.weight[0]
-    (states,) = attended_lstms([keys], [values], [score], [decoder.query.weight], [decoder.cell.weight_hh])
-    states[0, 0].sum().backward()
+    weights = Weights(decoder.score.weight[0], decoder.query.weight, decoder.cell.weight_hh)
+    attention_lstm(decoder.key(encoded), values, weights)[0, 0].sum().backward()
     assert values.grad is not None
     shares = values.grad[0].norm(dim=1)
     expected = torch.tensor(naive_attention(decoder, torch.zeros(6), list(encoded[0])))
     torch.testing.assert_close(shares / shares.sum(), expected)
-
-
-def test_gradients_that_are_written_out_are_those_of_the_function() -> None:
-    shapes = (5, 4), (5, 16), (4,), (4, 4), (16, 4)
-    rows = 3, 2
-    inputs = [
-        torch.randn((*count, *shape), requires_grad=True)
-        for position, shape in enumerate(shapes)
-        for count in ([(r,) for r in rows] if position < 2 else [(), ()])
-    ]
-
-    def function(*given: Tensor) -> Sequence[Tensor]:
-        return attended_lstms(*(given[start : start + 2] for start in range(0, 10, 2)))
-
-    assert torch.autograd.gradcheck(function, inputs)
-
-
-def test_the_error_of_a_reading_and_its_gradient() -> None:
-    output, states, true = nn.Linear(4, 6), torch.randn(3, 5, 4, requires_grad=True), torch.randn(3, 5, 6)
-
-    def errors(states: Tensor, *_: Tensor) -> Tensor:
-        return Reading(torch.arange(3), states, output).squared_errors(true.clone())
-
-    torch.testing.assert_close(errors(states), (output(states) - true).square().mean(dim=(1, 2)))
-    assert torch.autograd.gradcheck(errors, [states, *output.parameters()])
 
 
 def test_no_row_and_half_precision_are_decoded_too() -> None:

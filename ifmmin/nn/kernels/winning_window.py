@@ -1,4 +1,7 @@
-"""Convolutions over time of which only the largest response of each channel is wanted."""
+"""Convolutions over time and the largest response of each channel: TextCNN's, and their gradient written out.
+
+Only the window that wins passes a gradient on, so a weight's gradient is a weighted sum of the winners' frames.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ifmmin.nn.kernels import use_plain
 
 NEAR_CACHE = 3 * 2**19
 """Bytes that stay in a second-level cache of 2 MB while others pass through."""
@@ -28,10 +33,25 @@ def winning_responses(frames: Tensor, convolutions: Iterable[nn.Module], padding
             each sequence does; None where all count.
     """
     weights, biases = zip(*((convolution.weight, convolution.bias) for convolution in convolutions), strict=True)
+    if use_plain("winning_window"):
+        return plain_responses(frames, weights, biases, paddings)
     if len(frames) == 1 and not torch.is_grad_enabled():
         return _of_one_sequence(frames[0], weights, biases, paddings)
     best: Tensor = WinningWindows.apply(frames, paddings, torch.cat(biases), *weights)  # type: ignore[no-untyped-call]
     return best
+
+
+def plain_responses(
+    frames: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], paddings: Sequence[Tensor | None]
+) -> Tensor:
+    """Plain twin of :func:`winning_responses`."""
+    best = []
+    for weight, bias, padding in zip(weights, biases, paddings, strict=True):
+        windows = F.conv1d(frames.transpose(1, 2), weight, bias)
+        if padding is not None:
+            windows = windows.masked_fill(padding[:, None], -torch.inf)
+        best.append(windows.max(dim=2).values)
+    return torch.cat(best, dim=1)
 
 
 def _of_one_sequence(
@@ -70,15 +90,22 @@ class WinningWindows(torch.autograd.Function):
             largest, place = F.max_pool2d(windows, (1, windows.shape[3]), return_indices=True)
             best.append(largest.flatten(1))
             places.append(place.flatten(1))
-        ctx.save_for_backward(frames, *weights, *places)
+        ctx.save_for_backward(frames, bias, *weights, *places)
+        ctx.paddings = paddings
         return torch.cat(best, dim=1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of frames, bias and weights."""
         (gradient,) = gradients
-        frames, *saved = ctx.saved_tensors
+        frames, bias, *saved = ctx.saved_tensors
         weights, places = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        if torch.is_grad_enabled():  # a second derivative is wanted: by the plain twin
+            best = plain_responses(frames, weights, bias.split([len(weight) for weight in weights]), ctx.paddings)
+            wanted = [tensor for tensor in (frames, bias, *weights) if tensor.requires_grad]
+            found = iter(torch.autograd.grad(best, wanted, gradient, create_graph=True))
+            first, second, *rest = (next(found) if t.requires_grad else None for t in (frames, bias, *weights))
+            return first, None, second, *rest
         shares = gradient.split([len(weight) for weight in weights], dim=1)
         to_frames = None
         if ctx.needs_input_grad[0]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,3 +102,26 @@ def test_one_sequence_without_gradients(width: int, row: int) -> None:
     for mask in (None, padding[alone]):
         ours = winning_responses(frames[alone], [convolution], [mask])
         torch.testing.assert_close(ours, plain(frames[alone], convolution, mask), rtol=1e-12, atol=1e-12)
+
+
+def test_second_derivatives() -> None:
+    frames, convolution, padding = case(3, [5, 9, 6, 5, 8, 7])
+    function = partial(respond, convolution, padding)
+    assert torch.autograd.gradgradcheck(function, [frames, *convolution.parameters()])
+
+
+def respond(convolution: nn.Conv1d, padding: Tensor | None, frames: Tensor, *_: Tensor) -> Tensor:
+    return winning_responses(frames, [convolution], [padding])
+
+
+def test_transforms_take_the_plain_twin() -> None:
+    frames, convolution, padding = case(3, [5, 9, 6, 5, 8, 7])
+
+    def loss(frames: Tensor) -> Tensor:
+        return winning_responses(frames, [convolution], [padding]).square().sum()
+
+    (expected,) = torch.autograd.grad(loss(frames), frames)
+    torch.testing.assert_close(torch.func.grad(loss)(frames.detach()), expected)
+    whole = winning_responses(frames, [convolution], [None])
+    each = torch.func.vmap(lambda one: winning_responses(one[None], [convolution], [None])[0])(frames)
+    torch.testing.assert_close(each, whole)
