@@ -19,10 +19,10 @@ from ifmmin.nn.padding import frame_mask
 from ifmmin.nn.precision import full_precision
 
 LOG_STD_BOUND = 3.0
-"""|log σ| stays below this: σ can neither vanish nor explode, in any precision."""
+"""Bound of the absolute value of log σ: σ can neither vanish nor explode, in any precision."""
 
 LOG_SCALE_BOUND = 2.0
-"""The |log scale| of an affine coupling stays below this, so that neither a flow nor its inverse explodes."""
+"""Bound of the absolute log scale of an affine coupling: neither a flow nor its inverse can explode."""
 
 
 class GaussianEncoder(nn.Module):

@@ -43,7 +43,7 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5) -> Tensor
 
     with c_k the k-th central moment of each coordinate over the sample.
 
-    Zellinger et al., ICLR 2017, equation 1; the factors 1/|b - a|^k are 1, as in IF-MMIN's code.
+    Zellinger et al., ICLR 2017, equation 1; the factors ``1/|b - a|^k`` are 1, as in IF-MMIN's code.
 
     Args:
         x: [N, D].

@@ -56,7 +56,7 @@ class Results:
         seed: the seed of the run.
         split: ``"test"`` or ``"val"``.
         task: what was predicted.
-        counts: [7, *shape], as the task's metric computes them.
+        counts: ``[7, *shape]``, as the task's metric computes them.
         bayes: per condition, the WA in [0, 1] of the Bayes rule on the same utterances; None if unknown.
         record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
     """

@@ -83,7 +83,7 @@ class Task(ABC):
 
     @abstractmethod
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Count each row by itself: [B, *shape], zero where the label is unknown.
+        """Count each row by itself: ``[B, *shape]``, zero where the label is unknown.
 
         Raises:
             ValueError: a label is outside the task's range.
@@ -91,11 +91,11 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, counts: Tensor) -> dict[str, Tensor]:
-        """Compute every score from counts [..., *shape]: float64 [...] by name, NaN where it is not defined."""
+        """Compute every score from counts ``[..., *shape]``: float64 [...] by name, NaN where it is not defined."""
 
     @abstractmethod
     def number(self, counts: Tensor) -> Tensor:
-        """Number of rows counted, int64 [...], of counts [..., *shape]."""
+        """Number of rows counted, int64 [...], of counts ``[..., *shape]``."""
 
     @abstractmethod
     def matrix(self, counts: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Task(ABC):
         """Compute the table that results are compared by.
 
         Args:
-            counts: [7, *shape], as :meth:`ConditionCounts.compute` gives them.
+            counts: ``[7, *shape]``, as :meth:`ConditionCounts.compute` gives them.
 
         Returns:
             a value or None for every row of :data:`SUMMARY_ROWS` and every score. ``"mean"`` is the arithmetic mean
@@ -210,5 +210,5 @@ class ConditionCounts(Metric):
         self.counts = self.counts.index_add(0, condition, counted)
 
     def compute(self) -> Tensor:
-        """Counts [7, *shape] so far."""
+        """Counts ``[7, *shape]`` so far."""
         return self.counts

@@ -92,7 +92,8 @@ class AttentionLSTM(torch.autograd.Function):
         ctx.save_for_backward(
             keys, values, score, query, recurrent, states, cells, energies, attentions, gates, squashed
         )
-        return states[1:].transpose(0, 1).contiguous()
+        result: Tensor = states[1:].transpose(0, 1).contiguous()
+        return result
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
