@@ -29,14 +29,14 @@ DEFAULT_BUDGET_GB = 0.5
 
 
 warn_rank_zero = rank_zero_only(logging.getLogger("ifmmin").warning)
-"""Say one line to the user, on the first device only."""
+"""Log a warning, on the first device only."""
 
 
 class EmotionDataModule(L.LightningDataModule):
     """A feature corpus with masks: reading, checking, normalising, batching.
 
-    A subclass says which ``layout`` it reads, which metric selects models and whether the papers'
-    epochs were meant for a corpus of this kind.
+    A subclass sets ``layout``, ``monitor`` (the metric that selects models) and ``schedule`` (whether the papers'
+    epochs apply to a corpus of this size).
 
     Args:
         root: folder of the features and targets.
@@ -51,12 +51,11 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: utterances per optimiser step over all devices together; None: the model's own.
         eval_batch_size: utterances per evaluation batch.
         workers: processes that prepare batches; 0 prepares them in the training process.
-        memory_budget_gb: 10^9 bytes that features may take in memory, in each process of a run; by default as much
-            as keeps a run below 1.5 GB. If they take more, batches are read from the files, about as fast unless
-            these are compressed; no result changes.
+        memory_budget_gb: memory for features, in GB (10^9 bytes) per process; the default keeps a run below 1.5 GB.
+            Larger corpora are streamed from disk, with identical results, and about as fast unless compressed.
         train_mask: ``uniform`` (one of the six missing conditions, uniformly, anew each epoch), a
             missing rate such as ``0.3``, or one of the seven conditions for all.
-        conditions: conditions under which validation and test evaluate every utterance.
+        conditions: the conditions that validation and test evaluate.
         predict_split: what ``predict`` reads: ``train``, ``val`` or ``test`` of the fold, or ``all``
             utterances in the feature files, which needs no targets. None: ``test``, or ``all`` where
             the corpus has no targets.
@@ -64,17 +63,17 @@ class EmotionDataModule(L.LightningDataModule):
         seed: of masks and order.
 
     Raises:
-        CorpusError: the corpus is not there, not in the layout, or the fold does not exist.
-        InputError: an option is out of range.
+        CorpusError: the corpus is missing or not in the layout.
+        InputError: there is no such fold, or an option is out of range.
     """
 
     layout: ClassVar[Layout]
     monitor: ClassVar[str] = "UA"
     """The metric that selects the best epoch on validation."""
     schedule: ClassVar[Literal["epochs", "steps"]] = "epochs"
-    """Whether the papers' epochs hold here, or the number of optimiser steps they amount to."""
+    """Train for the papers' number of epochs, or for the number of optimiser steps that they took."""
     synthetic: ClassVar[bool] = False
-    """Whether results are of a built-in corpus, never to be shown as a corpus result."""
+    """Whether the data are generated; such results are never shown as those of a real corpus."""
 
     def __init__(
         self,
@@ -145,11 +144,11 @@ class EmotionDataModule(L.LightningDataModule):
     # Reading.
 
     def read_feature_dims(self) -> list[int]:
-        """The frame widths of audio, visual and text, 0 where there is no file."""
+        """Find the widths of audio, visual and text frames; 0 without a file."""
         return feature_dims(self.root, self.corpus_layout)
 
     def setup(self, stage: str) -> None:
-        """Read targets and features once, and check what must hold before anything is trained."""
+        """Read and check targets and features, once."""
         if stage == "predict" and self.predict_split == "all":
             self._set_corpus(self._read(None, require_all=False), None)
             return
@@ -183,7 +182,7 @@ class EmotionDataModule(L.LightningDataModule):
         if shared and not self.allow_shared_speakers:
             raise CorpusError(
                 f"{self.root}/target/{self.fold}: speaker {', '.join(sorted(shared))} is in train and in test; "
-                "the test is leaked. Mend the split, or give --data.allow_shared_speakers true."
+                "the test is leaked. Fix the split, or give --data.allow_shared_speakers true."
             )
 
     def _indices_of(self, split: Targets) -> IntArray:
@@ -211,14 +210,14 @@ class EmotionDataModule(L.LightningDataModule):
             return np.arange(self.corpus_size)
         return self._indices_of(self.targets[split])
 
-    # Statistics, and what a checkpoint must remember of the data.
+    # Statistics and the checkpoint record.
 
     @property
     def statistics(self) -> tuple[Statistics | None, ...]:
-        """Per modality, the training statistics its normalisation needs.
+        """Training statistics of each modality whose normalisation needs them, otherwise None.
 
         Raises:
-            CorpusError: they are needed, but there are no targets that say what was trained on.
+            CorpusError: they are needed, but without targets the training utterances are unknown.
         """
         if self._statistics is None:
             needed = [
@@ -226,8 +225,8 @@ class EmotionDataModule(L.LightningDataModule):
             ]
             if any(needed) and self.targets is None:
                 raise CorpusError(
-                    f"{self.root}: no targets there, so no training statistics to normalise by; "
-                    "predict with a checkpoint, which holds them."
+                    f"{self.root}: no targets, so no training statistics to normalise by; "
+                    "predict with a checkpoint, which stores them."
                 )
             train = self.rows("train")
             self._statistics = tuple(
@@ -251,13 +250,13 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of every id, label, split and frame in use."""
+        """Hash of all ids, labels, splits and frames in use."""
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.corpus, self.targets)
         return self._fingerprint
 
     def checkpoint_record(self) -> dict[str, Any]:
-        """What a checkpoint remembers of its training data, as plain values and tensors."""
+        """Describe the training data for a checkpoint, in plain values and tensors."""
         statistics = {
             modality: {"mean": values.mean, "std": values.std}
             for modality, values in zip(MODALITIES, self.statistics, strict=True)
@@ -276,7 +275,7 @@ class EmotionDataModule(L.LightningDataModule):
         }
 
     def adopt_preprocessing(self, record: Mapping[str, Any]) -> None:
-        """Normalise as a checkpoint's training data was, whatever this corpus would say itself.
+        """Normalise with a checkpoint's statistics instead of this corpus's own.
 
         Args:
             record: from :meth:`checkpoint_record` of the datamodule that was trained on.
@@ -326,7 +325,7 @@ class EmotionDataModule(L.LightningDataModule):
         return DataLoader(
             self._dataset(training),
             sampler=self._batches(rows, training, size),
-            batch_size=None,  # the sampler asks for whole batches, so that none is put together in Python
+            batch_size=None,  # the sampler requests whole batches; nothing is collated
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -337,15 +336,15 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, complete; the model evaluates it under every condition."""
+        """Unmasked validation batches; the model evaluates them under every condition."""
         return self._loader("val", training=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test split, complete; the model evaluates it under every condition."""
+        """Unmasked test batches; the model evaluates them under every condition."""
         return self._loader("test", training=False)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """``predict_split``, with whatever modalities each utterance has."""
+        """Batches of ``predict_split``, with the modalities that each utterance has."""
         return self._loader(self.predict_split, training=False)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -355,7 +354,7 @@ class EmotionDataModule(L.LightningDataModule):
         return batch
 
     def in_order(self, split: str) -> Iterator[Batch]:
-        """Every utterance of a split once, unmasked, in an order that nothing changes."""
+        """Yield every utterance of a split once, unmasked, in a fixed order."""
         dataset = self._dataset(training=False)
         rows = self.rows(split)
         cost: IntArray = self.corpus.lengths.sum(dim=1).numpy()[rows]
@@ -365,10 +364,10 @@ class EmotionDataModule(L.LightningDataModule):
                 self.after_batch()
 
     def bayes_accuracy(self, split: str) -> dict[str, float] | None:
-        """WA of the Bayes-optimal rule on a split per condition, where it is known."""
+        """WA of the Bayes-optimal rule on a split by condition, None if unknown."""
         return None
 
     @property
     def labels(self) -> Tensor:
-        """int64 [N]: the labels of the corpus, -1 where unknown."""
+        """[N]: int64 class numbers, -1 where unknown, or float32 values, NaN where unknown."""
         return self._labels

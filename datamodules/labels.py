@@ -87,14 +87,14 @@ class Scale:
         return {"name": "regression", "low": float(self.low), "high": float(self.high)}
 
     def read(self, path: Path, ids: list[str], labels: npt.NDArray[Any], problems: Problems) -> LabelArray | None:
-        """Turn numbers [n] or [n, 1] into float32 [n], None if they are none or outside the scale."""
+        """Turn numbers [n] or [n, 1] into float32 [n], None if they are not numbers or outside the scale."""
         if labels.dtype.kind not in "fiu" or labels.size != len(labels):
             what = f"holds {labels.dtype} {list(labels.shape)} where one value an utterance is expected"
             problems.add(path, what, f"write one number from {self.low:g} to {self.high:g} a row")
             return None
         values = labels.ravel().astype(np.float32)
         wrong = np.flatnonzero(~((values >= self.low) & (values <= self.high)))
-        what, remedy = f"is outside {self.low:g}..{self.high:g}", "mend the value, or leave the utterance out"
+        what, remedy = f"is outside {self.low:g}..{self.high:g}", "correct the value, or leave the utterance out"
         return _unless_wrong(path, ids, labels, values, wrong, what, remedy, problems)
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 class DataNeeds:
     """What a model reads of its batches; a datamodule loads no more than that.
 
+    >>> DataNeeds(hidden_frames=False)
+    DataNeeds(hidden_frames=False, steps=None)
+
     Attributes:
         hidden_frames: whether ``losses`` read frames that the training mask hides, as targets. If not, they are not
             even loaded.

@@ -34,7 +34,11 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def utterance_keys(utterances: Sequence[str]) -> Bits:
-    """uint64 [N]: a stable hash of each utterance id, equal on every machine and in every process."""
+    """Hash utterance ids to uint64 [N], equal on every machine and in every process.
+
+    >>> utterance_keys(["u1"]).tolist() == utterance_keys(["u1", "u2"])[:1].tolist()
+    True
+    """
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in utterances)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
@@ -62,7 +66,7 @@ def random_uniform(keys: Bits, *streams: int) -> npt.NDArray[np.float64]:
 
 
 class MaskSampler(Protocol):
-    """Says what each utterance shows in an epoch."""
+    """Draws what each utterance shows in an epoch."""
 
     def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
         """Give bool [N, 3], at least one True in each row, for ``keys`` from :func:`utterance_keys`."""
@@ -83,10 +87,10 @@ class UniformConditions:
 
 @dataclass(frozen=True)
 class MissingRate:
-    """Each modality absent with probability ``rate``; where all three would be, one is given back.
+    """Each modality absent with probability ``rate``; a row that would show nothing keeps one at random.
 
     Raises:
-        InputError: ``rate`` lies outside [0, 1).
+        InputError: ``rate`` is outside [0, 1).
     """
 
     rate: float
@@ -126,7 +130,10 @@ class FixedCondition:
 
 
 def mask_sampler(name: str) -> MaskSampler:
-    """The sampler that a configuration names.
+    """Make the sampler that a configuration names.
+
+    >>> mask_sampler("0.3")
+    MissingRate(rate=0.3)
 
     Args:
         name: ``"uniform"``, a missing rate such as ``"0.3"``, or one of the seven conditions.
@@ -149,6 +156,11 @@ def mask_sampler(name: str) -> MaskSampler:
 
 
 def restrict(drawn: BoolArray, available: BoolArray) -> BoolArray:
-    """What is both drawn and there; an utterance that would show nothing shows all it has."""
+    """Show what is both drawn and available; an utterance that would show nothing shows all it has.
+
+    >>> drawn, available = np.eye(3, dtype=bool)[[0, 0]], np.array([[True, False, True], [False, True, True]])
+    >>> restrict(drawn, available).tolist()
+    [[True, False, False], [False, True, True]]
+    """
     both = drawn & available
     return np.where(both.any(axis=1, keepdims=True), both, available)

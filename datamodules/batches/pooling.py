@@ -1,4 +1,4 @@
-"""Sequences of any length as the same number of steps, each the mean over its share of the frames."""
+"""Average pooling of sequences of any length to the same number of steps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
     of S frames is itself.
 
     Args:
-        frames: [K, T, D]; what lies behind the last true frame is not read.
+        frames: [K, T, D]; values past a sequence's last frame are not read.
         lengths: int64 [K] in 0..T; without frames all steps are 0.
         steps: S.
 
     Returns:
-        [K, S, D], of the dtype of ``frames`` also in mixed precision; ``frames`` themselves where all have S.
+        [K, S, D], of the dtype of ``frames`` also in mixed precision; ``frames`` themselves if all have S.
+
+    >>> pool_steps(torch.tensor([[[1.0], [3.0], [5.0], [7.0]]]), torch.tensor([4]), 2).flatten().tolist()
+    [2.0, 6.0]
     """
     K, longest, _ = frames.shape
     if longest == steps and bool((lengths == steps).all()):
@@ -31,23 +34,23 @@ def pool_steps(frames: Tensor, lengths: Tensor, steps: int) -> Tensor:
 
 
 def pool_sequences(values: Tensor, first: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """As :func:`pool_steps`, of sequences that are read where they lie, without a padded copy of them.
+    """Pool as :func:`pool_steps` does, from frames stored back to back, without a padded copy.
 
     Args:
         values: [F, D], frames.
-        first: int64 [K], where in ``values`` each begins.
+        first: int64 [K], position in ``values`` of each sequence's first frame.
         lengths: int64 [K].
         steps: S.
 
     Returns:
         [K, S, D].
     """
-    starts, whole = first.cpu().numpy(), lengths.cpu().numpy()  # small, so numpy is the quicker
+    starts, whole = first.cpu().numpy(), lengths.cpu().numpy()  # small arrays: NumPy is faster
     edges = np.arange(steps + 1) * whole[:, None]
     start, end = edges[:, :-1] // steps, -(-edges[:, 1:] // steps)
     counts = (end - start).ravel()
     before = counts.cumsum() - counts
-    # A bag is a step: the frames in it, one bag after the other, and the share of each.
+    # Each step is a bag: the positions of its frames, bag after bag, and their weights.
     frames = np.arange(counts.sum()) + np.repeat((starts[:, None] + start).ravel() - before, counts)
     shares = np.repeat(1 / counts.clip(min=1), counts)
     inputs, bags = (torch.from_numpy(each).to(values.device) for each in (frames, before))

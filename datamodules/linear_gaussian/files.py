@@ -60,7 +60,7 @@ def write_corpus(
     try:
         if not _occupied(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, for a rename is atomic only within one file system.
+            # Beside the target: a rename is atomic only within one file system.
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
                 built = Path(temporary, "corpus")
                 _write_files(built, corpus, utterances_per_speaker)
@@ -73,7 +73,7 @@ def write_corpus(
     found = folder / SOURCE_FILE
     if not found.is_file() or found.read_bytes() != source.encode():
         raise CorpusError(
-            f"{folder}: holds something other than version {VERSION} of the built-in corpus with seed {corpus.seed}; "
+            f"{folder}: is something other than version {VERSION} of the built-in corpus with seed {corpus.seed}; "
             "delete the folder or choose another."
         )
 
@@ -129,7 +129,7 @@ def _rename_unless_there(built: Path, folder: Path) -> None:
     try:
         built.rename(folder)
     except OSError:
-        # Another process was quicker; its folder is complete, for it too came here by a rename.
+        # Another process was faster; its folder is complete, because it was renamed too.
         if not _occupied(folder):
             raise
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -17,7 +19,7 @@ def write_features(path: Path, utterances: Iterable[tuple[str, npt.NDArray[np.fl
     """Write a feature file: one dataset [frames, width] per utterance.
 
     Args:
-        path: must not exist; its folder is made.
+        path: the file, replaced if it exists; its folder is made. It is never left half-written.
         utterances: ids with their frames.
 
     Raises:
@@ -30,11 +32,23 @@ def write_features(path: Path, utterances: Iterable[tuple[str, npt.NDArray[np.fl
             file.create_dataset(name, data=frames)
         file.flush()
         image = file.id.get_file_image()
-    path.write_bytes(image)
+    write_whole(path, image)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename it, so that it is never half-written.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; ``path`` is then as before.
+    """
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+        part = Path(temporary, path.name)
+        part.write_bytes(content)
+        part.replace(path)
 
 
 def write_targets(folder: Path, splits: Mapping[str, tuple[Sequence[str], npt.NDArray[Any]]]) -> None:
-    """Write the label files of a fold.
+    """Write the label files of a fold, none of them half-written.
 
     Args:
         folder: ``target/<fold>``; made.
@@ -45,5 +59,8 @@ def write_targets(folder: Path, splits: Mapping[str, tuple[Sequence[str], npt.ND
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, (ids, labels) in splits.items():
-        np.save(label_path(folder, split), labels)
-        np.save(id_path(folder, split), np.array(ids, dtype=np.bytes_)[:, None])
+        columns = {label_path(folder, split): labels, id_path(folder, split): np.array(ids, dtype=np.bytes_)[:, None]}
+        for path, column in columns.items():
+            image = BytesIO()
+            np.save(image, column)
+            write_whole(path, image.getvalue())

@@ -277,6 +277,14 @@ def test_a_disk_that_fails_is_named(mixed: Path, monkeypatch: pytest.MonkeyPatch
             frames.gather(torch.arange(4), 9)
 
 
+def test_frames_are_the_same_without_preadv(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices = torch.tensor([7, 0, 31])
+    in_memory, on_disk = both(root)
+    monkeypatch.delattr("datamodules.storage.frames.os.preadv")
+    for memory, disk in zip(in_memory.frames, on_disk.frames, strict=True):
+        assert torch.equal(padded(disk, indices)[0], padded(memory, indices)[0])
+
+
 def test_frames_on_disk_go_to_workers_that_are_no_forks(root: Path) -> None:
     for frames in both(root)[1].frames:
         copy = pickle.loads(pickle.dumps(frames))
