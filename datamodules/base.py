@@ -269,6 +269,7 @@ class EmotionDataModule(L.LightningDataModule):
             "feature_names": list(self.corpus_layout.feature_names),
             "feature_dims": list(self.feature_dims),
             "class_names": list(self.class_names),
+            "task": dict(self.task),
             "normalization": list(self.normalization),
             "statistics": statistics,
             "fingerprint": self.fingerprint,

@@ -19,9 +19,31 @@ README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PARTS, PREDICTOR, PLUGIN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_every_model_is_in_the_table_and_nothing_else() -> None:
-    rows = [line for line in README.splitlines() if line.startswith("| `")]
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(discover_models())
+def model_rows() -> list[str]:
+    """The README's rows of the models, made from their cards."""
+    rows = []
+    for name, model in sorted(discover_models().items(), key=lambda item: (item[1].card.family, item[0])):
+        card = model.card
+        paper = f"[{card.source}]({card.url})" if card.url else card.source
+        code = f"[yes]({card.code})" if card.code else "no"
+        rows.append(f"| `{name}` | {card.summary} | {paper} | {card.family} | {code} |")
+    return rows
+
+
+def test_the_table_of_models_is_that_of_their_cards() -> None:
+    shown = [
+        line for line in README.split("## Models")[1].split("## Corpora")[0].splitlines() if line.startswith("| `")
+    ]
+    assert shown == model_rows()
+
+
+def test_it_is_a_page() -> None:
+    assert len(README.split()) <= 1200
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
+        assert (CHECKOUT / target).exists(), target
 
 
 def test_the_two_lines_that_ci_runs_are_there() -> None:

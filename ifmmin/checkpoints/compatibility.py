@@ -59,6 +59,9 @@ def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str)
                 f"{features}: frames of {dim} values, but {path} was trained on frames of {wanted}; "
                 "give the features it was trained on, or another checkpoint."
             )
+    task = trained.get("task", {"name": "classification"})  # up to 0.1.0 there was no other
+    if data.task != task:
+        raise InputError(f"{path}: trained for {task['name']}, but the corpus's labels are for {data.task['name']}.")
     if data.class_names != trained["class_names"]:
         raise InputError(
             f"{path}: its classes are {', '.join(trained['class_names'])}, the corpus's {', '.join(data.class_names)}."

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -69,3 +71,12 @@ def weights(path: Path) -> dict[str, Tensor]:
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     """Whether two state dicts hold the same bits."""
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+QUICK = ("IFMMIN", "MeanFusion")
+"""Models that end-to-end tests run every time; the others are marked slow: ``pytest -m ""`` runs them."""
+
+
+def end_to_end(names: Iterable[str]) -> list[Any]:
+    """Parameters of an end-to-end test that trains each model."""
+    return [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in sorted(names)]

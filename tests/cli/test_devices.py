@@ -10,7 +10,7 @@ import pytest
 
 from ifmmin.cli.main import main
 from ifmmin.discovery import discover_models
-from tests.cli.running import CHECKOUT, SMALL, best, fit, fresh, metrics
+from tests.cli.running import CHECKOUT, SMALL, best, end_to_end, fit, fresh, metrics
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 # 13 utterances a speaker: the test split of 13 does not divide by 2.
@@ -27,21 +27,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of each model on two devices."""
-    folder = tmp_path_factory.mktemp("two")
-    models = sorted(discover_models())
-    program = PROGRAM.format(checkout=str(CHECKOUT), models=models, options=[*ODD, *TWO, "--trainer.max_epochs", "1"])
-    (folder / "program.py").write_text(program, encoding="utf-8")
-    done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize("model", end_to_end(discover_models()))
+def test_two_devices_train_and_count_every_utterance_once(model: str, tmp_path: Path) -> None:
+    program = PROGRAM.format(checkout=str(CHECKOUT), models=[model], options=[*ODD, *TWO, "--trainer.max_epochs", "1"])
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("model", sorted(discover_models()))
-def test_two_devices_train_and_count_every_utterance_once(model: str, fitted: Path, tmp_path: Path) -> None:
-    run = fitted / model
+    run = tmp_path / model
     two = metrics(run)
     assert two["record"]["devices"] == 2
     assert all(sum(map(sum, matrix)) == 13 for matrix in two["confusion"].values())

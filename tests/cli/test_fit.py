@@ -8,7 +8,7 @@ import pytest
 from datamodules.conditions import CONDITIONS
 from ifmmin.cli.main import main
 from ifmmin.discovery import discover_models
-from tests.cli.running import SMALL, best, fit, metrics, same, sample, weights
+from tests.cli.running import SMALL, best, end_to_end, fit, metrics, same, sample, weights
 
 
 def test_fit_shows_and_keeps_what_a_reviewer_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_stage_1_alone_is_the_stage_1_of_a_whole_run(tmp_path: Path) -> None:
     assert same(weights(alone / "checkpoints/last.ckpt"), weights(whole / "stage1/checkpoints/last.ckpt"))
 
 
-@pytest.mark.parametrize("model", sorted(discover_models()))
+@pytest.mark.parametrize("model", end_to_end(discover_models()))
 def test_same_seed_same_bits(model: str, tmp_path: Path) -> None:
     first, second = (fit(tmp_path / name, *SMALL, "--seed_everything", "1", model=model) for name in ("one", "two"))
     assert same(weights(best(first)), weights(best(second)))
@@ -101,7 +101,7 @@ def test_settings_from_a_file_and_from_the_command_line_are_the_same(
 
 
 @pytest.mark.parametrize("corpus", ["IEMOCAP", "MSPIMPROV"])
-@pytest.mark.parametrize("model", sorted(discover_models()))
+@pytest.mark.parametrize("model", end_to_end(discover_models()))
 def test_every_model_on_both_sample_corpora_end_to_end(model: str, corpus: str, tmp_path: Path) -> None:
     run = fit(tmp_path / "run", *sample(corpus), model=model)
     assert metrics(run)["corpus"] in ("IEMOCAP", "MSP-IMPROV")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ifmmin.discovery import discover_models
-from tests.cli.running import SMALL, fit, metrics
+from tests.cli.running import SMALL, end_to_end, fit, metrics
 from tests.wandb_offline import OfflineRun, read_offline_run
 
 LOGGER = ["--trainer.logger", "WandbLogger"]
@@ -23,7 +23,7 @@ def names_in(found: OfflineRun) -> set[str]:
     return set().union(*found["history"])
 
 
-@pytest.mark.parametrize("model", sorted(discover_models()))
+@pytest.mark.parametrize("model", end_to_end(discover_models()))
 def test_every_model_is_logged_whole(model: str, tmp_path: Path) -> None:
     run = fit(tmp_path / "run", *SMALL, *LOGGER, model=model)
     found = read_offline_run(run / "wandb")
