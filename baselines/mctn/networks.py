@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifmmin.nn.kernels.attention_lstm import Weights, attention_lstm
 from ifmmin.nn.precision import full_precision, lstm_states
 
 
@@ -51,8 +51,23 @@ class AttentionDecoder(nn.Module):
     def forward(self, encoded: Tensor) -> Tensor:
         """Decode states [R, S, H] of the encoder to as many states s_i [R, S, H]."""
         with full_precision(encoded):  # steps this small gain nothing from half precision
-            states = encoded.to(self.score.weight.dtype)
+            h = encoded.to(self.score.weight.dtype)
+            keys = self.key(h)
             # The gates are linear in what is attended to: their weights are applied once, not in every step.
-            values = F.linear(states, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
-            weights = Weights(self.score.weight[0], self.query.weight, self.cell.weight_hh)
-            return attention_lstm(self.key(states), values, weights)
+            values = F.linear(h, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
+            state = cell = h.new_zeros(h.shape[0], h.shape[2])
+            states = []
+            for _ in range(h.shape[1]):
+                attention = self.attend(state, keys)
+                gates = torch.bmm(attention[:, None], values)[:, 0] + F.linear(state, self.cell.weight_hh)
+                i, f, g, o = gates.chunk(4, dim=1)
+                cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+                state = o.sigmoid() * cell.tanh()
+                states.append(state)
+            return torch.stack(states, dim=1)
+
+    def attend(self, state: Tensor, keys: Tensor) -> Tensor:
+        """Attention α [R, S] of a state [R, H] to keys U h + b [R, S, H]."""
+        energy = torch.tanh(keys + self.query(state)[:, None])
+        attention: Tensor = (energy @ self.score.weight[0]).softmax(dim=1)
+        return attention

@@ -28,7 +28,6 @@ from ifmmin.nn import kernels
 CASES = (
     ("winning_window", "IFMMIN"),
     ("winning_window", "InvariantPretraining"),
-    ("attention_lstm", "MCTN"),
     ("packed_layer", "CMARR"),
 )
 """Each kernel with a model that it serves."""
