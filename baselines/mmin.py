@@ -64,9 +64,9 @@ class MMINWithoutCycle(PretrainedModule):
     Our choices: everything but λ₂ as in :class:`MMIN`, so that the cycle is the only difference; the
     published script for this ablation has other layers and weights than the one for MMIN.
 
-    Differs from the published code: an absent modality stands for a fixed number of zero frames, not
-    for the hidden sequence's length; padding is never read; the best epoch is chosen on validation
-    pooled over the six conditions; weight decay does what it says (the published 1e-5 was ignored).
+    Differs from the published code: an absent modality is read as a fixed number of zero frames, not
+    of the hidden sequence's length; padding is never read; the best epoch is chosen on validation
+    pooled over the six conditions; weight decay has an effect (the published 1e-5 was ignored).
 
     Args:
         lambda_img: λ₁, weight of L_img; None takes the paper's for this corpus (4; MSP-IMPROV 2).

@@ -51,7 +51,7 @@ class ModalityDropout(FusionBaseline):
     conditions, as for every model.
 
     Differs from the published code: Kaiming initialisation as in the other models, not normal; an
-    absent modality stands for a fixed number of zero frames, and padding is never read.
+    absent modality is read as a fixed number of zero frames, and padding is never read.
     """
 
     card = ModelCard(

@@ -6,7 +6,7 @@ Prints, per modality, the share of the variance of the teacher's embedding that 
 explains where the modality is absent, over the validation split and the missing conditions: 1 is
 perfect, 0 no better than the training mean, below 0 worse than it. Then, for each loss term on the
 first training batch (dropout off): its weighted value, and the norm of its gradient in each trained
-part, which says what drives that part. For IF-MMIN also the spread over utterances of the
+part: what drives that part. For IF-MMIN also the spread over utterances of the
 teacher's h and H: features that do not vary carry nothing.
 """
 

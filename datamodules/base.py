@@ -204,7 +204,7 @@ class EmotionDataModule(L.LightningDataModule):
         """The number of utterances in use, above every ``Batch.index``."""
         return len(self.corpus.utterances)
 
-    def rows(self, split: str) -> IntArray:
+    def indices(self, split: str) -> IntArray:
         """int64 [n]: the positions of a split (``train``, ``val``, ``test`` or ``all``) in the corpus."""
         if split == "all" or self.targets is None:
             return np.arange(self.corpus_size)
@@ -228,7 +228,7 @@ class EmotionDataModule(L.LightningDataModule):
                     f"{self.root}: no targets, so no training statistics to normalise by; "
                     "predict with a checkpoint, which stores them."
                 )
-            train = self.rows("train")
+            train = self.indices("train")
             self._statistics = tuple(
                 train_statistics(frames, train) if wanted else None
                 for frames, wanted in zip(self.corpus.frames, needed, strict=True)
@@ -302,11 +302,11 @@ class EmotionDataModule(L.LightningDataModule):
             steps=self._needs.steps,
         )
 
-    def _batches(self, rows: IntArray, training: bool, batch_size: int) -> LengthBatches:
+    def _batches(self, indices: IntArray, training: bool, batch_size: int) -> LengthBatches:
         trainer = self.trainer
         return LengthBatches(
-            rows,
-            self.corpus.lengths.sum(dim=1).numpy()[rows],
+            indices,
+            self.corpus.lengths.sum(dim=1).numpy()[indices],
             batch_size,
             shuffle=training,
             seed=self.seed,
@@ -316,16 +316,16 @@ class EmotionDataModule(L.LightningDataModule):
 
     def train_batches(self) -> int:
         """Optimiser steps per epoch."""
-        return len(self._batches(self.rows("train"), True, self.batch_size or self._model_batch_size))
+        return len(self._batches(self.indices("train"), True, self.batch_size or self._model_batch_size))
 
     def _loader(self, split: str, training: bool) -> DataLoader[Batch]:
         size = (self.batch_size or self._model_batch_size) if training else self.eval_batch_size
-        rows = self.rows(split)
-        if not len(rows):
+        indices = self.indices(split)
+        if not len(indices):
             raise CorpusError(f"{self.root}/target/{self.fold}: the {split} split is empty.")
         return DataLoader(
             self._dataset(training),
-            sampler=self._batches(rows, training, size),
+            sampler=self._batches(indices, training, size),
             batch_size=None,  # the sampler requests whole batches; nothing is collated
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -357,9 +357,9 @@ class EmotionDataModule(L.LightningDataModule):
     def in_order(self, split: str) -> Iterator[Batch]:
         """Yield every utterance of a split once, unmasked, in a fixed order."""
         dataset = self._dataset(training=False)
-        rows = self.rows(split)
-        cost: IntArray = self.corpus.lengths.sum(dim=1).numpy()[rows]
-        for request in LengthBatches(rows, cost, self.eval_batch_size, shuffle=False):
+        indices = self.indices(split)
+        cost: IntArray = self.corpus.lengths.sum(dim=1).numpy()[indices]
+        for request in LengthBatches(indices, cost, self.eval_batch_size, shuffle=False):
             yield dataset[request]
             if self.after_batch:
                 self.after_batch()

@@ -36,7 +36,7 @@ def present_under(condition: str) -> tuple[bool, bool, bool]:
 
 
 CONDITION_TABLE: Tensor = torch.tensor([present_under(condition) for condition in CONDITIONS])
-"""bool [7, 3]: row c says which modalities are available under ``CONDITIONS[c]``."""
+"""bool [7, 3]: row c tells which modalities are available under ``CONDITIONS[c]``."""
 
 
 def per_modality(values: Iterable[T]) -> tuple[T, T, T]:

@@ -1,10 +1,10 @@
-"""Errors that a user can mend: one clear line, naming the file, the utterance and the remedy."""
+"""Errors the user can fix. Each message is one line naming the file, the utterance and the fix."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Something outside this code is wrong: a file, a corpus, a checkpoint, an option.
+    """A file, a corpus, a checkpoint or an option is wrong.
 
     The command line prints the message as one line and exits with a non-zero status; as a library,
     it is an ordinary exception.

@@ -57,20 +57,20 @@ class Synthetic(EmotionDataModule):
 
     def bayes_accuracy(self, split: str) -> dict[str, float]:
         """WA of the Bayes-optimal rule on the utterances of a split, per condition."""
-        rows = self.rows(split)
+        indices = self.indices(split)
         correct = np.zeros(len(CONDITIONS))
-        for part in np.array_split(rows, max(1, len(rows) // _TOGETHER)):
+        for part in np.array_split(indices, max(1, len(indices) // _TOGETHER)):
             decided = self.source.log_posterior_batch(*self._stacked(part)).argmax(axis=-1)
             correct += (decided == self.labels.numpy()[part]).sum(axis=1)
-        return dict(zip(CONDITIONS, (correct / len(rows)).tolist(), strict=True))
+        return dict(zip(CONDITIONS, (correct / len(indices)).tolist(), strict=True))
 
     def _stacked(
-        self, rows: npt.NDArray[np.int64]
+        self, indices: npt.NDArray[np.int64]
     ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.int64]]]:
         """The frames of some utterances one after the other, and where each begins, by modality."""
         values, offsets = [], []
         for frames in self.corpus.frames:
-            parts = [frames.utterance(row).numpy() for row in rows.tolist()]
+            parts = [frames.utterance(index).numpy() for index in indices.tolist()]
             values.append(np.concatenate(parts))
             offsets.append(np.cumsum([0, *map(len, parts)]))
         return values, offsets

@@ -175,7 +175,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         """
 
     def answers(self, condition: str) -> bool:
-        """Whether the model can say anything under ``condition``; otherwise it is reported as "–"."""
+        """Whether the model answers under ``condition``; if not, it is reported as "–"."""
         return True
 
     # What every model has.

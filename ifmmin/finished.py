@@ -25,7 +25,7 @@ class FinishedRun:
 
     Attributes:
         folder: its path.
-        results: what ``metrics.json`` says; ``results.record`` holds the configuration.
+        results: content of ``metrics.json``; ``results.record`` has the configuration.
     """
 
     folder: Path

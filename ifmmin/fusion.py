@@ -44,7 +44,7 @@ class EmbeddingModule(MissingModalityModule):
 
 
 class Fusion(EmbeddingModule):
-    """Encoders and a classifier that reads h; subclasses say how it is trained.
+    """Encoders and a classifier that reads h; subclasses train it.
 
     Args:
         hidden_dims: of the classifier.

@@ -30,7 +30,7 @@ class Predictor:
 
     Args:
         model: a trained model; it is set to evaluation.
-        trained_on: what its checkpoint says of its training data, from
+        trained_on: its checkpoint's record of the training data, from
             :meth:`~datamodules.base.EmotionDataModule.checkpoint_record`: frames are normalised as they were.
         source: the checkpoint, for messages.
 
@@ -70,7 +70,7 @@ class Predictor:
         """Predict from the modalities that are there: the probability of each class by name, or ``{"value": ...}``.
 
         Args:
-            features: frames [T, D] of one utterance, as the corpus holds them (not normalised), under
+            features: frames [T, D] of one utterance, as in the corpus (not normalised), under
                 ``"audio"``, ``"visual"``, ``"text"``; an absent modality is left out or None. D is that
                 of the training data, T at least 1.
 
@@ -84,7 +84,7 @@ class Predictor:
         return self.model.task.named(answers[0])
 
     def batch(self, features: Features) -> Batch:
-        """The batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
+        """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
         if unknown := features.keys() - set(MODALITIES):
             raise InputError(f"{min(unknown)!r} is no modality: give {', '.join(MODALITIES)}, those that are there.")
         given = [features.get(name) for name in MODALITIES]
@@ -122,7 +122,7 @@ class Predictor:
         if not len(frames):
             raise InputError(f"{name}: no frames; leave {name} out where it is absent.")
         if not bool(frames.isfinite().all()):
-            raise InputError(f"{name}: NaN or infinite values; mend the features, or leave {name} out.")
+            raise InputError(f"{name}: NaN or infinite values; correct the features, or leave {name} out.")
         true = torch.ones(1, len(frames), dtype=torch.bool)
         return normalized(frames[None], true, self._normalization[modality], self._statistics[modality])
 

@@ -47,8 +47,8 @@ class IFMMIN(PretrainedModule):
     given H' at every step. The codes of the cascade are the joint representation that is classified.
     The frozen stage-1 model teaches both: L = L_cls + λ₁ L_img + λ₂ L_inv (equations 2 to 5).
 
-    Differs from the published code: an absent modality stands for a fixed number of zero frames, not
-    for the hidden sequence's length; padding is never read; weight decay does what it says.
+    Differs from the published code: an absent modality is read as a fixed number of zero frames, not
+    of the hidden sequence's length; padding is never read; weight decay has an effect.
 
     Seen on the built-in corpus: with the published initialisation CMD starts in the thousands (fifth moments of
     unbounded features) and swamps stage 1's cross entropy, so that H collapses to nearly a constant and

@@ -1,4 +1,4 @@
-"""A run's own folder: where it is, what it holds, and how it goes on after a kill.
+"""A run's own folder: its place, its files, and how it resumes after a kill.
 
 RUN/config.yaml                 the configuration, complete
 RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done
@@ -60,7 +60,7 @@ def claim_run_dir(folder: Path) -> Path:
     """Make the folder that the user named.
 
     Raises:
-        InputError: it holds a run already.
+        InputError: it contains a run already.
     """
     if not os.environ.get(_SHARED) and _started_from_outside()[0] == 0:
         if (folder / CONFIG).exists():

@@ -16,7 +16,7 @@ from ifmmin.discovery import discover_models
 from tests.cli.running import CHECKOUT, SMALL, best, fit, fresh, metrics
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-PARTS, PREDICTOR, PLUGIN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PARTS, PREDICTOR = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def model_rows() -> list[str]:
@@ -68,9 +68,21 @@ def test_one_utterance_is_predicted(tmp_path: Path) -> None:
     assert sum(given["probability"].values()) == pytest.approx(1)
 
 
-def test_the_example_model_trains_and_learns(tmp_path: Path) -> None:
-    (tmp_path / "my_package.py").write_text(PLUGIN, encoding="utf-8")
-    words = ["--model", "my_package.MeanFusion", *SMALL[:1], "100", "--trainer.max_epochs", "30", "--run_dir", "run"]
+def test_the_template_copied_elsewhere_trains_and_learns(tmp_path: Path) -> None:
+    template = (CHECKOUT / "baselines" / "mean_fusion.py").read_text(encoding="utf-8")
+    (tmp_path / "my_package.py").write_text(template, encoding="utf-8")
+    options = ["--model.learning_rate", "0.001"]
+    words = [
+        "--model",
+        "my_package.MeanFusion",
+        *options,
+        *SMALL[:1],
+        "100",
+        "--trainer.max_epochs",
+        "30",
+        "--run_dir",
+        "run",
+    ]
     done = fresh("fit", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     full = metrics(tmp_path / "run")["metrics"]["avt"]["WA"]

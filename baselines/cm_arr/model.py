@@ -51,7 +51,7 @@ class CMARR(MissingModalityModule):
     What it does:
 
     1. Alignment: attention over a modality's frames gives a Gaussian N(μ, σ²) per utterance; InfoNCE by
-       their 2-Wasserstein distance brings the modalities of an utterance together.
+       their 2-Wasserstein distance pulls the modalities of an utterance together.
     2. Reconstruction: a normalising flow per modality maps its embedding to a common standard-normal
        space; an absent modality is its flow's inverse of the mean of what the available ones give there.
     3. Refinement: supervised contrastive learning on real and reconstructed embeddings.
@@ -211,7 +211,7 @@ class CMARR(MissingModalityModule):
         embedding = embedding.masked_fill(~shown, 0.0)
         if not self.reconstruction:
             return embedding
-        # What is not present is filled before it is summed: it may hold anything.
+        # What is not present is filled before it is summed: it may be anything.
         total, count = common.masked_fill(~shown, 0.0).sum(dim=1), shown.sum(dim=1)
         columns = []
         for modality, column in enumerate(embedding.unbind(dim=1)):

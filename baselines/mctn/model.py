@@ -63,7 +63,7 @@ class MCTN(MissingModalityModule):
     A source modality x_S is encoded by E (BiLSTM, directions summed) and translated to a target
     modality by D (LSTM with attention): x̂_T = D(E(x_S)). The same E and D translate back:
     x̂_S = D(E(x̂_T)). A second sequence-to-sequence model, without cycle, goes from the encoding E(x_S)
-    to the third modality. What both encodings hold is then about all three modalities, though only
+    to the third modality. Both encodings are then about all three modalities, though only
     the source is ever read: the class comes from the second encoding alone, by an LSTM, attention
     over its steps and a linear layer. Nothing is decoded to predict.
 
@@ -85,8 +85,8 @@ class MCTN(MissingModalityModule):
       over the available modalities. Each MSE is the mean over steps and features, then over all
       rows of the batch, where a row without that target counts as 0.
     - ``source="a"``, ``"v"`` or ``"t"`` is the paper's setting: one source for every utterance, the other two
-      as targets whatever the training mask says. Only the condition that consists of the source
-      is answered; others are reported as "–", and ``forward`` says NaN where the source is absent.
+      as targets whatever the training mask. Only the condition that consists of the source
+      is answered; others are reported as "–", and ``forward`` gives NaN where the source is absent.
     - At most 60 epochs, some 8,000 steps, as are the public code's 200 on some 1,300 utterances of MOSI.
     - D is fed its attention's context alone, as in the public code: with no output fed back, training and
       test decode alike.

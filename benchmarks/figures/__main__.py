@@ -87,10 +87,10 @@ def latest_records(folder: Path) -> list[Record]:
 
 
 def drawings(folder: Path) -> Iterator[Drawing]:
-    """The figures of whatever ``folder`` holds.
+    """Figures of whatever is in ``folder``.
 
     Raises:
-        InputError: it holds neither a board nor a finished run.
+        InputError: it has neither a board nor a finished run.
     """
     if (folder / RECORDS).is_file():
         return drawings_of_board(folder, summarise_board(latest_records(folder)))
@@ -115,7 +115,7 @@ def draw_all(folder: Path, output: Path) -> int:
     """Draw what can be drawn, name what cannot, and return 0.
 
     Raises:
-        InputError: ``folder`` holds nothing to draw from.
+        InputError: ``folder`` has nothing to draw from.
         OSError: there is no place to write.
     """
     for name, draw in drawings(folder):

@@ -60,7 +60,7 @@ def chosen_utterances(data: EmotionDataModule, split: str, count: int = UTTERANC
 
     The choice is a fixed random one and depends on the ids alone, not on their order.
     """
-    rows = data.rows(split)
+    rows = data.indices(split)
     bits = random_bits(utterance_keys([data.corpus.utterances[row] for row in rows]), 0)
     return rows[np.argsort(bits, kind="stable")[:count]]
 

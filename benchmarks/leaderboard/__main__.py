@@ -2,7 +2,7 @@
 
     python -m benchmarks.leaderboard --data IEMOCAP --data.root DIR --models all --folds all --seeds 3 --jobs 2
 
-What --data..., --trainer.X, --model.X (every model) and --MODEL.X (one model) say goes to each `fit`.
+--data..., --trainer.X, --model.X (every model) and --MODEL.X (one model) go to each `fit`.
 Each finished run adds a line to BOARD/records.jsonl; the same command again does only what is missing.
 """
 
@@ -138,7 +138,7 @@ def work(
 def with_stage1(jobs: Sequence[Job], board: Path) -> list[Job]:
     """The jobs with the stages 1 that they need and that are not done.
 
-    The stages 1 of a fold and seed stand before the runs of the fold and seed before it: when a run's turn
+    The stages 1 of a fold and seed precede the runs of the fold and seed before it: when a run's turn
     comes its stage 1 is there, and yet a board cut short has finished runs.
     """
     cells: defaultdict[tuple[int, int], list[Job]] = defaultdict(list)
@@ -171,7 +171,8 @@ def run(argv: Sequence[str]) -> int:
         raise InputError(f"--reference {options.reference}: not among the models, {', '.join(models)}.")
     fingerprints = {}
     for fold in folds:
-        data = make_data(settings, fold, seed=0)
+        words = [word for option in settings.data for word in option]
+        data = make_data(words, fold, seed=0)
         data.setup("fit")
         fingerprints[fold] = data.fingerprint
     jobs = make_jobs(models, settings, fingerprints, range(options.seeds), options.threads)

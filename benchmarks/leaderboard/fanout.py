@@ -38,7 +38,7 @@ class Local:
         devices: queue.SimpleQueue[str] = queue.SimpleQueue()
         for slot in range(self.jobs):
             devices.put(_gpu_of(slot))
-        # Jobs are taken up in order and a stage 1 stands before its runs, so that no two can wait for each other.
+        # Jobs are taken up in order and a stage 1 precedes its runs, so that no two can wait for each other.
         ended = {job: Event() for job in jobs if job.pretraining}
         failed: set[Job] = set()
 

@@ -1,4 +1,4 @@
-"""What a record stands for: the configuration, code, corpus and versions it was made with."""
+"""Identity of a record: the configuration, code, corpus and versions it was made with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def identity(model: type, corpus: type, words: Iterable[str], data: str, threads: int) -> dict[str, Any]:
-    """What must be equal for two records to stand in one table.
+    """Collect what must be equal for two records to share a table.
 
     Args:
         model: the class of the model.

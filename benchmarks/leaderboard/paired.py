@@ -63,7 +63,7 @@ def _wilcoxon(differences: Sequence[float]) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's correction: p values that may all be compared with one level.
 
-    The k-th smallest of m is multiplied by m - k + 1 (at most 1), and none may lie below a smaller one's.
+    The k-th smallest of m is multiplied by m - k + 1 (at most 1), and none may be below a smaller one's.
 
     Example:
         >>> holm([0.25, 0.125, 0.5])

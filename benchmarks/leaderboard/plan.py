@@ -28,7 +28,7 @@ OWN = {
     "--trainer.default_root_dir": "--board",
     "--trainer.logger": "--wandb",
 }
-"""Options of ``fit`` that the board sets itself, and the option of the board that stands for each."""
+"""Options of ``fit`` that the board sets itself, and the option of the board for each."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class Job:
         fold: from 1.
         seed: of initialisation, order, masks and dropout.
         words: further words of the command line.
-        identity: what the result stands for, see :mod:`benchmarks.leaderboard.identity`.
+        data: those of them that configure the data.
+        identity: what the result depends on, see :mod:`benchmarks.leaderboard.identity`.
         stage1: the job whose best checkpoint this one starts from; None where the model has no stage 1
             or was given one.
         pretraining: whether this is a stage 1, which is trained for others and is not on the board.
-        logging: words that say where it logs, which changes nothing of the result.
+        logging: words that set where it logs, which changes nothing of the result.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Job:
     fold: int
     seed: int
     words: Words
+    data: Words
     identity: Mapping[str, Any] = field(hash=False)
     stage1: Job | None = None
     pretraining: bool = False
@@ -82,7 +84,7 @@ class Job:
     def from_json(cls, values: Mapping[str, Any]) -> Job:
         """What :meth:`to_json` gave."""
         stage1 = cls.from_json(values["stage1"]) if values["stage1"] else None
-        words = {name: tuple(values[name]) for name in ("words", "logging")}
+        words = {name: tuple(values[name]) for name in ("words", "data", "logging")}
         return cls(**{**values, **words, "stage1": stage1})
 
 
@@ -117,8 +119,8 @@ def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
     passed_on: dict[str, list[Option]] = {"--data": [], "--trainer": [], "--model": []}
     single: dict[str, list[Option]] = {f"--{name}": [] for name in models}
     for option in _options(words):
-        if stands := next((ours for theirs, ours in OWN.items() if option[0].startswith(theirs)), None):
-            raise InputError(f"{option[0]}: the board sets it itself; see {stands}.")
+        if replaced := next((ours for theirs, ours in OWN.items() if option[0].startswith(theirs)), None):
+            raise InputError(f"{option[0]}: the board sets it itself; see {replaced}.")
         head, dot, _ = option[0].partition(".")
         group = (passed_on | single).get(head)
         if group is None or not (dot or head == "--data"):
@@ -151,15 +153,14 @@ def _options(words: Sequence[str]) -> list[Option]:
     return [tuple(option) for option in options]
 
 
-def make_data(settings: Settings, fold: int, seed: int) -> EmotionDataModule:
-    """The datamodule that ``fit`` would make of these settings.
+def make_data(words: Sequence[str], fold: int, seed: int) -> EmotionDataModule:
+    """Make the datamodule that ``fit`` would make of the words that configure the data.
 
     Raises:
         InputError: a setting is unknown or the corpus is not there.
     """
     parser = Parser()
     parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
-    words = [word for option in settings.data for word in option]
     config = parser.parse_args([*words, "--data.fold", str(fold), "--data.seed", str(seed)])
     data = parser.instantiate_classes(config).data
     assert isinstance(data, EmotionDataModule)
@@ -209,11 +210,12 @@ class Cell:
 
     def job(self, name: str, model: type[MissingModalityModule], options: Sequence[Option], **rest: Any) -> Job:
         """The job that trains ``model`` here."""
-        # The fingerprint says which data these are, wherever they lie.
+        # The fingerprint tells which data these are, wherever their files are.
         placeless = [word for option in options if option[0] != "--data.root" for word in option]
-        stands_for = identity(model, self.corpus, placeless, self.fingerprint, self.threads)
+        depends_on = identity(model, self.corpus, placeless, self.fingerprint, self.threads)
         words = tuple(word for option in options for word in option)
-        return Job(name, model.__name__, self.fold, self.seed, words, stands_for, **rest)
+        data = tuple(word for option in options if option[0].startswith("--data") for word in option)
+        return Job(name, model.__name__, self.fold, self.seed, words, data, depends_on, **rest)
 
 
 def make_jobs(

@@ -18,11 +18,11 @@ from rich.text import Text
 from benchmarks.leaderboard.plan import Job
 from benchmarks.leaderboard.running import LOG, Outcome
 
-_TAIL = 4096  # bytes; the last line of a log stands in them
+_TAIL = 4096  # bytes; the last line of a log fits in them
 
 
 def readable_time(seconds: float) -> str:
-    """Seconds as people say them.
+    """Write seconds for people.
 
     Example:
         >>> readable_time(45), readable_time(130), readable_time(7300)
@@ -122,7 +122,7 @@ class Progress:
         return f"; about {readable_time(left)} left" if left and self._finished < len(self.jobs) else ""
 
     def render(self) -> RenderableType:
-        """The table of counts and, below it, what each running job last said."""
+        """Table of counts and, below it, the last line of each running job."""
         with self._lock:
             table = Table(
                 title=f"{self.board}: {self._finished} of {len(self.jobs)} jobs{self._left()}", title_justify="left"

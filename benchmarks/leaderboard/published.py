@@ -1,6 +1,6 @@
 """Figures that others published, kept with their sources in ``published.csv``; never mixed with measured ones.
 
-They come of other seeds, perhaps other features and folds: they stand in rows of their own, and only on the
+They come from other seeds, perhaps other features and folds: they have rows of their own, and only on the
 corpus whose name they bear.
 """
 
@@ -33,7 +33,7 @@ class Published:
         values: in [0, 1] by the six missing conditions and ``"mean"``, None where nothing was published.
         difference: our mean minus theirs, in [-1, 1], by the rows that both have; None where the model
             was not measured.
-        source: where the values stand.
+        source: where the values are published.
         note: what to know of them, or empty.
     """
 
@@ -53,7 +53,7 @@ def read_published(corpus: str, path: str | Path = PUBLISHED) -> tuple[Published
         path: a file in the form of :data:`PUBLISHED`.
 
     Raises:
-        InputError: the columns are others, or a line does not say what it must.
+        InputError: the columns are others, or a line lacks a value.
     """
     path = Path(path)
     with path.open(newline="", encoding="utf-8") as file:
@@ -67,14 +67,14 @@ def read_published(corpus: str, path: str | Path = PUBLISHED) -> tuple[Published
 def _row(line: dict[str, str], place: str) -> Published:
     """One line of the file; ``place`` names it in errors."""
     if None in line or None in line.values():
-        raise InputError(f"{place}: {len(COLUMNS)} cells are needed; quote a cell that holds a comma.")
+        raise InputError(f"{place}: {len(COLUMNS)} cells are needed; quote a cell with a comma.")
     if not (line["corpus"] and line["model"] and line["source"]):
         raise InputError(f"{place}: give its corpus, model and source.")
     if line["metric"] not in METRICS:
         raise InputError(f"{place}: the metric {line['metric']!r} is none of {', '.join(METRICS)}.")
-    # Averages of any other kind have no row to stand in.
+    # Averages of any other kind have no row.
     if line["avg_kind"] != ("mean" if line["avg"] else ""):
-        raise InputError(f"{place}: avg_kind must be 'mean' where avg is given, and empty where it is not.")
+        raise InputError(f"{place}: avg_kind must be 'mean' where avg is given, and empty otherwise.")
     cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | {"mean": line["avg"]}
     values = {name: _fraction(cell, place) for name, cell in cells.items()}
     return Published(line["model"], line["metric"], values, None, line["source"], line["note"])

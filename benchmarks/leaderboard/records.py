@@ -32,7 +32,7 @@ class Record:
         fold: from 1.
         seed: of the run.
         split: that was scored, ``"test"``.
-        metrics: by row of the table, scores by name; None where not answered.
+        metrics: by row of the table, scores by name; None if not answered.
         class_names: in label order, empty for a regression.
         task: what was predicted.
         counts: the task's counts by condition.
@@ -172,7 +172,7 @@ def locked(board: Path) -> Iterator[None]:
     The operating system lets go of it however this process ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process uses it.
     """
     board.mkdir(parents=True, exist_ok=True)
     with (board / ".lock").open("a+") as file:

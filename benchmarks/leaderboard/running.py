@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from datamodules.files import write_text
 from ifmmin import runs
 from ifmmin.cli import starting
 
+if __name__ == "__main__":
+    starting.large_pages()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # a board starts hundreds of these
     from benchmarks.leaderboard.plan import Job
     from benchmarks.leaderboard.records import Record
@@ -82,7 +83,7 @@ def read_record(path: Path) -> Record:
 
 
 def _last_words(log: Path, code: int) -> str:
-    """Why a run failed: its last lines, and what its exit code says."""
+    """Why a run failed: its last lines, and what its exit code means."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return "\n".join([*lines, f"({how}; all it printed: {log})"])
@@ -177,24 +178,14 @@ def make_record(job: Job, board: Path) -> Record:
 
 def load_run(job: Job, checkpoint: Path) -> tuple[MissingModalityModule, EmotionDataModule]:
     """Load the model of a checkpoint, and its data set up as it was trained on."""
-    from benchmarks.leaderboard.plan import make_data, sort_settings
+    from benchmarks.leaderboard.plan import make_data
     from ifmmin.checkpoints import load_model
 
-    data = make_data(sort_settings(_data_words(job.words), ()), job.fold, job.seed)
+    data = make_data(job.data, job.fold, job.seed)
     data.setup("test")
     model, trained_on = load_model(checkpoint)
     data.adopt_preprocessing(trained_on)
     return model, data
-
-
-def _data_words(words: Sequence[str]) -> list[str]:
-    """The options of ``words`` that configure the data, with their values."""
-    kept: list[str] = []
-    mine = False
-    for word in words:
-        mine = word.startswith("--data") if word.startswith("--") else mine
-        kept += [word] if mine else []
-    return kept
 
 
 if __name__ == "__main__":

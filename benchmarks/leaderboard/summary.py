@@ -92,7 +92,7 @@ class Summary:
         reference: the model that the others are tested against.
         entries: the measured models, best first.
         published: what others published on this corpus; none on the built-in corpus.
-        bayes: WA of the Bayes rule by row, the mean over folds; None where it is not known.
+        bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
         records: of the runs, by model, fold and seed.
     """
 
@@ -169,7 +169,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             the best by the corpus's metric.
 
     Raises:
-        InputError: there are no records; they cannot stand in one table (different corpora, class names or
+        InputError: there are no records; they cannot share a table (different corpora, class names or
             data of one fold; one model with different configurations, code or versions); a run is there
             twice; or ``reference`` is not among the models.
     """
@@ -224,7 +224,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
 
 
 def _check_comparable(records: Sequence[Record]) -> None:
-    """Raise InputError unless all records may stand in one table."""
+    """Raise InputError unless all records can share a table."""
     if not records:
         raise InputError("no finished runs to make a table of; run the leaderboard first.")
     seen: dict[tuple[object, ...], tuple[Record, object]] = {}

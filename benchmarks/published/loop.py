@@ -6,7 +6,7 @@ utterance, all three modalities of every row are encoded, whatever is absent, an
 pass per condition that encodes everything again. The models have habits of their own:
 :mod:`benchmarks.published.models`, :mod:`benchmarks.published.cm_arr`, :mod:`benchmarks.published.mctn`.
 
-All in float32, as published, with features held in memory.
+All in float32, as published, with features in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UtteranceItems(Dataset[Utterance]):
     """The utterances of a split, each with a condition drawn anew whenever it is read.
 
     Args:
-        data: after its ``setup``; frames are normalised where it holds training statistics.
+        data: after its ``setup``; frames are normalised if it has training statistics.
         split: ``train`` or ``val``.
         conditions: to draw from, uniformly.
     """
@@ -41,7 +41,7 @@ class UtteranceItems(Dataset[Utterance]):
         self.corpus = data.corpus
         self.labels = data.labels
         self.statistics = data.statistics
-        self.rows = data.rows(split)
+        self.rows = data.indices(split)
         self.conditions = conditions
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class PlainLoop:
 
         self.train_loader = loader("train", *self.model.train_conditions)
         self.val_loaders = [loader("val", condition) for condition in self.model.val_conditions]
-        self.train_rows, val_rows = len(data.rows("train")), len(data.rows("val"))
+        self.train_rows, val_rows = len(data.indices("train")), len(data.indices("val"))
         self.val_rows = val_rows * len(self.val_loaders)
 
     def backward(self, batch: Utterance) -> dict[str, Tensor]:
@@ -116,7 +116,7 @@ class PlainLoop:
             share: of the epoch's batches, in (0, 1].
 
         Returns:
-            the share of the epoch's utterances that these batches held.
+            the share of the epoch's utterances in these batches.
         """
         self.model.train()
         seen = 0

@@ -1,1 +1,6 @@
-"""How long training, prediction and start take, against the published code and as a corpus grows."""
+"""How long training, prediction and a start take, against the published code and as a corpus grows."""
+
+from ifmmin.cli import starting
+
+# Before any program imports PyTorch, so that it measures what the command line does.
+starting.large_pages()

@@ -1,4 +1,4 @@
-"""Training on one GPU: utterances per second, how busy it is, what packing runs and compiling bring.
+"""Training on one GPU: utterances per second, how busy it is, and the gain of packing runs and compiling.
 
     python -m benchmarks.speed.gpu [--packed 1 2 4 8] [--no-compile] [--csv table.csv] [--plot table.png]
 
@@ -9,7 +9,7 @@ what follows the encoders (cuDNN has the LSTMs already), and in the last precisi
 Every run is a process of its own. After an epoch that warms up (and compiles), the runs of a case start
 together; an epoch is training and validation, and utterances per second are the training utterances of all
 runs over the time until the last is done. *Busy* is the share of that time in which some kernel ran, by
-nvidia-smi. --device cpu tries the program out where there is no GPU; its figures say nothing about one.
+nvidia-smi. --device cpu tries the program out without a GPU; its figures tell nothing about one.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def run(case: Case, size: Size, sampled: bool) -> Lap:
         _together.abort()  # the others would wait for this one for ever
         raise
     memory = torch.cuda.max_memory_allocated() / 2**20 if size.device == "cuda" else math.nan
-    return Lap(interval.begin, interval.end, size.epochs * len(data.rows("train")), interval.busy, memory)
+    return Lap(interval.begin, interval.end, size.epochs * len(data.indices("train")), interval.busy, memory)
 
 
 def measure(case: Case, size: Size) -> Measured:

@@ -308,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--batches", type=at_least(0), help="so many of an epoch's batches, drawn at random; 0: all")
     parser.add_argument("--repeats", type=at_least(1), default=2, help="epochs, after one that warms up")
-    parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also held in memory")
+    parser.add_argument("--memory", type=float, default=5.0, help="GB: up to here, features are also kept in memory")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where corpora are written")
     add_output_options(parser)
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What each kernel brings: an epoch of its model with the kernel against one with its plain twin, in turns.
+"""Gain of each kernel: an epoch of its model with the kernel against one with its plain twin, in turns.
 
     python -m benchmarks.speed.kernels [--utterances 5531] [--repeats 3] [--csv table.csv]
 

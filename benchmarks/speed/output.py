@@ -45,6 +45,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """Write ``figure`` in the format that the name of ``path`` says."""
+    """Write ``figure`` in the format of the suffix of ``path``."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary)

@@ -199,7 +199,7 @@ def compare(name: str, utterances: int, repeats: int, precision: str, share: flo
                         epoch = connection.recv()
                     epochs.append(epoch)
     except EOFError:
-        sys.exit(f"{name}: one of the two processes ended before it was done; what it said stands above.")
+        sys.exit(f"{name}: one of the two processes ended before it was done; its output is above.")
     return comparison
 
 
@@ -223,7 +223,7 @@ def table_of(comparisons: Sequence[Comparison], title: str, caption: str) -> Tab
 
 
 def write_csv(path: Path, comparisons: Sequence[Comparison], facts: dict[str, object]) -> None:
-    """Every repeat on a line, with the facts that hold for all."""
+    """Every repeat on a line, with the facts common to all."""
     rows = [
         {"model": comparison.model, "repeat": repeat, "ratio": ratio}
         | {f"plain_{key}": value for key, value in asdict(plain).items()}

@@ -1,4 +1,4 @@
-"""The batch that every model reads."""
+"""Batch that every model reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Batch:
 
     Attributes:
         frames: three float tensors [N, T_m, D_m], padded, in the order audio, visual, text; [K_m, T_m, D_m]
-            if ``stored`` says so. For a model with ``needs.steps`` these are the pooled steps.
+            with ``stored``. For a model with ``needs.steps`` these are the pooled steps.
         lengths: int64 [N, 3], the number of true frames.
         index: int64 [N], the utterance's position in its corpus.
         labels: [N], int64 class numbers, -1 where unknown, or float32 values, NaN where unknown.

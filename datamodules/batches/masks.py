@@ -98,7 +98,7 @@ class MissingRate:
     def __post_init__(self) -> None:
         """Check the rate."""
         if not 0.0 <= self.rate < 1.0:
-            raise InputError(f"missing rate {self.rate}: it must lie in [0, 1).")
+            raise InputError(f"missing rate {self.rate}: it must be in [0, 1).")
 
     def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
         """See :class:`MaskSampler`."""

@@ -22,7 +22,7 @@ from datamodules.storage.writing import write_features, write_targets
 
 GENERATOR = "ifmmin linear-Gaussian corpus"
 SOURCE_FILE = "source.json"
-"""The file that marks a folder as the built-in corpus and says how it was made."""
+"""The file that marks a folder as the built-in corpus, with the parameters of its generator."""
 
 FEATURE_FILES: tuple[str, str, str] = ("A/audio.h5", "V/visual.h5", "L/text.h5")
 """The feature file of each modality below the corpus folder."""
@@ -44,12 +44,12 @@ def write_corpus(
     appears complete or not at all, and whoever comes second uses what is there.
 
     Args:
-        folder: where to write; if it already holds this corpus, nothing is done.
+        folder: where to write; if it already contains this corpus, nothing is done.
         corpus: the generator; the built-in one by default.
         utterances_per_speaker: utterances of each of the ten speakers.
 
     Raises:
-        CorpusError: ``folder`` holds something else.
+        CorpusError: ``folder`` contains something else.
         InputError: ``folder`` cannot be written, or ``utterances_per_speaker`` is below 1.
     """
     if utterances_per_speaker < 1:

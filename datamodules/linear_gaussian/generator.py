@@ -34,7 +34,7 @@ Given s the modalities are independent, so an absent one is left out of the sums
     \log p(y \mid x) = \log \pi_y + \mu_y^\top (I + \tau^2 \Lambda)^{-1} \eta
                        - \tfrac12 \mu_y^\top (I + \tau^2 \Lambda)^{-1} \Lambda \mu_y + \text{const} .
 
-It wants the frames as the corpus holds them, before any normalisation.
+It wants the frames as in the corpus, before any normalisation.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class View:
 # near what is published for IEMOCAP: a 58, v 54, t 69, av 67, at 76, vt 75 %.
 # They give a 57.8, v 54.0, t 68.9, av 67.2, at 76.1, vt 74.6, avt 79.8 %.
 OVERLAP = 0.51
-"""tau, the standard deviation of the semantic latent within a class; the classes' means lie 2.83 apart."""
+"""tau, the standard deviation of the semantic latent within a class; the classes' means are 2.83 apart."""
 
 VIEWS: tuple[View, View, View] = (
     View(24, (1.0, 0.8, 0.9, 1.0, 0.9, 0.8), 1.64, 0.5, 16.0, 0.4, 6, 40),

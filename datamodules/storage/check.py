@@ -1,4 +1,4 @@
-"""Check a feature corpus before use: everything that is wrong, and what it holds."""
+"""Check a feature corpus before use: everything that is wrong, and its contents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ModalitySummary:
 
     Attributes:
         file: its path.
-        utterances: how many it holds.
+        utterances: their number.
         dim: the width of a frame.
         shortest: the least number of frames of an utterance.
         median: the median of that number.
@@ -62,13 +62,13 @@ class CorpusSummary:
     """Contents of a corpus.
 
     Attributes:
-        utterances: how many different ids the feature files hold.
-        modalities: what each file holds, by modality; a file that cannot be opened is not in it.
+        utterances: number of different ids in the feature files.
+        modalities: contents of each file, by modality, without those that cannot be opened.
         folds: each fold, by its number.
         statistics_file: the file of shipped audio statistics, or None.
         unused: ids with features that are in no fold.
         speakers: how many different speakers the ids name.
-        unknown_speakers: ids that do not say who speaks.
+        unknown_speakers: ids that do not name their speaker.
     """
 
     utterances: int = 0
@@ -89,7 +89,7 @@ class CheckReport:
         corpus: the layout's name.
         class_names: in label order.
         problems: everything that is wrong, with all the utterances it concerns.
-        summary: what the corpus holds.
+        summary: contents of the corpus.
     """
 
     root: Path
@@ -124,7 +124,7 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
     Frames are read one utterance at a time, so that memory does not grow with the corpus.
 
     Args:
-        root: the folder that holds A, V, L and target; it need not exist.
+        root: the folder of A, V, L and target; it need not exist.
         layout: what the corpus should look like.
     """
     root = Path(root)
@@ -171,7 +171,7 @@ def _check_folds(report: CheckReport, layout: Layout) -> dict[int, dict[str, Tar
             shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
             if shared:
                 what = f"speaker {', '.join(sorted(shared))} is in both {first} and {second}"
-                problems.add(folder, what, "split by speaker, or the score says little of new speakers")
+                problems.add(folder, what, "split by speaker, or the score tells little about new speakers")
         contents = target_files(folder)
         if contents is not None and first_with.setdefault(contents, fold) != fold:
             what = f"its target files are a copy of fold {first_with[contents]}'s"

@@ -53,7 +53,7 @@ def read_corpus(
     are kept in memory if all three modalities together fit ``memory_budget``; otherwise they stay on disk.
 
     Args:
-        root: the folder that holds A, V and L.
+        root: the folder of A, V and L.
         layout: which files to read.
         utterances: the ids to read, in this order; None for every id in any of the files, sorted.
         require_all: True if every utterance must have all three modalities. False if a modality may

@@ -151,7 +151,7 @@ class FeatureFile:
 def open_features(path: Path, problems: Problems) -> FeatureFile | None:
     """Open a feature file for reading; a problem and None if that cannot be done."""
     access = h5p.create(h5p.FILE_ACCESS)
-    # HDF5 would keep a buffer of 64 KiB for every open dataset, more than a dataset here usually holds.
+    # HDF5 would keep a buffer of 64 KiB for every open dataset, more than a dataset here usually takes.
     access.set_sieve_buf_size(0)
     try:
         return FeatureFile(path, h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)))

@@ -25,7 +25,7 @@ class Layout:
         labels: what the labels are, classes in label order or a scale.
         folds: the number of folds, which are called 1..folds.
         speaker_pattern: a regular expression; the groups that match, joined, are an utterance's speaker.
-        statistics_name: ``A/<name>.h5`` may hold each fold's mean and std of the audio features.
+        statistics_name: ``A/<name>.h5`` may have each fold's mean and std of the audio features.
     """
 
     name: str

@@ -19,7 +19,7 @@ def load_model(checkpoint: str | Path) -> tuple[MissingModalityModule, dict[str,
         checkpoint: one that ``fit`` wrote.
 
     Returns:
-        the model, and what the checkpoint says of its training data
+        the model, and the checkpoint's record of its training data
         (:meth:`~datamodules.base.EmotionDataModule.checkpoint_record`).
 
     Raises:

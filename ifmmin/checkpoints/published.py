@@ -110,8 +110,8 @@ def read_published(folder: str | Path, epoch: str | None = None) -> dict[str, St
     """Read the networks of a released checkpoint of the published code.
 
     Args:
-        folder: holds ``<epoch>_net_<NET>.pth`` files.
-        epoch: which of the saved epochs; needed only where the folder holds several.
+        folder: with ``<epoch>_net_<NET>.pth`` files.
+        epoch: which of the saved epochs; needed only if the folder has several.
 
     Returns:
         state dicts by network name, ``invariant`` under its newer name ``Shared``.

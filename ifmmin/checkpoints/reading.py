@@ -15,7 +15,7 @@ def load_safely(path: str | Path) -> Any:
     """Read a file that ``torch.save`` wrote, executing nothing in it.
 
     Raises:
-        InputError: the file is missing, truncated, no such file, or holds more than plain data.
+        InputError: the file is missing, truncated, no such file, or contains more than plain data.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,7 +28,7 @@ def load_safely(path: str | Path) -> Any:
         # Its own messages are not passed on: they advise to load the file unsafely.
         raise InputError(
             f"{path}: not a readable checkpoint of tensors and plain values; "
-            "it is truncated, damaged, or holds code, which is never run. Take another copy."
+            "it is truncated, damaged, or contains code, which is never run. Take another copy."
         ) from error
 
 
@@ -49,7 +49,7 @@ def trained_model(record: Mapping[str, Any]) -> str:
     """The registry name of the model that wrote a checkpoint.
 
     Args:
-        record: the checkpoint's ``"ifmmin"`` entry. Up to 0.1.0 it holds the class's module path, of which the
+        record: the checkpoint's ``"ifmmin"`` entry. Up to 0.1.0 it has the class's module path, of which the
             last part is the name.
     """
     return str(record.get("model", "unknown")).rpartition(".")[2]

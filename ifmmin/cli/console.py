@@ -42,7 +42,7 @@ def clean_process(argv: list[str]) -> Iterator[None]:
     log = logging.getLogger("ifmmin")
     log.addHandler(handler)
     log.propagate = False
-    # Lightning's own announcements (devices found, tips) say nothing about the experiment.
+    # Lightning's own announcements (devices found, tips) are not about the experiment.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     try:

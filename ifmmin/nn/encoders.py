@@ -112,7 +112,7 @@ class LSTMEncoder(SequenceEncoder):
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`; lengths beyond the K are of sequences of zero frames."""
-        # Padding lies behind the last frame and the LSTM runs forwards: it cannot reach a true state.
+        # Padding follows the last frame and the LSTM runs forwards: it cannot reach a true state.
         all_states = lstm_states(self.rnn, by_time(in_autocast(frames), len(lengths)))
         states = all_states[: frames.shape[1], : len(lengths)]
         if self.pooling == "last":
@@ -125,7 +125,7 @@ class LSTMEncoder(SequenceEncoder):
         if self.pooling == "max":
             if not torch.is_grad_enabled():
                 return masked(states).amax(dim=0)
-            # Fetched from where it stands, a maximum passes its gradient to one state and not, as zeros, to all.
+            # Gather the maxima: backward then touches one state per channel instead of writing zeros to all.
             place = masked(states.detach()).max(dim=0).indices
             return all_states.gather(0, place[None])[0]
         weights = masked(self.attention_vector(torch.tanh(self.attention(states)))).softmax(dim=0)
@@ -175,7 +175,7 @@ class TextCNN(SequenceEncoder):
         frames = in_autocast(frames)
         if (short := self.widest - frames.shape[1]) > 0:
             frames = F.pad(frames, (0, 0, 0, short))
-        # The last window lies wholly inside the sequence, zero-extended to the largest width.
+        # The last window is wholly inside the sequence, zero-extended to the largest width.
         inside, longest = lengths.clamp(min=self.widest), frames.shape[1]
         paddings = [padding_mask(inside - width + 1, longest - width + 1) for width in self.widths]
         # ReLU is monotone, so max over time may come first, on a single value per channel.
@@ -226,7 +226,7 @@ class ModalityEncoders(nn.ModuleDict):
             pooling: of the LSTM states over time.
             channels: of each TextCNN convolution.
             text_dropout: of the TextCNN.
-            absent_frames: how many zero frames an absent audio, visual, text stands for; by default
+            absent_frames: number of zero frames that stand in for absent audio, visual, text; by default
                 the usual lengths in IEMOCAP.
         """
         audio, visual, text = feature_dims

@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
 
 
 class Cascade(nn.Module):
-    """M autoencoders and a head W₂ ReLU(W₁ · + b₁) + b₂; subclasses say how the blocks are chained.
+    """M autoencoders and a head W₂ ReLU(W₁ · + b₁) + b₂; subclasses chain the blocks.
 
     Args:
         dim: width of the embeddings h and of the imagined h'.

@@ -89,9 +89,9 @@ class PretrainedModule(EmbeddingModule):
         """Make a model with the weights of a released checkpoint of the published code.
 
         Args:
-            folder: holds ``<epoch>_net_<NET>.pth`` of the model's networks (``published_networks``).
-            class_names: in label order; the checkpoint only says how many there are.
-            epoch: which epoch, where the folder holds several.
+            folder: with ``<epoch>_net_<NET>.pth`` of the model's networks (``published_networks``).
+            class_names: in label order; a checkpoint only tells their number.
+            epoch: which epoch, if the folder has several.
             teacher: folder of the stage-1 networks; needed for training on, not for prediction.
 
         Raises:

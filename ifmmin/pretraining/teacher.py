@@ -12,13 +12,13 @@ from ifmmin.nn.encoders import ModalityEncoders
 from ifmmin.pretraining.file_rows import FileRows
 
 LARGEST_MEMORY = 2**26
-"""Bytes of embeddings that a teacher holds in memory, some 43,000 utterances; more of them lie in a temporary file."""
+"""Bytes of embeddings that a teacher keeps in memory, some 43,000 utterances; more go to a temporary file."""
 
 
 class Teacher(nn.Module):
     """Stage-1 encoders, frozen and always in eval mode.
 
-    What they say of an utterance never changes, so ``remember`` computes it once per run.
+    Their embedding of an utterance never changes, so ``remember`` computes it once per run.
 
     Args:
         encoders: of the stage-1 architecture; their weights are loaded by the owner.
@@ -46,7 +46,7 @@ class Teacher(nn.Module):
             utterances: the size of the corpus, above every ``Batch.index``.
 
         Raises:
-            InputError: there are more than memory may hold, and no room for them on disk.
+            InputError: there are more than fit in memory, and no room for them on disk.
         """
         self.forget()
         weight = next(self.parameters())

@@ -110,7 +110,7 @@ class Predictions:
         # Negative positions would count from the end and name the wrong class.
         valid = ((condition >= 0) & (condition < len(CONDITIONS))).all()
         if not (valid and (not classes or ((label >= -1) & (label < classes)).all())):
-            raise ValueError(f"a condition or a label lies outside its range ({classes} classes)")
+            raise ValueError(f"a condition or a label is outside its range ({classes} classes)")
         finite = np.isfinite(answers).all(axis=1)
         if not finite.all():
             row = int(finite.argmin())

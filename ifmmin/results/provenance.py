@@ -22,7 +22,7 @@ def environment_record() -> dict[str, Any]:
     Returns:
         ``date`` (UTC, ISO 8601), ``platform``, ``threads`` (PyTorch's, within operators),
         ``versions`` (Python and :data:`PACKAGES`; None for what is not installed), ``commit`` and
-        ``dirty`` of the checkout this package lies in, both None where it lies in none.
+        ``dirty`` of the checkout that contains this package, both None without one.
     """
     commit, dirty = _checkout(Path(__file__).resolve())
     return {
@@ -53,7 +53,7 @@ def _checkout(file: Path) -> tuple[str | None, bool | None]:
         return subprocess.run(command, env=clean, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        # An environment's site-packages may lie inside some other project's checkout: it is not tracked there.
+        # site-packages may be inside some other project's checkout, which does not track it.
         git("ls-files", "--error-unmatch", file.name)
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):

@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         condition: one of the seven conditions, ``"mean"`` or ``"pooled"``.
-        scores: by name, None where not answered.
+        scores: by name, None if not answered.
         bayes_WA: WA of the Bayes rule on the same utterances, if it is known.
         n: the number of rows counted; None for ``"mean"``.
     """
@@ -39,7 +39,7 @@ class Row:
     n: int | None
 
     def columns(self) -> dict[str, Any]:
-        """All values by column name, as files hold them."""
+        """All values by column name, as in files."""
         bayes = {BAYES: self.bayes_WA} if "WA" in self.scores else {}
         return {"condition": self.condition, **self.scores, **bayes, "n": self.n}
 

@@ -30,7 +30,7 @@ class Score:
     Attributes:
         name: heading, and the last part of logged names.
         higher_is_better: the direction of "best".
-        percent: whether people read it times 100; files always hold the plain value.
+        percent: whether people read it times 100; files have the plain value.
 
     >>> Score("WA").format(0.64678), Score("MAE", False, False).format(0.9), Score("WA").format(None)
     ('64.68', '0.900', '–')
@@ -103,7 +103,7 @@ class Task(ABC):
 
     @abstractmethod
     def answers(self, outputs: Tensor) -> Tensor:
-        """Turn outputs [R, O] into what a prediction file holds, float32 [R, P]."""
+        """Turn outputs [R, O] into the values of a prediction file, float32 [R, P]."""
 
     @abstractmethod
     def named(self, answer: Tensor) -> dict[str, float]:

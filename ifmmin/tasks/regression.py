@@ -82,7 +82,7 @@ class Regression(Task):
         has0 = F.one_hot(2 * (y >= 0).long() + (p >= 0).long(), 4)
         non0 = F.one_hot(2 * (y > 0).long() + (p > 0).long(), 4) * (y != 0)[:, None]
         counted = torch.cat([moments, matrix.double(), has0.double(), non0.double()], dim=1)
-        # Selected, not multiplied: an unknown row may hold NaN.
+        # Selected, not multiplied: an unknown row may be NaN.
         return counted.where(known[:, None], 0.0)
 
     def evaluate(self, counts: Tensor) -> dict[str, Tensor]:

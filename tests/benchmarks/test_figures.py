@@ -191,9 +191,9 @@ def test_points_are_the_invariant_features_of_each_utterance_alone(run: Path) ->
     model, data = read_run(run).load()
     assert isinstance(model, IFMMIN)
     points = predicted_invariant_points(model, data, "test")
-    utterances = len(data.rows("test"))
+    utterances = len(data.indices("test"))
     assert points.features.shape == (6 * utterances, 384) and set(points.utterances) == {
-        data.corpus.utterances[row] for row in data.rows("test")
+        data.corpus.utterances[row] for row in data.indices("test")
     }
     expected: dict[str, list[NDArray[np.float32]]] = {condition: [] for condition in MISSING_CONDITIONS}
     with torch.no_grad():
@@ -213,10 +213,10 @@ def test_the_choice_of_utterances_depends_on_their_names_alone(run: Path) -> Non
     names = data.corpus.utterances
     chosen = chosen_utterances(data, "train", 20)
     first = {names[row] for row in chosen}
-    assert len(first) == 20 and first <= {names[row] for row in data.rows("train")}
-    assert set(chosen) != set(data.rows("train")[:20])
-    rows = data.rows
-    data.rows = lambda split: rows(split)[::-1]  # type: ignore[method-assign]
+    assert len(first) == 20 and first <= {names[row] for row in data.indices("train")}
+    assert set(chosen) != set(data.indices("train")[:20])
+    rows = data.indices
+    data.indices = lambda split: rows(split)[::-1]  # type: ignore[method-assign]
     assert {names[row] for row in chosen_utterances(data, "train", 20)} == first
     assert len(chosen_utterances(data, "test")) == len(rows("test")) < 100
 

@@ -279,7 +279,7 @@ def test_metrics_of_each_condition_against_separate_predictions(corpus: Path) ->
     model = small()
     data = IEMOCAP(str(corpus), eval_batch_size=2)
     (logged,) = trainer(limit_val_batches=1.0).validate(model, datamodule=data, verbose=False)
-    assert len(data.rows("val")) > 2  # several batches, so that something is really summed up
+    assert len(data.indices("val")) > 2  # several batches, so that something is really summed up
     labels: list[int] = []
     predictions: dict[str, list[int]] = {condition: [] for condition in CONDITIONS}
     losses = []
@@ -309,7 +309,7 @@ def test_one_run_of_the_model_answers_all_conditions(corpus: Path) -> None:
     model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
     data = IEMOCAP(str(corpus))
     trainer(limit_val_batches=1.0).validate(model, datamodule=data, verbose=False)
-    assert rows == [7 * len(data.rows("val"))]
+    assert rows == [7 * len(data.indices("val"))]
 
 
 def test_conditions_of_the_corpus_are_those_evaluated(corpus: Path) -> None:

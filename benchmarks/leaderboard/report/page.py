@@ -65,7 +65,7 @@ def page_html(summary: Summary) -> str:
         policy=Markup(policy),
         style=Markup(style),
         script=Markup(script),
-        # No "<" at all: neither "</script>" nor "<!--" can end or change the element that holds the data.
+        # No "<" at all: neither "</script>" nor "<!--" can end or change the data element.
         data=Markup(json.dumps(_data(summary), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
     )
 

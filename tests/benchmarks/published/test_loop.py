@@ -115,7 +115,7 @@ def test_one_encoding_answers_what_seven_passes_do(name: str, corpus: RandomCorp
 def test_the_loop_reads_the_frames_that_our_loader_does(corpus: RandomCorpus) -> None:
     items = UtteranceItems(corpus, "val", CONDITIONS)
     plain = collate([items[position] for position in range(len(items))])
-    ours = corpus.val_dataloader().dataset[Request(corpus.rows("val"), 0)]
+    ours = corpus.val_dataloader().dataset[Request(corpus.indices("val"), 0)]
     for mine, theirs in zip(ours.frames, plain.frames, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
     assert ours.labels.tolist() == plain.label.tolist()

@@ -229,7 +229,7 @@ def test_the_bayes_accuracy_is_that_of_the_whole_split_at_once(monkeypatch: pyte
     monkeypatch.setattr("datamodules.synthetic._TOGETHER", 7)
     data = Synthetic(utterances_per_speaker=20, memory_budget_gb=0.0)
     data.setup("fit")
-    rows, paths = data.rows("test"), [data.corpus_layout.feature_path(data.root, modality) for modality in range(3)]
+    rows, paths = data.indices("test"), [data.corpus_layout.feature_path(data.root, modality) for modality in range(3)]
     sequences = [load_features(path, [data.corpus.utterances[row] for row in rows]) for path in paths]
     values = [np.concatenate(each) for each in sequences]
     offsets = [np.cumsum([0, *map(len, each)]) for each in sequences]
