@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from baselines.mctn.networks import AttentionDecoder, TranslationEncoder
 from datamodules.batches.batch import Batch
@@ -27,7 +29,7 @@ from ifmmin.optimization import Recipe
 SOURCES = ("any", "a", "v", "t")
 
 
-def in_rows(layer: nn.Module, values: Tensor, rows: Tensor) -> Tensor:
+def in_rows(layer: Callable[[Tensor], Tensor], values: Tensor, rows: Tensor) -> Tensor:
     """Apply a layer to some rows of values [R, ...], those where bool [R] is True; the others become 0."""
     picked = rows.nonzero()[:, 0]
     part: Tensor = layer(values[picked])
@@ -207,13 +209,23 @@ class MCTN(MissingModalityModule):
             states: [R, S, H].
             wanted: bool [R, 3], one True a row.
         """
+        embedded = []
         parts = zip(decoder.outputs, self.projections.values(), wanted.unbind(dim=1), strict=True)
-        embedded = [in_rows(nn.Sequential(output, projection), states, rows) for output, projection, rows in parts]
+        for output, projection, rows in parts:
+            assert isinstance(output, nn.Linear) and isinstance(projection, nn.Linear)
+            # Both layers are linear: their product is much narrower than the features between them.
+            weight, bias = projection.weight @ output.weight, projection(output.bias)
+            embedded.append(in_rows(partial(F.linear, weight=weight, bias=bias), states, rows))
         return sum(embedded[1:], embedded[0])
 
     @staticmethod
     def squared_error(
-        decoder: AttentionDecoder, states: Tensor, rows: Tensor, wanted: Tensor, targets: Sequence[Tensor]
+        decoder: AttentionDecoder,
+        states: Tensor,
+        rows: Tensor,
+        wanted: Tensor,
+        true: Sequence[Tensor],
+        row: Tensor,
     ) -> Tensor:
         """Mean squared error over a batch; a row that wants several modalities has their mean, one that wants none 0.
 
@@ -222,14 +234,15 @@ class MCTN(MissingModalityModule):
             states: [R, S, H], decoded for some rows of the batch.
             rows: int64 [R], which.
             wanted: bool [B, 3], what each row of the batch is compared in.
-            targets: per modality, the true steps [B, S, D_m].
+            true: per modality, the true steps [N, S, D_m] of each utterance.
+            row: int64 [B], the utterance of each row.
         """
         shares = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
         total = states.new_zeros(())
-        for modality, (output, target) in enumerate(zip(decoder.outputs, targets, strict=True)):
+        for modality, (output, steps) in enumerate(zip(decoder.outputs, true, strict=True)):
             picked = wanted[rows, modality].nonzero()[:, 0]
             chosen = rows[picked]
-            errors = (output(states[picked]) - target[chosen]).square().mean(dim=(1, 2))
+            errors = F.mse_loss(output(states[picked]), steps[row[chosen]], reduction="none").mean(dim=(1, 2))
             total = total + (errors * shares[chosen, modality]).sum()
         return total / len(wanted)
 
@@ -255,11 +268,11 @@ class MCTN(MissingModalityModule):
         if self.source != "any":
             # The paper's setting: the training mask plays no part, all but the source is a target.
             batch = replace(batch, present=self.readable(batch.available[batch.row]))
-        true = [steps[batch.row] for steps in self.true_steps(batch)]
+        true, row = self.true_steps(batch), batch.row
         first, second = self.targets(batch)
         present = batch.present
         parts = zip(self.projections.values(), true, present.unbind(dim=1), strict=True)
-        shown = [in_rows(projection, steps, rows) for projection, steps, rows in parts]
+        shown = [in_rows(projection, steps[row], rows) for projection, steps, rows in parts]
         encoded = self.encoder(self.source_steps(shown, present))  # E(x_S)
         rows = first.any(dim=1).nonzero()[:, 0]
         translated = self.decoder(encoded[rows])  # x̂_T = D(E(x_S))
@@ -270,7 +283,7 @@ class MCTN(MissingModalityModule):
         cycled = present & first.any(dim=1, keepdim=True)
         return {
             "cls": self.task.loss(self.classify(encoded_second), batch.label),
-            "translation": self.squared_error(self.decoder, translated, rows, first, true),
-            "cycle": self.squared_error(self.decoder, back, rows, cycled, true),
-            "second": self.squared_error(self.second_decoder, third, rows_second, second, true),
+            "translation": self.squared_error(self.decoder, translated, rows, first, true, row),
+            "cycle": self.squared_error(self.decoder, back, rows, cycled, true, row),
+            "second": self.squared_error(self.second_decoder, third, rows_second, second, true, row),
         }
