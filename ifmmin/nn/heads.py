@@ -19,6 +19,11 @@ class InvarianceEncoder(nn.Module):
     Args:
         embedding_dim: width of input and output.
         dropout: after each activation; the paper uses none.
+
+    Example:
+        >>> import torch
+        >>> InvarianceEncoder(8)(torch.zeros(5, 3, 8)).shape
+        torch.Size([5, 3, 8])
     """
 
     def __init__(self, embedding_dim: int = 128, dropout: float = 0.0) -> None:
@@ -46,6 +51,11 @@ class Classifier(nn.Module):
         num_classes: C.
         hidden_dims: widths of the hidden layers.
         dropout: after each activation.
+
+    Example:
+        >>> import torch
+        >>> Classifier(input_dim=8, num_classes=4)(torch.zeros(5, 8)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(

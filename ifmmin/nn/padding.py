@@ -10,7 +10,12 @@ from ifmmin.nn.kernels import use_plain
 
 
 def frame_mask(lengths: Tensor, longest: int) -> Tensor:
-    """Bool [K, longest]: True on true frames, False on padding."""
+    """Bool [K, longest]: True on true frames, False on padding.
+
+    Example:
+        >>> frame_mask(torch.tensor([1, 3]), longest=3).int().tolist()
+        [[1, 0, 0], [1, 1, 1]]
+    """
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 

@@ -138,7 +138,7 @@ def test_reasons_for_which_the_features_of_a_run_cannot_be_drawn(run: Path, copi
     changes: dict[str, dict[str, Any]] = {
         "the run kept no checkpoint": {"record": {"checkpoint": None}},
         "not the data that": {"record": {"config": other_data}},
-        "predicts no invariant features": {"model": "ModalityDropout"},
+        "a checkpoint of IFMMIN, not of ModalityDropout": {"model": "ModalityDropout"},
         "Did you mean IFMMIN": {"model": "IFMIN"},
     }
     for message, values in changes.items():

@@ -26,17 +26,17 @@ class Imagining:
     middle: Tensor
 
     def __post_init__(self) -> None:
-        self.teacher = SimpleNamespace(complete=self.complete)
+        self.teacher = SimpleNamespace(targets=self.targets)
 
     def eval(self) -> None:
         """Nothing to do."""
 
-    def complete(self, batch: Batch) -> Tensor:
+    def targets(self, batch: Batch) -> Tensor:
         torch.manual_seed(0)
         return torch.randn(1000, 3, 4)[batch.index[batch.row] % 1000]
 
     def imagine(self, batch: Batch) -> SimpleNamespace:
-        true = self.complete(batch)
+        true = self.targets(batch)
         return SimpleNamespace(imagined=(self.middle + self.share * (true - self.middle)).flatten(1))
 
 
@@ -45,7 +45,7 @@ def test_explained_variance(share: float, expected: float) -> None:
     data = Synthetic(utterances_per_speaker=12)
     data.setup("fit")
     probe = Imagining(share, torch.zeros(3, 4))
-    train = torch.cat([probe.complete(batch.unmasked()) for batch in data.in_order("train")])
+    train = torch.cat([probe.targets(batch.unmasked()) for batch in data.in_order("train")])
     probe.middle = train.mean(dim=0)
     for value in imagination.explained_variance(cast(Any, probe), data).values():
         assert value == pytest.approx(expected, abs=1e-5)

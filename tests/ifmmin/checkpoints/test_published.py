@@ -164,7 +164,7 @@ def test_what_is_no_plain_checkpoint_is_refused_and_never_run(tmp_path: Path) ->
     for zipped in (True, False):
         torch.save({"transition.0.weight": Trap(sprung)}, file, _use_new_zipfile_serialization=zipped)
         message = refusal(MMIN, folder)
-        assert "holds code, which is never run" in message
+        assert "contains code, which is never run" in message
         assert "weights_only" not in message  # no advice to load it unsafely
         assert not sprung.exists()
     torch.load(file, weights_only=False)
