@@ -32,7 +32,7 @@ SOURCES = ("any", "a", "v", "t")
 def in_rows(layer: Callable[[Tensor], Tensor], values: Tensor, rows: Tensor) -> Tensor:
     """Apply a layer to some rows of values [R, ...], those where bool [R] is True; the others become 0."""
     picked = rows.nonzero()[:, 0]
-    part: Tensor = layer(values[picked])
+    part: Tensor = layer(values.index_select(0, picked))
     return part.new_zeros(len(rows), *part.shape[1:]).index_copy(0, picked, part)
 
 
@@ -242,7 +242,9 @@ class MCTN(MissingModalityModule):
         for modality, (output, steps) in enumerate(zip(decoder.outputs, true, strict=True)):
             picked = wanted[rows, modality].nonzero()[:, 0]
             chosen = rows[picked]
-            errors = F.mse_loss(output(states[picked]), steps[row[chosen]], reduction="none").mean(dim=(1, 2))
+            errors = F.mse_loss(
+                output(states.index_select(0, picked)), steps.index_select(0, row[chosen]), reduction="none"
+            ).mean(dim=(1, 2))
             total = total + (errors * shares[chosen, modality]).sum()
         return total / len(wanted)
 
@@ -272,14 +274,14 @@ class MCTN(MissingModalityModule):
         first, second = self.targets(batch)
         present = batch.present
         parts = zip(self.projections.values(), true, present.unbind(dim=1), strict=True)
-        shown = [in_rows(projection, steps[row], rows) for projection, steps, rows in parts]
+        shown = [in_rows(projection, steps.index_select(0, row), rows) for projection, steps, rows in parts]
         encoded = self.encoder(self.source_steps(shown, present))  # E(x_S)
         rows = first.any(dim=1).nonzero()[:, 0]
-        translated = self.decoder(encoded[rows])  # x̂_T = D(E(x_S))
+        translated = self.decoder(encoded.index_select(0, rows))  # x̂_T = D(E(x_S))
         back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         encoded_second = self.second_encoder(encoded)
         rows_second = second.any(dim=1).nonzero()[:, 0]
-        third = self.second_decoder(encoded_second[rows_second])
+        third = self.second_decoder(encoded_second.index_select(0, rows_second))
         cycled = present & first.any(dim=1, keepdim=True)
         return {
             "cls": self.task.loss(self.classify(encoded_second), batch.label),

@@ -58,6 +58,8 @@ class Visible:
         >>> seen.spread(torch.tensor([5.0])).tolist()
         [5.0, 0.0, 5.0]
         """
+        if len(self.rows) == self.batch_rows:  # nothing is absent
+            return values.index_select(0, self.slots)
         spread = values.new_full((self.batch_rows, *values.shape[1:]), fill)
         return spread.index_copy(0, self.rows, values[self.slots])
 
