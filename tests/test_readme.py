@@ -37,7 +37,8 @@ def test_the_table_of_models_is_that_of_their_cards() -> None:
 
 
 def test_it_is_a_page() -> None:
-    assert len(README.split()) <= 1200
+    words = [word for word in README.split() if re.search(r"\w", word)]  # not the lines that frame a table
+    assert len(words) <= 1200
 
 
 def test_links_lead_somewhere() -> None:
