@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.mctn.networks import AttentionDecoder, TranslationEncoder
+from baselines.mctn.networks import AttentionDecoder, TranslationEncoder, decode
 from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
@@ -24,6 +24,7 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder
 from ifmmin.nn.initialisation import initialise
+from ifmmin.nn.kernels.linear_error import linear_errors
 from ifmmin.optimization import Recipe
 
 SOURCES = ("any", "a", "v", "t")
@@ -242,9 +243,8 @@ class MCTN(MissingModalityModule):
         for modality, (output, steps) in enumerate(zip(decoder.outputs, true, strict=True)):
             picked = wanted[rows, modality].nonzero()[:, 0]
             chosen = rows[picked]
-            errors = F.mse_loss(
-                output(states.index_select(0, picked)), steps.index_select(0, row[chosen]), reduction="none"
-            ).mean(dim=(1, 2))
+            assert isinstance(output, nn.Linear)
+            errors = linear_errors(output, states.index_select(0, picked), steps.index_select(0, row[chosen]))
             total = total + (errors * shares[chosen, modality]).sum()
         return total / len(wanted)
 
@@ -276,12 +276,11 @@ class MCTN(MissingModalityModule):
         parts = zip(self.projections.values(), true, present.unbind(dim=1), strict=True)
         shown = [in_rows(projection, steps.index_select(0, row), rows) for projection, steps, rows in parts]
         encoded = self.encoder(self.source_steps(shown, present))  # E(x_S)
-        rows = first.any(dim=1).nonzero()[:, 0]
-        translated = self.decoder(encoded.index_select(0, rows))  # x̂_T = D(E(x_S))
-        back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         encoded_second = self.second_encoder(encoded)
-        rows_second = second.any(dim=1).nonzero()[:, 0]
-        third = self.second_decoder(encoded_second.index_select(0, rows_second))
+        rows, rows_second = (wanted.any(dim=1).nonzero()[:, 0] for wanted in (first, second))
+        sources = encoded.index_select(0, rows), encoded_second.index_select(0, rows_second)
+        translated, third = decode((self.decoder, self.second_decoder), sources)  # x̂_T = D(E(x_S)), and x̂_third
+        back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         cycled = present & first.any(dim=1, keepdim=True)
         return {
             "cls": self.task.loss(self.classify(encoded_second), batch.label),

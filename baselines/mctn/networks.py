@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifmmin.nn.kernels.attention_lstm import Recurrence, attention_lstms
 from ifmmin.nn.precision import full_precision, lstm_states
 
 
@@ -50,24 +50,18 @@ class AttentionDecoder(nn.Module):
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Decode states [R, S, H] of the encoder to as many states s_i [R, S, H]."""
-        with full_precision(encoded):  # steps this small gain nothing from half precision
-            h = encoded.to(self.score.weight.dtype)
-            keys = self.key(h)
-            # The gates are linear in what is attended to: their weights are applied once, not in every step.
-            values = F.linear(h, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
-            state = cell = h.new_zeros(h.shape[0], h.shape[2])
-            states = []
-            for _ in range(h.shape[1]):
-                attention = self.attend(state, keys)
-                gates = torch.bmm(attention[:, None], values)[:, 0] + F.linear(state, self.cell.weight_hh)
-                i, f, g, o = gates.chunk(4, dim=1)
-                cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-                state = o.sigmoid() * cell.tanh()
-                states.append(state)
-            return torch.stack(states, dim=1)
+        return decode([self], [encoded])[0]
 
-    def attend(self, state: Tensor, keys: Tensor) -> Tensor:
-        """Attention α [R, S] of a state [R, H] to keys U h + b [R, S, H]."""
-        energy = torch.tanh(keys + self.query(state)[:, None])
-        attention: Tensor = (energy @ self.score.weight[0]).softmax(dim=1)
-        return attention
+
+def decode(decoders: Sequence[AttentionDecoder], encoded: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Decode with several decoders at once: from states [R, S, H] for each, as many states s_i [R, S, H]."""
+    with full_precision(encoded[0]):  # steps this small gain nothing from half precision
+        parts = []
+        for decoder, each in zip(decoders, encoded, strict=True):
+            # Contiguous, or both linear layers would make a copy of their own.
+            cell, h = decoder.cell, each.to(decoder.score.weight.dtype).contiguous()
+            # The gates are linear in what is attended to: their weights are applied once, not in every step.
+            values = F.linear(h, cell.weight_ih, cell.bias_ih + cell.bias_hh)
+            score = decoder.score.weight[0]
+            parts.append(Recurrence(decoder.key(h), values, score, decoder.query.weight, cell.weight_hh))
+        return attention_lstms(parts)

@@ -28,6 +28,8 @@ from ifmmin.nn import kernels
 CASES = (
     ("winning_window", "IFMMIN"),
     ("winning_window", "InvariantPretraining"),
+    ("attention_lstm", "MCTN"),
+    ("linear_error", "MCTN"),
     ("packed_layer", "CMARR"),
 )
 """Each kernel with a model that it serves."""

@@ -27,6 +27,7 @@ from datamodules.conditions import CONDITIONS, present_under
 from datamodules.errors import InputError
 from datamodules.synthetic import Synthetic
 from ifmmin.cli.main import main
+from ifmmin.nn.kernels.attention_lstm import Recurrence, attention_lstms
 from tests.baselines.naive_mctn import (
     STEPS,
     naive_attention,
@@ -77,9 +78,16 @@ def test_decoder_step_by_step() -> None:
 
 
 def test_decoder_attends_by_the_softmax_of_the_scores() -> None:
-    decoder, encoded, state = mctn().decoder, torch.randn(1, STEPS, 6), torch.randn(1, 6)
-    expected = torch.tensor(naive_attention(decoder, state[0], list(encoded[0])))
-    torch.testing.assert_close(decoder.attend(state, decoder.key(encoded))[0], expected)
+    decoder, encoded = mctn().decoder, torch.randn(1, STEPS, 6)
+    # All values have the gradient of the gates' inputs, times their share of the attention.
+    values = torch.randn(1, STEPS, 24, requires_grad=True)
+    weights = decoder.score.weight[0], decoder.query.weight, decoder.cell.weight_hh
+    (states,) = attention_lstms([Recurrence(decoder.key(encoded), values, *weights)])
+    states[0, 0].sum().backward()
+    assert values.grad is not None
+    shares = values.grad[0].norm(dim=1)
+    expected = torch.tensor(naive_attention(decoder, torch.zeros(6), list(encoded[0])))
+    torch.testing.assert_close(shares / shares.sum(), expected)
 
 
 def test_no_row_and_half_precision_are_decoded_too() -> None:
