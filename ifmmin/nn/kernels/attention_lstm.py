@@ -84,19 +84,25 @@ class AttentionLSTMs(torch.autograd.Function):
         passed, scores = keys.new_empty(R, 1, 5 * H), keys.new_empty(R, 1, S)
         to_gates, asked = passed.split([4 * H, H], dim=2)
         products = [*zip(passed[:, 0].split(rows), [matrix.t() for matrix in joint], strict=True)]
-        for step in range(S):
-            gate, energy, attention = gates[step], energies[step], attentions[step]
-            for state, (into, matrix) in zip(states[step].split(rows), products, strict=True):
-                torch.mm(state, matrix, out=into)
+        # Views of all steps at once: one at a time they take as long as the products.
+        steps = zip(
+            zip(*(part.unbind() for part in states[:-1].split(rows, dim=1)), strict=True),
+            *(each.unbind() for each in (energies, energies.mT, attentions, gates[:, :, None], gates[..., : 2 * H])),
+            *(each.unbind() for each in gates.chunk(4, dim=2)),
+            *(each.unbind() for each in (cells[:-1], cells[1:], squashed, states[1:])),
+            strict=True,
+        )
+        for before, energy, turned, attention, gate, i_and_f, i, f, g, o, cell, new_cell, tanh, state in steps:
+            for each, (into, matrix) in zip(before, products, strict=True):
+                torch.mm(each, matrix, out=into)
             torch.add(keys, asked, out=energy).tanh_()
-            torch.softmax(torch.bmm(vectors, energy.mT, out=scores), dim=2, out=attention)
-            torch.baddbmm(to_gates, attention, values, out=gate[:, None])
-            gate[:, : 2 * H].sigmoid_()  # i and f lie together
-            gate[:, 2 * H : 3 * H].tanh_()
-            gate[:, 3 * H :].sigmoid_()
-            i, f, g, o = gate.chunk(4, dim=1)
-            torch.mul(i, g, out=cells[step + 1]).addcmul_(f, cells[step])
-            torch.mul(o, torch.tanh(cells[step + 1], out=squashed[step]), out=states[step + 1])
+            torch.softmax(torch.bmm(vectors, turned, out=scores), dim=2, out=attention)
+            torch.baddbmm(to_gates, attention, values, out=gate)
+            i_and_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(i, g, out=new_cell).addcmul_(f, cell)
+            torch.mul(o, torch.tanh(new_cell, out=tanh), out=state)
         ctx.rows = rows
         ctx.save_for_backward(*given, values, vectors, states, cells, energies, attentions, gates, squashed)
         return states[1:].transpose(0, 1).contiguous()
@@ -135,21 +141,30 @@ def _gradients(
     energy_slopes = torch.mul(energies, energies).neg_().add_(1).mul_(vectors)
     d_scores, d_asked = torch.empty_like(attentions), torch.empty_like(squashed)
     d_state, d_cell = d_states.new_zeros(2, R, H).unbind()
-    for step in range(S - 1, -1, -1):
-        d_gate, attention = d_gates[step], attentions[step]
-        d_state += d_states[:, step]
-        d_cell.addcmul_(d_state, cell_slopes[step])
-        d_gate[:, : 3 * H].unflatten(1, (3, H)).mul_(d_cell[:, None])
-        d_gate[:, 3 * H :].mul_(d_state)
-        d_attention = torch.bmm(d_gate[:, None], values.mT)
+    turned, every_gate, into = values.mT, d_cell[:, None], d_state.split(rows)
+    steps = zip(
+        *(each.unbind() for each in (d_states.transpose(0, 1), d_gates[:, :, None], attentions, cell_slopes, f)),
+        d_gates[..., : 3 * H].unflatten(2, (3, H)).unbind(),
+        *(each.unbind() for each in (d_gates[..., 3 * H :], energy_slopes, d_scores, d_asked[:, :, None])),
+        zip(*(part.unbind() for part in d_gates.split(rows, dim=1)), strict=True),
+        zip(*(part.unbind() for part in d_asked.split(rows, dim=1)), strict=True),
+        strict=True,
+    )
+    for outer, d_gate, attention, cell_slope, kept_cell, d_ifg, d_o, slope, d_score, d_ask, gate_parts, ask_parts in [
+        *steps
+    ][::-1]:
+        d_state += outer
+        d_cell.addcmul_(d_state, cell_slope)
+        d_ifg.mul_(every_gate)
+        d_o.mul_(d_state)
+        d_attention = torch.bmm(d_gate, turned)
         # The softmax: α (d - Σ α d).
         d_attention.sub_(torch.linalg.vecdot(attention, d_attention)[..., None])
-        torch.mul(attention, d_attention, out=d_scores[step])
-        torch.bmm(d_scores[step], energy_slopes[step], out=d_asked[step][:, None])
-        parts = zip(d_state.split(rows), d_gate.split(rows), d_asked[step].split(rows), weights, strict=True)
-        for into, to_gate, to_asked, (recurrent, query) in parts:
-            torch.mm(to_gate, recurrent, out=into).addmm_(to_asked, query)
-        d_cell *= f[step]
+        torch.mul(attention, d_attention, out=d_score)
+        torch.bmm(d_score, slope, out=d_ask)
+        for place, to_gate, to_asked, (recurrent, query) in zip(into, gate_parts, ask_parts, weights, strict=True):
+            torch.mm(to_gate, recurrent, out=place).addmm_(to_asked, query)
+        d_cell *= kept_cell
     d_keys = energy_slopes.mul_(d_scores.mT).sum(dim=0).split(rows)
     d_values = torch.bmm(attentions[:, :, 0].permute(1, 2, 0), d_gates.transpose(0, 1)).split(rows)
     d_vectors = torch.bmm(d_scores.flatten(0, 1), energies.flatten(0, 1)).view(S, R, H).sum(dim=0).split(rows)
