@@ -11,7 +11,7 @@ from benchmarks.leaderboard.identity import digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
-from ifmmin.cli.arguments import Parser
+from ifmmin.cli.arguments import Parser, first_look
 from ifmmin.discovery import Models, check_name, find_corpus
 from ifmmin.pretraining.stage1 import Pretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -159,6 +159,8 @@ def make_data(words: Sequence[str], fold: int, seed: int) -> EmotionDataModule:
     Raises:
         InputError: a setting is unknown or the corpus is not there.
     """
+    if name := first_look(words).data:
+        find_corpus(name)  # jsonargparse knows a class by its name only once it is imported
     parser = Parser()
     parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
     config = parser.parse_args([*words, "--data.fold", str(fold), "--data.seed", str(seed)])
