@@ -210,7 +210,7 @@ def report(
     order = sorted(records, key=lambda record: record.key)
     present = {record.model for record in order}
     summary = summarise_board(order, reference if reference in present else None)
-    wide = Console(width=max(180, console.width)) if not console.is_terminal else console
+    wide = Console(width=max(180, console.width))  # a narrower table would lose the names of its models
     for table in terminal_tables(summary):
         wide.print(table)
     paths = [*write_tables(summary, board), write_page(summary, board / "leaderboard.html")]
