@@ -25,20 +25,19 @@ def model_rows() -> list[str]:
     for name, model in sorted(discover_models().items(), key=lambda item: (item[1].card.family, item[0])):
         card = model.card
         paper = f"[{card.source}]({card.url})" if card.url else card.source
-        code = f"[yes]({card.code})" if card.code else "no"
-        rows.append(f"| `{name}` | {card.summary} | {paper} | {card.family} | {code} |")
+        code = f", [code]({card.code})" if card.code else ""
+        rows.append(f"`{name}` | {card.summary} | {paper}{code} | {card.family}")
     return rows
 
 
 def test_the_table_of_models_is_that_of_their_cards() -> None:
     table = README.split("## Models")[1].split("## Corpora")[0]
-    shown = [line for line in table.splitlines() if re.match(r"\| `\w", line)]
+    shown = [line for line in table.splitlines() if re.match(r"`\w+` \|", line)]
     assert shown == model_rows()
 
 
 def test_it_is_a_page() -> None:
-    words = [word for word in README.split() if re.search(r"\w", word)]  # not the lines that frame a table
-    assert len(words) <= 1200
+    assert len(README.split()) <= 1200
 
 
 def test_links_lead_somewhere() -> None:
