@@ -20,13 +20,14 @@ from benchmarks.leaderboard.fanout import Local, RayCluster
 from benchmarks.leaderboard.identity import differences
 from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
 from benchmarks.leaderboard.progress import Progress
-from benchmarks.leaderboard.records import RECORDS, Key, Record, append, locked, read_lines
+from benchmarks.leaderboard.records import RECORDS, Key, Record, append, read_lines
 from benchmarks.leaderboard.report.page import write_page
 from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
 from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
 from benchmarks.leaderboard.summary import summarise_board
 from benchmarks.leaderboard.tracking import Tracking
 from datamodules.errors import InputError
+from datamodules.files import locked
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 
@@ -180,7 +181,8 @@ def run(argv: Sequence[str]) -> int:
     tracking = Tracking(options.wandb, board.resolve().name) if options.wandb else None
     if tracking:
         jobs = [tracking.follow(job) for job in jobs]
-    with locked(board):
+    board.mkdir(parents=True, exist_ok=True)
+    with locked(board, "board"):
         records, torn = read_lines(board / RECORDS)
         for number in torn:
             console.print(f"{board / RECORDS}: line {number} was cut short by a kill; its run is done again")

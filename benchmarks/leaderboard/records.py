@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -163,26 +161,3 @@ def append(path: str | Path, record: Record) -> None:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def locked(board: Path) -> Iterator[None]:
-    """Hold the board alone, so that no run is done twice.
-
-    The operating system lets go of it however this process ends.
-
-    Raises:
-        InputError: another process uses it.
-    """
-    board.mkdir(parents=True, exist_ok=True)
-    with (board / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise InputError(f"{board}: process {holder} is working on this board; wait for it, or stop it.") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

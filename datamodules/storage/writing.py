@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.files import write_bytes
 from datamodules.storage.targets import id_path, label_path
 
 
@@ -32,19 +32,7 @@ def write_features(path: Path, utterances: Iterable[tuple[str, npt.NDArray[np.fl
             file.create_dataset(name, data=frames)
         file.flush()
         image = file.id.get_file_image()
-    write_whole(path, image)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename it, so that it is never half-written.
-
-    Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is then as before.
-    """
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        part = Path(temporary, path.name)
-        part.write_bytes(content)
-        part.replace(path)
+    write_bytes(path, image)
 
 
 def write_targets(folder: Path, splits: Mapping[str, tuple[Sequence[str], npt.NDArray[Any]]]) -> None:
@@ -63,4 +51,4 @@ def write_targets(folder: Path, splits: Mapping[str, tuple[Sequence[str], npt.ND
         for path, column in columns.items():
             image = BytesIO()
             np.save(image, column)
-            write_whole(path, image.getvalue())
+            write_bytes(path, image.getvalue())

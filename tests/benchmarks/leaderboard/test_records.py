@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard.records import RECORDS, Record, append, latest, locked, read_lines
+from benchmarks.leaderboard.records import RECORDS, Record, append, latest, read_lines
 from datamodules.errors import InputError
+from datamodules.files import locked
 from tests.benchmarks.leaderboard.boards import board_records
 
 ONE, TWO, THREE = (
@@ -54,7 +55,7 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def _try_to_lock(board: Path) -> str:
     try:
-        with locked(board):
+        with locked(board, "board"):
             return "locked"
     except InputError as error:
         return str(error)
@@ -62,8 +63,8 @@ def _try_to_lock(board: Path) -> str:
 
 def test_a_board_is_held_by_one_process(tmp_path: Path) -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        with locked(tmp_path):
-            assert "is working on this board" in pool.apply(_try_to_lock, (tmp_path,))
+        with locked(tmp_path, "board"):
+            assert "this board is in use by process" in pool.apply(_try_to_lock, (tmp_path,))
         assert pool.apply(_try_to_lock, (tmp_path,)) == "locked"
 
 

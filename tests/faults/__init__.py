@@ -1,0 +1,1 @@
+"""What can go wrong outside the code, kind by kind: a table of cases each, with the line that is expected."""
