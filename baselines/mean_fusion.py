@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
 from datamodules.needs import DataNeeds
+from datamodules.ranges import WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 
@@ -25,7 +26,7 @@ class MeanFusion(MissingModalityModule):
     card = ModelCard("Mean fusion", "adds up projected mean frames: the template to copy")
     needs = DataNeeds(hidden_frames=False)
 
-    def __init__(self, *, width: int = 64, **kwargs: Any) -> None:
+    def __init__(self, *, width: Annotated[int, WIDTH] = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.projections = nn.ModuleList(nn.Linear(dim, width) for dim in self.feature_dims)
         self.output = nn.Linear(width, self.task.outputs)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
+from datamodules.ranges import BELOW_ONE, COUNT, NOT_EMPTY, NOT_NEGATIVE, WIDTH
 from ifmmin.cards import ModelCard
 from ifmmin.nn.heads import Classifier
 from ifmmin.nn.imagination import ResidualImagination
@@ -94,11 +95,11 @@ class MMINWithoutCycle(PretrainedModule):
     def __init__(
         self,
         *,
-        lambda_img: float | None = None,
-        blocks: int = 5,
-        block_dims: list[int] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
-        hidden_dims: list[int] = [128, 128],  # noqa: B006
-        dropout: float = 0.5,
+        lambda_img: Annotated[float, NOT_NEGATIVE] | None = None,
+        blocks: Annotated[int, COUNT] = 5,
+        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
+        dropout: Annotated[float, BELOW_ONE] = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -163,7 +164,13 @@ class MMIN(MMINWithoutCycle):
     # Shared cascades are released as one network, and so is a model without cycle.
     optional_networks: ClassVar[tuple[str, ...]] = ("cycle",)
 
-    def __init__(self, *, lambda_cycle: float | None = None, share_cascades: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        lambda_cycle: Annotated[float, NOT_NEGATIVE] | None = None,
+        share_cascades: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.loss_weights["cycle"] = self.option("lambda_cycle", lambda_cycle)
         self.share_cascades = self.option("share_cascades", share_cascades)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -17,9 +17,10 @@ from torchmetrics import MeanMetric
 from datamodules.base import EmotionDataModule
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import under_conditions
-from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
+from datamodules.ranges import AT_LEAST_1, BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_options
 from ifmmin.cards import ModelCard
 from ifmmin.optimization import (
     PAPER_UTTERANCES,
@@ -38,7 +39,9 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     A subclass takes its own options by keyword and passes the others on with ``super().__init__(**kwargs)``; after
     that ``self.feature_dims``, ``self.class_names`` and ``self.task`` are there. Options are plain data (str, int,
-    float, bool, list, dict), so that checkpoints load without executing anything.
+    float, bool, list, dict), so that checkpoints load without executing anything. An option with a range declares it,
+    ``dropout: Annotated[float, BELOW_ONE] = 0.3`` (:mod:`datamodules.ranges`); values outside are refused before any
+    network is made.
 
     The optimiser's options are None by default: the value of the model's :class:`~ifmmin.optimization.Recipe` for
     this corpus.
@@ -109,24 +112,28 @@ class MissingModalityModule(L.LightningModule, ABC):
     def __init__(
         self,
         *,
-        feature_dims: list[int],
+        feature_dims: Annotated[list[int], AT_LEAST_1],
         class_names: list[str] = [],  # noqa: B006 - a plain default that --help can show
         task: dict[str, Any] | None = None,
         corpus: str = "IEMOCAP",
         monitor: str | None = None,
-        learning_rate: float | None = None,
-        beta1: float | None = None,
-        weight_decay: float | None = None,
-        batch_size: int | None = None,
-        constant_epochs: int | None = None,
-        decay_epochs: int | None = None,
-        clip_norm: float | None = None,
+        learning_rate: Annotated[float, POSITIVE] | None = None,
+        beta1: Annotated[float, BELOW_ONE] | None = None,
+        weight_decay: Annotated[float, NOT_NEGATIVE] | None = None,
+        batch_size: Annotated[int, AT_LEAST_1] | None = None,
+        constant_epochs: Annotated[int, NOT_NEGATIVE] | None = None,
+        decay_epochs: Annotated[int, NOT_NEGATIVE] | None = None,
+        clip_norm: Annotated[float, POSITIVE] | None = None,
         optimizer: Literal["Adam", "AdamW"] | None = None,
-        warmup_epochs: int | None = None,
+        warmup_epochs: Annotated[int, NOT_NEGATIVE] | None = None,
         decay: Decay | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        # Of subclasses too, before they make networks of them.
+        check_options(type(self), self.hparams, f"{type(self).__name__}: ")
+        if len(feature_dims) != len(MODALITIES):
+            raise InputError(f"feature_dims {list(feature_dims)}: give the widths of {', '.join(MODALITIES)}.")
         self.feature_dims = list(feature_dims)
         self.class_names = list(class_names)
         self.task = task_of(task, class_names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from datamodules.batches.batch import Batch
+from datamodules.conditions import MODALITIES
+from datamodules.errors import InputError
+from datamodules.ranges import BELOW_ONE, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.nn.encoders import ModalityEncoders, Pooling
 from ifmmin.nn.heads import Classifier
@@ -27,14 +30,16 @@ class EmbeddingModule(MissingModalityModule):
     def __init__(
         self,
         *,
-        embedding_dim: int = 128,
+        embedding_dim: Annotated[int, WIDTH] = 128,
         pooling: Pooling = "max",
-        text_channels: int = 128,
-        text_dropout: float = 0.5,
-        absent_frames: list[int] = [40, 50, 22],  # noqa: B006 - a plain default that --help can show
+        text_channels: Annotated[int, WIDTH] = 128,
+        text_dropout: Annotated[float, BELOW_ONE] = 0.5,
+        absent_frames: Annotated[list[int], WIDTH] = [40, 50, 22],  # noqa: B006 - a plain default that --help can show
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if len(absent_frames) != len(MODALITIES):
+            raise InputError(f"absent_frames {list(absent_frames)}: give a number for {', '.join(MODALITIES)} each.")
         self._encoder_settings = (embedding_dim, pooling, text_channels, text_dropout, absent_frames)
         self.encoders = self.new_encoders()
 
@@ -55,8 +60,8 @@ class Fusion(EmbeddingModule):
     def __init__(
         self,
         *,
-        hidden_dims: list[int] = [128, 128],  # noqa: B006 - a plain default that --help can show
-        dropout: float = 0.3,
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        dropout: Annotated[float, BELOW_ONE] = 0.3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

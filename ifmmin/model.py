@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
+from datamodules.ranges import BELOW_ONE, COUNT, NOT_EMPTY, NOT_NEGATIVE, WIDTH
 from ifmmin.cards import ModelCard
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.nn.heads import Classifier, InvarianceEncoder
@@ -88,14 +89,14 @@ class IFMMIN(PretrainedModule):
     def __init__(
         self,
         *,
-        lambda_img: float = 1.0,
-        lambda_inv: float = 100.0,
-        blocks: int = 5,
-        block_dims: list[int] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
+        lambda_img: Annotated[float, NOT_NEGATIVE] = 1.0,
+        lambda_inv: Annotated[float, NOT_NEGATIVE] = 100.0,
+        blocks: Annotated[int, COUNT] = 5,
+        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
         cascaded_input: bool = True,
-        hidden_dims: list[int] = [128, 128],  # noqa: B006
-        dropout: float = 0.5,
-        invariance_dropout: float = 0.0,
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
+        dropout: Annotated[float, BELOW_ONE] = 0.5,
+        invariance_dropout: Annotated[float, BELOW_ONE] = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from datamodules.errors import InputError
+from datamodules.ranges import AT_LEAST_1, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Range, check_options
 
 PAPER_UTTERANCES = 4500
 """Training utterances of a fold of IEMOCAP, about; the papers' epoch counts assume them."""
@@ -47,18 +48,18 @@ class Recipe:
     64
     """
 
-    learning_rate: float = 2e-4
-    beta1: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    constant_epochs: int = 20
-    decay_epochs: int = 20
-    clip_norm: float = 1.0
+    learning_rate: Annotated[float, POSITIVE] = 2e-4
+    beta1: Annotated[float, BELOW_ONE] = 0.9
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
+    batch_size: Annotated[int, AT_LEAST_1] = 128
+    constant_epochs: Annotated[int, NOT_NEGATIVE] = 20
+    decay_epochs: Annotated[int, NOT_NEGATIVE] = 20
+    clip_norm: Annotated[float, POSITIVE] = 1.0
     optimizer: Literal["Adam", "AdamW"] = "Adam"
-    warmup_epochs: int = 0
+    warmup_epochs: Annotated[int, NOT_NEGATIVE] = 0
     decay: Decay = "linear"
-    plateau_factor: float = 0.1
-    plateau_patience: int = 10
+    plateau_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
+    plateau_patience: Annotated[int, NOT_NEGATIVE] = 10
     rates: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,10 +75,12 @@ class Recipe:
             InputError: a value is out of range.
         """
         recipe = replace(self, **{name: value for name, value in given.items() if value is not None})
-        if recipe.batch_size < 1:
-            raise InputError(f"batch_size {recipe.batch_size}: it must be at least 1.")
-        if recipe.epochs < 1 or min(recipe.warmup_epochs, recipe.constant_epochs, recipe.decay_epochs) < 0:
-            raise InputError(f"epochs {recipe.epochs}: the schedule must have at least 1, and no part below 0.")
+        check_options(Recipe, vars(recipe))
+        for name, factor in recipe.rates.items():
+            if not factor > 0:
+                raise InputError(f"rates: {name} {factor}: it must be above 0.")
+        if recipe.epochs < 1:
+            raise InputError("epochs 0: warmup_epochs, constant_epochs and decay_epochs must add up to at least 1.")
         return recipe
 
     def scaled(self, scale: float) -> Recipe:
@@ -151,11 +154,11 @@ def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool) -> torch.optim
             ``step()``, after our clipping.
 
     Raises:
-        ValueError: ``rates`` names no sub-network.
+        InputError: ``rates`` names no sub-network.
     """
     parts = dict(subnetworks(model))
     if unknown := recipe.rates.keys() - parts.keys():
-        raise ValueError(f"rates: no sub-network {min(unknown)}; there are {', '.join(parts)}")
+        raise InputError(f"{type(model).__name__}: rates: no sub-network {min(unknown)}; there are {', '.join(parts)}.")
     factor_of = {id(p): factor for name, factor in recipe.rates.items() for p in parts[name].parameters()}
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -181,7 +184,13 @@ def make_scheduler(
 
 
 def clip_gradients(parts: Iterable[nn.Module], norm: float) -> None:
-    """Clip the gradient of each part to ``norm``."""
+    """Clip the gradient of each part to ``norm``.
+
+    Raises:
+        InputError: ``norm`` is not above 0: 0 would freeze every weight, and below 0 training would climb.
+    """
+    if not norm > 0:
+        raise InputError(f"gradients clipped to {norm}: it must be above 0.")
     for part in parts:
         parameters = [parameter for parameter in part.parameters() if parameter.grad is not None]
         total = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

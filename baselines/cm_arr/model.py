@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,15 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, WIDTH, Range
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.heads import Classifier
 from ifmmin.nn.precision import full_precision
 from ifmmin.optimization import Recipe
+
+COUPLINGS = Range(2, 100)
+"""With fewer than two couplings some dimensions of a flow stay as they are."""
 
 
 class Encoded(NamedTuple):
@@ -102,7 +106,7 @@ class CMARR(MissingModalityModule):
         **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
-        InputError: ``heads`` or ``couplings`` is out of range.
+        InputError: ``heads`` does not divide ``embedding_dim``, or an option is out of range.
     """
 
     card = ModelCard(
@@ -121,30 +125,28 @@ class CMARR(MissingModalityModule):
     def __init__(
         self,
         *,
-        embedding_dim: int = 128,
-        heads: int = 4,
-        feedforward_dim: int = 256,
-        encoder_dropout: float = 0.1,
-        couplings: int = 4,
-        flow_hidden_dim: int = 128,
-        hidden_dims: list[int] = [128, 128],  # noqa: B006 - a plain default that --help can show
-        dropout: float = 0.3,
+        embedding_dim: Annotated[int, WIDTH] = 128,
+        heads: Annotated[int, WIDTH] = 4,
+        feedforward_dim: Annotated[int, WIDTH] = 256,
+        encoder_dropout: Annotated[float, BELOW_ONE] = 0.1,
+        couplings: Annotated[int, COUPLINGS] = 4,
+        flow_hidden_dim: Annotated[int, WIDTH] = 128,
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        dropout: Annotated[float, BELOW_ONE] = 0.3,
         alignment: bool = True,
         reconstruction: bool = True,
         refinement: bool = True,
-        lambda_align: float = 0.1,
-        lambda_nll: float = 0.1,
-        lambda_recovery: float = 0.1,
-        lambda_refine: float = 0.1,
-        align_temperature: float = 0.1,
-        refine_temperature: float = 0.1,
+        lambda_align: Annotated[float, NOT_NEGATIVE] = 0.1,
+        lambda_nll: Annotated[float, NOT_NEGATIVE] = 0.1,
+        lambda_recovery: Annotated[float, NOT_NEGATIVE] = 0.1,
+        lambda_refine: Annotated[float, NOT_NEGATIVE] = 0.1,
+        align_temperature: Annotated[float, POSITIVE] = 0.1,
+        refine_temperature: Annotated[float, POSITIVE] = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if heads < 1 or embedding_dim % heads:
+        if embedding_dim % heads:
             raise InputError(f"heads {heads}: it must divide embedding_dim {embedding_dim}.")
-        if couplings < 2:
-            raise InputError(f"couplings {couplings}: at least 2, or some dimensions stay as they are.")
         self.encoders = nn.ModuleDict(
             {
                 name: GaussianEncoder(width, embedding_dim, heads, feedforward_dim, encoder_dropout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -18,16 +18,14 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
-from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
+from datamodules.ranges import NOT_NEGATIVE, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder
 from ifmmin.nn.initialisation import initialise
 from ifmmin.nn.kernels.linear_error import linear_errors
 from ifmmin.optimization import Recipe
-
-SOURCES = ("any", "a", "v", "t")
 
 
 def in_rows(layer: Callable[[Tensor], Tensor], values: Tensor, rows: Tensor) -> Tensor:
@@ -110,9 +108,6 @@ class MCTN(MissingModalityModule):
         lambda_second: weight of MSE(x̂_third, x_third).
         patience: epochs without a better validation score after which training stops.
         **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
-
-    Raises:
-        InputError: ``source`` is none of the four, or ``steps`` is below 1.
     """
 
     card = ModelCard(
@@ -130,20 +125,16 @@ class MCTN(MissingModalityModule):
         self,
         *,
         source: Literal["any", "a", "v", "t"] = "any",
-        steps: int = 20,
-        width: int = 128,
-        hidden_dim: int = 32,
-        lambda_translation: float = 0.1,
-        lambda_cycle: float = 0.1,
-        lambda_second: float = 0.1,
-        patience: int = 20,
+        steps: Annotated[int, WIDTH] = 20,
+        width: Annotated[int, WIDTH] = 128,
+        hidden_dim: Annotated[int, WIDTH] = 32,
+        lambda_translation: Annotated[float, NOT_NEGATIVE] = 0.1,
+        lambda_cycle: Annotated[float, NOT_NEGATIVE] = 0.1,
+        lambda_second: Annotated[float, NOT_NEGATIVE] = 0.1,
+        patience: Annotated[int, NOT_NEGATIVE] = 20,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if source not in SOURCES:
-            raise InputError(f"source {source!r}: choose one of {', '.join(SOURCES)}.")
-        if steps < 1:
-            raise InputError(f"steps {steps}: it must be at least 1.")
         self.source = source
         self.steps = steps
         self.needs = DataNeeds(steps=steps)

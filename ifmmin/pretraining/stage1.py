@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from datamodules.batches.batch import Batch
 from datamodules.conditions import COMPLETE, MODALITIES
+from datamodules.ranges import BELOW_ONE, COUNT
 from ifmmin.cards import ModelCard
 from ifmmin.fusion import Fusion
 from ifmmin.nn.heads import InvarianceEncoder
@@ -93,7 +94,13 @@ class InvariantPretraining(Pretraining):
     recipe: ClassVar[Recipe] = replace(Pretraining.recipe, batch_size=64)
     architecture = (*Pretraining.architecture, "invariance_dropout")
 
-    def __init__(self, *, invariance_dropout: float = 0.0, moments: int = 5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        invariance_dropout: Annotated[float, BELOW_ONE] = 0.0,
+        moments: Annotated[int, COUNT] = 5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.invariance = InvarianceEncoder(self.encoders.embedding_dim, invariance_dropout)
         self.moments = moments

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
+from datamodules.ranges import declared_options
 from ifmmin.checkpoints.parts import load_part, read_stage1
 from ifmmin.checkpoints.published import published_architecture, read_published_parts
 from ifmmin.fusion import EmbeddingModule
@@ -26,8 +29,11 @@ class PretrainedModule(EmbeddingModule):
     Args:
         pretrained: a stage-1 checkpoint of ours, or a folder of ``<epoch>_net_<NET>.pth`` files of
             the published code; None trains stage 1 first.
-        pretraining: settings of the stage-1 model that differ from its defaults.
+        pretraining: options of the stage-1 model that differ from its defaults, by name.
         **kwargs: of :class:`~ifmmin.fusion.EmbeddingModule`.
+
+    Raises:
+        InputError: ``pretraining`` has an unknown name, a value out of range, or another architecture than stage 2.
     """
 
     # The teacher remembers its embeddings of the complete utterances.
@@ -54,6 +60,28 @@ class PretrainedModule(EmbeddingModule):
         self.pretraining = dict(pretraining or {})
         self.taught = False
         """Whether stage 1 has been loaded."""
+        if self.pretraining:
+            self._check_pretraining()
+
+    def _check_pretraining(self) -> None:
+        """Refuse what stage 1 would refuse, and what would not fit stage 2, before anything is trained."""
+        known = declared_options(self.stage1).keys() - {"feature_dims", "class_names", "task", "return"}
+        for name, value in self.pretraining.items():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
+                raise InputError(f"pretraining {name!r}: {self.stage1.__name__} has no such option.{hint}")
+            if name in self.stage1.architecture and value != self.hparams.get(name, value):
+                raise InputError(
+                    f"pretraining {name} {value}: stage 2 starts from these encoders, so give {name} to "
+                    f"{type(self).__name__} itself."
+                )
+        # Made for its checks alone: the weights that follow must be those of a run without this look.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                self.stage1_module()
+            except InputError as error:
+                raise InputError(f"pretraining: {error}") from error
 
     def stage1_module(self) -> Pretraining:
         """Make a fresh stage-1 model of the architecture that this model starts from."""

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.errors import InputError
 from ifmmin.tasks.base import Score, Task
+
+WIDEST_SCALE = 100
+"""Most units of a scale: pairs of whole numbers on it are counted under each condition."""
 
 _MOMENTS = 7
 """n, Σ|p - y|, Σp, Σy, Σp², Σy², Σpy."""
@@ -28,7 +32,7 @@ class Regression(Task):
         high: its greatest.
 
     Raises:
-        ValueError: the scale is empty.
+        InputError: the scale is empty, or wider than :data:`WIDEST_SCALE`.
 
     >>> task = Regression(-3, 3)
     >>> task.outputs, task.mode("MAE"), task.mode("Corr"), task.scores[2].name
@@ -42,8 +46,11 @@ class Regression(Task):
     class_names: tuple[str, ...] = ()
 
     def __init__(self, low: float = -3.0, high: float = 3.0) -> None:
-        if not low < high:
-            raise ValueError(f"scale {low}..{high}: the first must be below the second")
+        if not 0 < high - low <= WIDEST_SCALE:
+            raise InputError(
+                f"scale {low}..{high}: the first must be below the second, by at most {WIDEST_SCALE}; "
+                "rescale the labels."
+            )
         self.low, self.high = float(low), float(high)
         self._first = math.ceil(low)
         self.levels = tuple(map(str, range(self._first, math.floor(high) + 1)))

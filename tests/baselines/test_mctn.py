@@ -330,7 +330,7 @@ def watched(data: Synthetic) -> Watched:
     return Watched(
         feature_dims=data.feature_dims,
         class_names=data.class_names,
-        learning_rate=0.0,
+        learning_rate=1e-30,
         width=WIDTH,
         hidden_dim=4,
         patience=3,
@@ -388,7 +388,7 @@ def test_early_stopping_of_the_trainer_wins(synthetic: Synthetic, tmp_path: Path
     model = MCTN(
         feature_dims=synthetic.feature_dims,
         class_names=synthetic.class_names,
-        learning_rate=0.0,
+        learning_rate=1e-30,
         width=WIDTH,
         hidden_dim=4,
     )

@@ -36,10 +36,12 @@ class Two(nn.Module):
 
 
 def test_options_override_and_none_does_not() -> None:
-    recipe = Recipe(learning_rate=1.0, beta1=0.5).with_options(learning_rate=0.1, beta1=None, clip_norm=0.0)
-    assert (recipe.learning_rate, recipe.beta1, recipe.clip_norm) == (0.1, 0.5, 0.0)
+    recipe = Recipe(learning_rate=1.0, beta1=0.5).with_options(learning_rate=0.1, beta1=None, clip_norm=0.5)
+    assert (recipe.learning_rate, recipe.beta1, recipe.clip_norm) == (0.1, 0.5, 0.5)
     with pytest.raises(InputError, match="batch_size -1"):
         recipe.with_options(batch_size=-1)
+    with pytest.raises(InputError, match=r"clip_norm 0\.0: it must be above 0"):
+        recipe.with_options(clip_norm=0.0)
     with pytest.raises(InputError, match="at least 1"):
         recipe.with_options(constant_epochs=0, decay_epochs=0)
 
@@ -73,7 +75,7 @@ def test_subnetworks_have_rates_of_their_own() -> None:
     expected = {id(p): 0.1 for p in model.parts["text"].parameters()}
     expected |= {id(p): 1.0 for part in (model.parts["audio"], model.head) for p in part.parameters()}
     assert rate_of == expected
-    with pytest.raises(ValueError, match=r"no sub-network parts\.video"):
+    with pytest.raises(InputError, match=r"no sub-network parts\.video"):
         make_optimizer(model, Recipe(rates={"parts.video": 2.0}), fused=False)
 
 
