@@ -11,9 +11,10 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.keeping import BestEpoch, LastEpoch
 from ifmmin.results.predictions import Predictions
 
 _LINES = 10  # per stage, without a terminal
@@ -52,13 +53,7 @@ def progress_callback() -> Callback:
 
 def checkpoint_callbacks(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:
     """Keep the best epoch by ``monitor``, whose direction is ``mode``, and the last."""
-    place = folder / "checkpoints"
-    best = ModelCheckpoint(
-        place, filename="epoch{epoch:03d}", auto_insert_metric_name=False, monitor=monitor, mode=mode
-    )
-    # Not save_last=True, which keeps the last *best*: a resumed run would repeat the epochs since.
-    last = ModelCheckpoint(place, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    return [best, last]
+    return [BestEpoch(folder, monitor, mode), LastEpoch(folder)]
 
 
 class PredictionWriter(Callback):

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -27,6 +28,7 @@ from ifmmin.checkpoints.compatibility import (
     model_arguments,
 )
 from ifmmin.checkpoints.reading import read_checkpoint
+from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
 from ifmmin.cli.callbacks import PredictionWriter, checkpoint_callbacks, progress_callback
 from ifmmin.cli.console import clean_process, print_rank_zero
@@ -210,11 +212,15 @@ class IfmminCLI(LightningCLI):
         self, model: MissingModalityModule, folder: Path, logger: Any, callbacks: Sequence[L.Callback]
     ) -> L.Trainer:
         config = copy.deepcopy(self._trainer_config)
+        fits = self.config.subcommand == "fit"
+        if not fits:  # a fit's configuration may be given to another command
+            callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+        config["plugins"] = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
         extra: list[L.Callback] = [*callbacks, MemoryCap()]
         if config.get("enable_progress_bar") is not False:
             extra.append(bar := progress_callback())
             config["enable_progress_bar"] = hasattr(bar, "refresh_rate")
-        if self.config.subcommand == "fit" and config.get("enable_checkpointing") is not False:
+        if fits and config.get("enable_checkpointing") is not False:
             extra += checkpoint_callbacks(folder, model.monitor_key, model.monitor_mode)
         else:
             config["enable_checkpointing"] = False

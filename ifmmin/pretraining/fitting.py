@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.base import EmotionDataModule
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
+from ifmmin.checkpoints.keeping import best_epoch
 from ifmmin.checkpoints.parts import read_stage1, split_parts
 from ifmmin.pretraining.stage2 import PretrainedModule
 
@@ -128,8 +128,8 @@ def _pretrain(
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:
     """Path of the best epoch's checkpoint, None if none was kept."""
-    callback = trainer.checkpoint_callback
-    path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+    callback = best_epoch(trainer)
+    path = callback.best_model_path if callback is not None else ""
     return os.path.relpath(path) if path else None
 
 
