@@ -79,6 +79,12 @@ def share_run_dir(folder: Path | None) -> None:
         os.environ[_SHARED] = str(folder)
 
 
+def shared_run_dir() -> Path | None:
+    """This process's run folder, None before there is one."""
+    shared = os.environ.get(_SHARED)
+    return Path(shared) if shared else None
+
+
 def free_name(folder: Path, name: str) -> str:
     """``name``, or ``name-2`` and so on: a resumed run keeps the curves it drew before."""
     number, free = 1, name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import BestEpoch, LastEpoch
+from ifmmin.cli import stopping
 from ifmmin.results.predictions import Predictions
 
 _LINES = 10  # per stage, without a terminal
@@ -49,6 +51,42 @@ class ProgressLines(Callback):
 def progress_callback() -> Callback:
     """A bar on a terminal, lines anywhere else."""
     return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
+
+
+class Stopping(Callback):
+    """Finishes a trainer whose program is stopped by a signal: the other callbacks, and the loggers."""
+
+    def __init__(self) -> None:
+        self._finish: Callable[[], None] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Note what is to be finished."""
+        self._forget()
+
+        def finish() -> None:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                with suppress(Exception):
+                    callback.on_exception(trainer, pl_module, KeyboardInterrupt())
+            for logger in trainer.loggers:
+                with suppress(Exception):
+                    logger.finalize("failed")
+
+        self._finish = finish
+        stopping.at_stop.append(finish)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forget the trainer."""
+        self._forget()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take back the signals, which Lightning has taken by now."""
+        stopping.take_back()
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+    def _forget(self) -> None:
+        if self._finish in stopping.at_stop:
+            stopping.at_stop.remove(self._finish)
 
 
 def checkpoint_callbacks(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:

@@ -29,8 +29,9 @@ from ifmmin.checkpoints.compatibility import (
 )
 from ifmmin.checkpoints.reading import read_checkpoint
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
+from ifmmin.cli import ranks
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.callbacks import PredictionWriter, checkpoint_callbacks, progress_callback
+from ifmmin.cli.callbacks import PredictionWriter, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import print_header, report_results
@@ -216,7 +217,7 @@ class IfmminCLI(LightningCLI):
         if not fits:  # a fit's configuration may be given to another command
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         config["plugins"] = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
-        extra: list[L.Callback] = [*callbacks, MemoryCap()]
+        extra: list[L.Callback] = [*callbacks, MemoryCap(), Stopping()]
         if config.get("enable_progress_bar") is not False:
             extra.append(bar := progress_callback())
             config["enable_progress_bar"] = hasattr(bar, "refresh_rate")
@@ -324,5 +325,7 @@ def run(argv: list[str]) -> int:
     with clean_process(argv):
         # Lightning starts the processes of further devices by sys.argv, and LightningCLI reads it.
         sys.argv[1:] = prepare(argv)
-        IfmminCLI()
+        ranks.observe()
+        with ranks.settled():
+            IfmminCLI()
     return 0

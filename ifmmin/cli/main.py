@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from datamodules.errors import InputError
-from ifmmin.cli import starting
+from ifmmin.cli import ranks, starting
 
 COMMANDS = {
     "fit": "train a model, stage 1 first where it has one, and test its best epoch",
@@ -35,6 +35,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         exit code: 0, or 1 after one line on standard error that says what is wrong.
     """
+    if args is None:
+        return ranks.program(lambda: reported(lambda: _command(None)))
     return reported(lambda: _command(args))
 
 

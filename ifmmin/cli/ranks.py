@@ -1,0 +1,123 @@
+"""Processes of further devices: where one is lost, all end within seconds, and one line says which.
+
+Lightning starts them by the program's own command line. Each watches the others without their help, because a process
+that waits for a lost one in a collective answers nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from datamodules.errors import InputError
+from ifmmin.cli import stopping
+
+_MAIN = "IFMMIN_MAIN_PROCESS"  # tells the processes of further devices whose they are
+
+_PERIOD = 0.2  # seconds between two looks at the others
+_PATIENCE = 2.0  # seconds in which another process may say what is wrong before this one does
+
+_SAID = 3
+"""Exit code of a process of a further device that has printed its error."""
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def program(command: Callable[[], int]) -> int:
+    """Run ``command`` as a program of its own, which handles signals and lost processes.
+
+    Args:
+        command: prints its errors, and gives the exit code.
+
+    Returns:
+        the exit code.
+    """
+    stopping.install()
+    if is_further():
+        threading.Thread(target=_watch_main, daemon=True).start()
+        return _SAID if command() else 0
+    os.environ[_MAIN] = str(os.getpid())
+    code = command()
+    if not _children:
+        return code
+    if code:
+        stopping.end(None, code)
+    for child in _children:  # they have nothing left to do but to end
+        child.wait()
+    return code
+
+
+def is_further() -> bool:
+    """Whether a program of ours has started this process for a further device."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" and os.environ.get(_MAIN, "") not in ("", str(os.getpid()))
+
+
+def observe() -> None:
+    """Watch the processes that Lightning starts in this program, in place of Lightning, which kills without a word."""
+    if not stopping.installed():
+        return
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    observer = "_launch_process_observer"
+    assert hasattr(subprocess_script, observer)
+    setattr(subprocess_script, observer, watch)
+
+
+def watch(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End this process and all of ``children`` as soon as one of them is lost."""
+    _children.extend(children)
+    stopping.at_stop.insert(0, _kill_children)
+    threading.Thread(target=_watch_children, daemon=True).start()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Let an error that the loss of another process may have caused wait for the word on that."""
+    try:
+        yield
+    except Exception as error:
+        caused_here = isinstance(error, (InputError, OSError)) and not is_further()
+        if (is_further() or _children) and not caused_here:
+            time.sleep(_PATIENCE)
+        raise
+
+
+def _kill_children() -> None:
+    for child in _children:
+        child.kill()
+
+
+def _watch_children() -> None:
+    while True:
+        for rank, child in enumerate(_children, start=1):
+            code = child.poll()
+            if code:
+                time.sleep(_PERIOD)  # Ctrl-C reaches all processes, this one too
+                _lost(rank, code)
+        time.sleep(_PERIOD)
+
+
+def _lost(rank: int, code: int) -> None:
+    if stopping.stopping():
+        return
+    line = None
+    if code == 128 + signal.SIGINT:
+        stopping.end(f"interrupted; {stopping.how_to_go_on()}", code)
+    if code != _SAID:
+        signum = -code if code < 0 else code - 128 if code > 128 else 0
+        how = f"killed by {signal.Signals(signum).name}" if signum else f"exit code {code}"
+        line = f"error: rank {rank} of {len(_children) + 1} was lost ({how}); {stopping.how_to_go_on()}"
+    stopping.end(line, 1)
+
+
+def _watch_main() -> None:
+    main = int(os.environ[_MAIN])
+    while os.getppid() == main:
+        time.sleep(_PERIOD)
+    first = os.environ["LOCAL_RANK"] == "1"  # one line, however many are left
+    stopping.end(f"error: rank 0 was lost; {stopping.how_to_go_on()}" if first else None, 1)

@@ -1,0 +1,138 @@
+"""SIGINT and SIGTERM: a program of ours ends at once, with one line and exit code 130 or 143.
+
+The handler ends the process itself. An exception raised from it could be swallowed by whatever runs at that moment,
+and nothing needs one: files are written whole or not at all, so that a run goes on after any kill.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from datamodules.text import printable
+from ifmmin import runs
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_PATIENCE = 5.0  # seconds for loggers and callbacks to finish; some wait for a network
+
+_HANDLER = 0.5  # seconds within which Python calls a handler, unless the main thread is in C++
+
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+at_stop: list[Callable[[], None]] = []
+"""What is done before the process ends: ending child processes, finishing loggers."""
+
+
+class _State:
+    """The program that owns the handlers; another process has a copy after a fork."""
+
+    pid: int | None = None
+    next_step: Callable[[], str] | None = None
+    said = False
+    stopping = False
+
+
+def install(next_step: Callable[[], str] | None = None) -> None:
+    """Handle both signals from now on. For programs only: a library leaves its host's handlers alone.
+
+    Args:
+        next_step: says how to go on, after "interrupted; "; by default the resume command of the run, if there is one.
+    """
+    _State.pid, _State.next_step = os.getpid(), next_step or how_to_go_on
+    take_back()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    threading.Thread(target=_second, args=(reading,), daemon=True).start()
+
+
+def installed() -> bool:
+    """Whether this process is a program of ours."""
+    return _State.pid == os.getpid()
+
+
+def stopping() -> bool:
+    """Whether this process is about to end."""
+    return _State.stopping
+
+
+def take_back() -> None:
+    """Handle the signals again after Lightning has put its own handlers in front.
+
+    Those only make a note for the end of the batch, broadcast to the other devices from within the handler, and end
+    with code 0.
+    """
+    if not installed() or threading.current_thread() is not threading.main_thread():
+        return
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, or a shell's background job
+            signal.signal(signum, _stop)
+
+
+def how_to_go_on() -> str:
+    """The command that goes on with this process's run, or that there is none."""
+    folder = runs.shared_run_dir()
+    if folder is None or not (folder / runs.CONFIG).is_file():
+        return "nothing was begun; the same command starts again"
+    if (folder / runs.METRICS).is_file():
+        return f"the run is finished: {printable(folder / runs.METRICS)}"
+    return f"go on with: fit --resume {printable(shlex.quote(str(folder)))}"
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for the run: it is the only one, or the first of several devices."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def end(line: str | None, code: int) -> None:
+    """End this process and its children now, from any thread, after ``line`` on standard error."""
+
+    def leave() -> None:
+        if line is not None and not _State.said:
+            _State.said = True
+            with suppress(OSError):
+                os.write(2, f"{line}\n".encode(errors="replace"))
+        os._exit(code)
+
+    _State.stopping = True
+    watchdog = threading.Timer(_PATIENCE, leave)  # a logger may wait for a lock that the interrupted code holds
+    watchdog.daemon = True
+    watchdog.start()
+    for action in [*at_stop]:
+        with suppress(BaseException):
+            action()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):  # the signal may have come within a write
+            stream.flush()
+    leave()
+
+
+def _second(reading: int) -> None:
+    """Stop where the handler is not called, since the main thread waits in C++ for another process."""
+    while signum := os.read(reading, 1)[0]:
+        time.sleep(_HANDLER)
+        if signum in SIGNALS and not _State.stopping:
+            _stop(signum, None)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    code = 128 + signum
+    if not installed():  # a worker forked from the program
+        os._exit(code)
+    if _State.stopping:  # a second signal does not wait
+        os._exit(code)
+    _State.stopping = True
+    line = None
+    if is_first_rank():
+        assert _State.next_step is not None
+        line = f"{_WORDS[signal.Signals(signum)]}; {_State.next_step()}"
+    end(line, code)
