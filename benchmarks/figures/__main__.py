@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from benchmarks.figures import board as pictures
 from benchmarks.figures.invariance import PredictsInvariantFeatures, features_figure, loss_figure
 from benchmarks.figures.style import write_figure
-from benchmarks.leaderboard.records import RECORDS, Record, latest, read_records
+from benchmarks.leaderboard.records import RECORDS, Record, latest, read_lines
 from benchmarks.leaderboard.summary import Summary, summarise_board
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 from ifmmin.finished import FinishedRun, read_run
@@ -77,7 +78,9 @@ def latest_records(folder: Path) -> list[Record]:
     Raises:
         InputError: there is none.
     """
-    records = read_records(folder / RECORDS)
+    records, wrong = read_lines(folder / RECORDS)
+    for number, why in wrong.items():
+        print(f"{printable(folder / RECORDS)} line {number}: {why}; it is left out")
     if not records:
         raise InputError(f"{folder / RECORDS}: no record in it; let the leaderboard finish a run first.")
     kept = latest(records)

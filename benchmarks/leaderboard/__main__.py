@@ -28,6 +28,7 @@ from benchmarks.leaderboard.summary import summarise_board
 from benchmarks.leaderboard.tracking import Tracking
 from datamodules.errors import InputError
 from datamodules.files import locked
+from datamodules.text import printable
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 
@@ -118,11 +119,17 @@ def work(
     missing = []
     for job in jobs:
         kept = board / job.folder / RECORD
-        if job.key not in done and kept.is_file():  # killed between the run's last step and the board's line
-            done[job.key] = read_record(kept)
-            append(board / RECORDS, done[job.key])
-        elif job.key not in done:
-            missing.append(job)
+        if job.key in done:
+            continue
+        if kept.is_file():  # killed between the run's last step and the board's line
+            try:
+                done[job.key] = read_record(kept, job)
+                append(board / RECORDS, done[job.key])
+                continue
+            except InputError as error:
+                console.print(f"{printable(error)}; it is made again", markup=False, soft_wrap=True)
+                kept.unlink()
+        missing.append(job)
     failures: list[str] = []
     everything = with_stage1(missing, board)
     with Progress(board, everything, (key[0] for key in done), where.jobs, console) as progress:
@@ -184,8 +191,9 @@ def run(argv: Sequence[str]) -> int:
     board.mkdir(parents=True, exist_ok=True)
     with locked(board, "board"):
         records, torn = read_lines(board / RECORDS)
-        for number in torn:
-            console.print(f"{board / RECORDS}: line {number} was cut short by a kill; its run is done again")
+        then = "it is left out" if options.report else "its run is done again"
+        for number, why in torn.items():
+            console.print(f"{printable(board / RECORDS)} line {number}: {why}; {then}", markup=False, soft_wrap=True)
         done = matching(records, jobs, console)
         failures: list[str] = []
         if not options.report:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from benchmarks.leaderboard import validation as valid
+from benchmarks.leaderboard.identity import FIELDS
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.tasks import Task, task_of
 
 RECORDS = "records.jsonl"
@@ -17,6 +20,9 @@ RECORDS = "records.jsonl"
 
 Key = tuple[str, int, int]
 """Place on a board: model, fold and seed."""
+
+LONGEST_LINE = 4 * 2**20
+"""Bytes of a line that are read: a record of four classes has 3 kB, one of a hundred 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Record:
         dirty: whether tracked files differed from it.
         platform: of the machine.
         devices: processes that trained.
+
+    Raises:
+        InputError: a field is of another kind or outside its range; it names the field.
     """
 
     model: str
@@ -75,6 +84,31 @@ class Record:
     platform: str | None = None
     devices: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no run gives."""
+        for name in ("model", "corpus", "split"):
+            valid.check_text(name, getattr(self, name))
+        valid.check_flag("is_synthetic", self.is_synthetic)
+        valid.check_whole("fold", self.fold, low=1)
+        valid.check_whole("seed", self.seed)
+        valid.check_class_names(self.class_names)
+        valid.check_metrics("metrics", self.metrics, self.task)
+        valid.check_counts(self.task.counts_key, self.counts, self.task)
+        valid.check_counts("sweep", self.sweep, self.task, conditions=False)
+        if self.monitor not in [score.name for score in self.task.scores]:
+            raise InputError(f"monitor {printable(repr(self.monitor), 60)} is no score of its task")
+        valid.check_identity(self.identity, FIELDS)
+        valid.check_whole("parameters", self.parameters)
+        valid.check_number("wall_time_s", self.wall_time_s, 0, valid.MOST)
+        valid.check_date("date", self.date)
+        for name in ("run", "checkpoint", "stage1"):
+            valid.check_path(name, getattr(self, name), optional=name == "stage1")
+        valid.check_names("versions", self.versions)
+        for name in ("commit", "platform"):
+            valid.check_text(name, getattr(self, name), optional=True)
+        valid.check_flag("dirty", self.dirty, optional=True)
+        valid.check_whole("devices", self.devices, low=1, optional=True)
+
     @property
     def key(self) -> Key:
         """Place on the board."""
@@ -91,39 +125,98 @@ class Record:
         """Read what :meth:`to_json` gave; a line without ``"task"`` (up to 0.1.0) is a classification.
 
         Raises:
-            KeyError: a field is missing.
-            TypeError: a field is of another kind.
-            InputError: the task is unknown.
+            InputError: a field is missing, of another kind or outside its range, or the task is unknown.
         """
-        task = task_of(values.get("task"), values["class_names"])
-        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        known |= {"task": task, "counts": values[task.counts_key], "class_names": tuple(values["class_names"])}
-        return cls(**known)
+        try:
+            valid.check_task(values.get("task"))
+            valid.check_class_names(values["class_names"])
+            task = task_of(values.get("task"), values["class_names"])
+            known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+            known |= {"task": task, "counts": values[task.counts_key], "class_names": tuple(values["class_names"])}
+            return cls(**known)
+        except KeyError as error:
+            raise InputError(f"{printable(error.args[0], 60)} is missing") from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"it is no record ({printable(error, 80)})") from error
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Record:
+        """Read a line of a file: only a test's record whose scores follow from its counts is one.
+
+        Raises:
+            InputError: saying what is wrong, without the name of the file.
+        """
+        if len(line) > LONGEST_LINE:
+            raise InputError(f"it is longer than {LONGEST_LINE} bytes, which no record is")
+        try:
+            values = json.loads(line.decode(), object_pairs_hook=_distinct, parse_constant=_no_number)
+        except UnicodeDecodeError:
+            raise InputError("it is not UTF-8") from None
+        except RecursionError:
+            raise InputError("it is nested too deeply") from None
+        except ValueError:  # a prefix of a JSON object is never one itself
+            raise InputError("it was cut short by a kill, or edited") from None
+        if not isinstance(values, dict):
+            raise InputError("it is no record")
+        record = cls.from_json(values)
+        if record.split != "test":
+            raise InputError(f"split is {printable(record.split, 60)}, not test")
+        valid.check_scores(record.metrics, record.counts, record.task)
+        return record
 
 
-def read_lines(path: str | Path) -> tuple[list[Record], list[int]]:
-    """Read all whole records, and the numbers (from 1) of lines that are none, most often cut short by a kill.
+def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; refused where a key occurs twice, for readers disagree on which of them counts."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{printable(twice, 60)} occurs twice in it")
+    return values
 
-    A prefix of a JSON object is never one itself, so a cut line cannot be mistaken for a record.
+
+def _no_number(name: str) -> float:
+    raise InputError(f"it holds {name}, which is no number")
+
+
+def read_lines(path: str | Path) -> tuple[list[Record], dict[int, str]]:
+    """Read all records, and why the other lines (numbered from 1) are none, most often because a kill cut them short.
 
     Args:
         path: of a ``records.jsonl``; without one, nothing has been recorded.
+
+    Raises:
+        InputError: something else than a file has this name.
+        OSError: it cannot be read.
     """
     path = Path(path)
     records: list[Record] = []
-    torn: list[int] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n") if path.is_file() else [], start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(Record.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError, InputError):
-            torn.append(number)
-    return records, torn
+    wrong: dict[int, str] = {}
+    if not path.exists():
+        return records, wrong
+    if not path.is_file():  # a pipe would be waited for without end
+        raise InputError(f"{path}: not a file; move it away, or name another board.")
+    with path.open("rb") as file:
+        for number, line in enumerate(_lines(file), start=1):
+            try:
+                if line.strip():
+                    records.append(Record.from_line(line))
+            except InputError as error:
+                wrong[number] = str(error)
+    return records, wrong
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines without their ends; of one above :data:`LONGEST_LINE` only the beginning is kept."""
+    while line := file.readline(LONGEST_LINE + 2):
+        end = line
+        while not end.endswith(b"\n") and (end := file.readline(LONGEST_LINE)):
+            pass
+        yield line.removesuffix(b"\n")
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Read all whole records of a ``records.jsonl``, of whatever code, configuration or data."""
+    """Read all records of a ``records.jsonl``, of whatever code, configuration or data."""
     return read_lines(path)[0]
 
 

@@ -15,7 +15,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import InputError
 from datamodules.files import write_text
@@ -25,6 +25,7 @@ from ifmmin.cli import starting
 if __name__ == "__main__":
     starting.large_pages()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # a board starts hundreds of these
+    from benchmarks.leaderboard.identity import differences
     from benchmarks.leaderboard.plan import Job
     from benchmarks.leaderboard.records import Record
 
@@ -73,13 +74,28 @@ def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
     seconds = time.monotonic() - started
     if done.returncode:
         return Outcome(job, None, _last_words(folder / LOG, done.returncode), seconds)
-    record = None if job.pretraining else read_record(folder / RECORD)
-    return Outcome(job, record, None, seconds)
+    if job.pretraining:
+        return Outcome(job, None, None, seconds)
+    try:
+        return Outcome(job, read_record(folder / RECORD, job), None, seconds)
+    except (InputError, OSError) as error:
+        return Outcome(job, None, f"{error}", seconds)
 
 
-def read_record(path: Path) -> Record:
-    """Read the record that a run left in its folder."""
-    return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+def read_record(path: Path, job: Job) -> Record:
+    """Read the record that a run left in its folder.
+
+    Raises:
+        InputError: it was edited: it is no record, or that of another job.
+        OSError: it cannot be read.
+    """
+    try:
+        record = Record.from_line(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if record.key != job.key or differences(record.identity, job.identity):
+        raise InputError(f"{path}: not the record of {job}")
+    return record
 
 
 def _last_words(log: Path, code: int) -> str:
@@ -97,7 +113,7 @@ def main() -> int:
     job, board = Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])
     _end_with_parent()
     folder = board / job.folder
-    if (folder / RECORD).is_file() or (job.pretraining and best_checkpoint(folder)):
+    if (folder / RECORD).exists() or (job.pretraining and best_checkpoint(folder)):
         return 0
     if code := _fit(job, board):
         return code
@@ -150,8 +166,27 @@ def best_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the best epoch of a finished run, None where it is not finished."""
     if not (folder / runs.METRICS).is_file():
         return None
-    checkpoint = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))["record"]["checkpoint"]
-    return folder / "checkpoints" / Path(checkpoint).name if checkpoint else None
+    try:
+        checkpoint = _metrics(folder)["record"]["checkpoint"]
+        return folder / "checkpoints" / Path(checkpoint).name if checkpoint else None
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """What a finished run wrote.
+
+    Raises:
+        InputError: it was edited.
+    """
+    path = folder / runs.METRICS
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not what a fit writes; delete {folder}, and the run is done again.") from error
+    if not isinstance(written, dict):
+        raise InputError(f"{path}: not what a fit writes; delete {folder}, and the run is done again.")
+    return written
 
 
 def make_record(job: Job, board: Path) -> Record:
@@ -163,7 +198,7 @@ def make_record(job: Job, board: Path) -> Record:
     from benchmarks.leaderboard.protocols import missing_rate_sweep
 
     folder = board / job.folder
-    result = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))
+    result = _metrics(folder)
     made = result.pop("record")
     checkpoint = best_checkpoint(folder)
     assert checkpoint is not None

@@ -40,15 +40,16 @@ def test_what_is_no_record_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / RECORDS
     path.write_text('[1, 2]\n{"model": "M"}\n\n', encoding="utf-8")
     append(path, ONE)
-    assert read_lines(path) == ([ONE], [1, 2])
+    records, wrong = read_lines(path)
+    assert records == [ONE] and wrong == {1: "it is no record", 2: "class_names is missing"}
 
 
 def test_no_file_is_no_record(tmp_path: Path) -> None:
-    assert read_lines(tmp_path / RECORDS) == ([], [])
+    assert read_lines(tmp_path / RECORDS) == ([], {})
 
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(InputError, match="wall_time_s is nan, not finite"):
         append(tmp_path / RECORDS, replace(ONE, wall_time_s=float("nan")))
     assert not (tmp_path / RECORDS).exists()
 
@@ -69,7 +70,7 @@ def test_a_board_is_held_by_one_process(tmp_path: Path) -> None:
 
 
 def _of(model: str, fold: int, code: str, data: str) -> Record:
-    return replace(ONE, model=model, fold=fold, seed=0, identity={"code": code, "data": data})
+    return replace(ONE, model=model, fold=fold, seed=0, identity={**ONE.identity, "code": code, "data": data})
 
 
 def test_latest_are_those_like_the_last_of_each_model() -> None:
