@@ -22,6 +22,7 @@ from datamodules.errors import CorpusError, InputError
 from datamodules.needs import DataNeeds
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
 from datamodules.storage.layouts import Layout
+from datamodules.storage.problems import Problems
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
 
@@ -237,7 +238,10 @@ class EmotionDataModule(L.LightningDataModule):
         return self._statistics
 
     def _compare_shipped(self, ours: Statistics | None) -> None:
-        shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold)
+        problems = Problems()
+        shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold, problems)
+        for problem in problems.found:  # they are not needed
+            warn_rank_zero(str(problem))
         if ours is None or shipped is None:
             return
         worst = difference(ours, shipped)

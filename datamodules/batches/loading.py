@@ -92,7 +92,7 @@ def normalized(gathered: Tensor, true: Tensor, how: Normalization, statistics: S
             each utterance's own; ``none``.
         statistics: needed for ``train``.
     """
-    if how == "none":
+    if how == "none" or gathered.shape[-1] == 0:  # a modality without features has no statistics
         return gathered
     if how == "train":
         if statistics is None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from datamodules.errors import CorpusError
 from datamodules.storage.features import Entries, FeatureFile, FloatArray, open_features, report_bad_frames
+from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.problems import Strict
 
 
@@ -90,17 +91,19 @@ class StoredFrames:
         path: the feature file.
         utterances: N ids.
         entries: their shapes and positions in the file.
+        match_ids: the rule by which ids are those of entries.
 
     Raises:
         CorpusError: here and whenever frames are read: the file cannot be read or has changed.
     """
 
-    def __init__(self, path: Path, utterances: Sequence[str], entries: Entries) -> None:
+    def __init__(self, path: Path, utterances: Sequence[str], entries: Entries, match_ids: MatchRule = EXACT) -> None:
         self.path = path
         self.utterances = utterances
         self.dim = entries.width
         self.dtype = entries.dtype
         self.offsets = torch.from_numpy(np.concatenate([[0], entries.lengths.cumsum()]))
+        self._match_ids = match_ids
         self._lengths = entries.lengths
         self._positions = entries.positions
         self._open_files()
@@ -201,7 +204,7 @@ class StoredFrames:
 
     def _through_hdf5(self) -> FeatureFile:
         if self._hdf5 is None or self._hdf5[0] != os.getpid():
-            file = open_features(self.path, Strict())
+            file = open_features(self.path, Strict(), self._match_ids)
             assert file is not None
             self._hdf5 = (os.getpid(), file)
         return self._hdf5[1]

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import CorpusError
+from datamodules.text import printable
+
+_LONGEST = 400
+"""Letters shown of a path, of what is wrong and of a remedy."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,11 @@ class Problem:
 
     def __str__(self) -> str:
         """One line: the file, the first utterance, what is wrong, how many more, the remedy."""
-        who = f"utterance {self.utterances[0]}: " if self.utterances else ""
+        who = f"utterance {printable(self.utterances[0], 80)}: " if self.utterances else ""
         others = len(self.utterances) - 1
         more = f" (and {others} more utterance{'s' if others > 1 else ''})" if others > 0 else ""
-        return " ".join(f"{self.path}: {who}{self.what}{more}; {self.remedy}.".split())
+        what, remedy = (printable(" ".join(text.split()), _LONGEST) for text in (self.what, self.remedy))
+        return f"{printable(self.path, _LONGEST)}: {who}{what}{more}; {remedy}."
 
 
 class Problems:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from datamodules.storage.features import MOST_COMPRESSED, WIDEST
+from datamodules.storage.hdf5 import H5_ERRORS, open_hdf5
 from datamodules.storage.problems import Problems, Strict
 
 Float64Array = npt.NDArray[np.float64]
@@ -93,19 +95,38 @@ def shipped_statistics(path: Path, fold: int, problems: Problems | None = None) 
     Raises:
         CorpusError: without ``problems``: the file is there but cannot be read.
     """
+    if not path.exists():
+        return None
+    problems = problems or Strict()
+    remedy = "copy it again, or delete it: it is not needed"
+    found = Problems()
+    file = open_hdf5(path, found)
+    if file is None:
+        for problem in found.found:
+            problems.add(path, problem.what, remedy)
+        return None
     try:
-        with h5py.File(path, "r") as file:
+        with file:
             if str(fold) not in file:
                 return None
-            group: Any = file[str(fold)]
-            mean, std = (np.asarray(group[name][()], dtype=np.float32).ravel() for name in ("mean", "std"))
-    except FileNotFoundError:
-        return None
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        what = f"the mean and std of fold {fold} cannot be read ({error})"
-        (problems or Strict()).add(path, what, "copy it again, or delete it: it is not needed")
+            mean, std = (_vector(file, str(fold), name) for name in ("mean", "std"))
+    except (*H5_ERRORS, AttributeError, OverflowError, MemoryError) as error:
+        problems.add(path, f"the mean and std of fold {fold} cannot be read ({error})", remedy)
         return None
     return Statistics(torch.from_numpy(mean), torch.from_numpy(std))
+
+
+def _vector(file: Any, fold: str, name: str) -> npt.NDArray[np.float32]:
+    """Read a mean or std, of this file and of a plausible width only."""
+    for group, part in ((file, fold), (file[fold], name)):
+        if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
+            raise ValueError(f"{part} is in another file")
+    dataset = file[fold][name]
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} is in another file")
+    if dataset.size > WIDEST or dataset.nbytes > dataset.id.get_storage_size() * MOST_COMPRESSED:
+        raise ValueError(f"{name} has {dataset.size} values")
+    return np.asarray(dataset[()], dtype=np.float32).ravel()
 
 
 def difference(ours: Statistics, theirs: Statistics) -> float:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.labels import LabelArray
+from datamodules.storage.arrays import load_array, readable_size
 from datamodules.storage.layouts import Layout, speakers_of
 from datamodules.storage.problems import Problems, Strict, root_exists
+from datamodules.text import has_control
 
 IntArray = npt.NDArray[np.int64]
 
@@ -88,7 +89,7 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
 
 def _read_split(folder: Path, split: str, layout: Layout, problems: Problems) -> Targets | None:
     """Read one split, None if it cannot be used."""
-    ids, labels = _load_ids(id_path(folder, split), problems), _load_array(label_path(folder, split), problems)
+    ids, labels = _load_ids(id_path(folder, split), problems), load_array(label_path(folder, split), problems)
     if ids is None or labels is None:
         return None
     if len(ids) != len(labels):
@@ -101,32 +102,9 @@ def _read_split(folder: Path, split: str, layout: Layout, problems: Problems) ->
     return None if read is None else Targets(ids, read)
 
 
-def _load_array(path: Path, problems: Problems) -> npt.NDArray[Any] | None:
-    """Load a NumPy file of at least one row; it is never unpickled."""
-    try:
-        with path.open("rb") as stream:
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-    except FileNotFoundError:
-        problems.add(path, "does not exist", "copy the corpus's target folder again")
-        return None
-    except (OSError, EOFError) as error:
-        problems.add(path, f"cannot be read ({error})", "copy it again")
-        return None
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            problems.add(path, "is pickled, which is refused as unsafe", "save it as plain numbers or text")
-        else:
-            problems.add(path, f"is not a whole NumPy file ({error})", "copy it again")
-        return None
-    if array.ndim == 0 or len(array) == 0:
-        problems.add(path, "holds no utterance", "write it again; a split needs at least one")
-        return None
-    return np.asarray(array)
-
-
 def _load_ids(path: Path, problems: Problems) -> list[str] | None:
     """Load the utterance ids in a file."""
-    array = _load_array(path, problems)
+    array = load_array(path, problems)
     if array is None:
         return None
     remedy = "write one utterance id a row, as text or UTF-8 bytes"
@@ -134,16 +112,20 @@ def _load_ids(path: Path, problems: Problems) -> list[str] | None:
         problems.add(path, f"holds {array.dtype} {list(array.shape)} where ids are expected", remedy)
         return None
     try:
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in array.ravel().tolist()]
+        ids = [name.decode() if isinstance(name, bytes) else str(name) for name in array.ravel().tolist()]
     except UnicodeDecodeError:
         problems.add(path, "holds ids that are not UTF-8", remedy)
         return None
+    hidden = [name for name in ids if has_control(name)]
+    problems.add_if_any(path, hidden, "an id with control characters", "rename the utterance")
+    return ids
 
 
 def target_files(folder: Path) -> tuple[bytes, ...] | None:
     """Contents of a fold's six files, None if one cannot be read."""
+    paths = [name(folder, split) for split in SPLITS for name in (label_path, id_path)]
     try:
-        return tuple(name(folder, split).read_bytes() for split in SPLITS for name in (label_path, id_path))
+        return tuple(path.read_bytes() for path in paths) if all(map(readable_size, paths)) else None
     except OSError:
         return None
 

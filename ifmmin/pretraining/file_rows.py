@@ -28,7 +28,10 @@ class FileRows:
         self._size = like.new_empty(shape).nbytes
         try:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the rows are needed
-            os.posix_fallocate(self._file.fileno(), 0, count * self._size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, count * self._size)
+            else:  # macOS and Windows: a full disk shows when rows are written
+                self._file.truncate(count * self._size)
         except OSError as error:
             raise InputError(
                 f"{tempfile.gettempdir()}: no room for {count * self._size / 1e9:.1f} GB of the teacher's embeddings "

@@ -57,7 +57,7 @@ def change_labels(row: int, values: object) -> Damage:
 
 def pickle_instead(root: Path) -> None:
     path = root / "target" / "1" / "trn_label.npy"
-    np.save(path, np.load(path).astype(object), allow_pickle=True)
+    np.save(path, np.array([{"angry"}] * len(np.load(path))), allow_pickle=True)
 
 
 def repeat(source: str, target: str) -> Damage:
@@ -79,7 +79,7 @@ BAD_TARGETS: list[tuple[str, Damage, str]] = [
         lambda root: (root / "target/1/val_label.npy").unlink(),
         r"target/1/val_label\.npy: does not exis",
     ),
-    ("pickled", pickle_instead, r"trn_label\.npy: is pickled, which is refused"),
+    ("pickled", pickle_instead, r"trn_label\.npy: is pickled, and holds .*, which is refused"),
     ("truncated", lambda root: truncate(root / "target/1/trn_label.npy"), r"trn_label\.npy: is not a whole NumPy file"),
     ("zero bytes", lambda r: (r / "target/1/trn_label.npy").write_bytes(b""), r"trn_label\.npy: is not a whole NumPy"),
     ("empty", save("tst_int2name.npy", np.array([], dtype="S3")), r"tst_int2name\.npy: holds no utterance"),

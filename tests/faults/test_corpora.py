@@ -1,0 +1,511 @@
+"""Corpora that are hostile, damaged or written otherwise: one line, the same from `fit`, `predict` and `check`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import shutil
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datamodules.base import EmotionDataModule
+from datamodules.errors import CorpusError
+from datamodules.storage.check import check_corpus
+from datamodules.storage.layouts import EMOTIONS, Layout
+from datamodules.storage.writing import write_features, write_targets
+from tests.faults.cases import Case, table
+
+NAMES = [f"Ses0{session}F_impro_{gender}{take}" for session in (1, 2, 3) for gender in "FM" for take in (0, 1)]
+FIRST, SECOND = NAMES[:2]
+LABELS = np.arange(12) % 4
+SPLITS = {"train": slice(0, 8), "val": slice(8, 10), "test": slice(10, 12)}
+
+
+class Tiny(EmotionDataModule):
+    """Twelve utterances of six speakers, one fold."""
+
+    layout: ClassVar[Layout] = Layout("Tiny", ("a", "v", "t"), EMOTIONS, 1, r"^(Ses\d+)[FM]_.+_([FM])[^_]*$")
+
+
+def write_tiny(root: Path, names: list[str] = NAMES) -> None:
+    random = np.random.default_rng(0)
+    for modality, dim in enumerate((3, 4, 5)):
+        frames = [random.standard_normal((2 + number % 3, dim), dtype=np.float32) for number in range(12)]
+        write_features(Tiny.layout.feature_path(root, modality), zip(NAMES, frames, strict=True))
+    write_split(root, names, LABELS)
+
+
+def write_split(root: Path, names: list[str], labels: Any) -> None:
+    splits = {split: (names[part], np.asarray(labels)[part]) for split, part in SPLITS.items()}
+    write_targets(root / "target" / "1", splits)
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tiny") / "corpus"
+    write_tiny(root)
+    return root
+
+
+@pytest.fixture
+def root(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "corpus"))
+
+
+Change = Callable[[h5py.File], object]
+
+
+def audio(change: Change, name: str = FIRST) -> Callable[[Path], None]:
+    """Take the entry out of the audio file and write another thing."""
+
+    def make(root: Path) -> None:
+        with h5py.File(root / "A" / "a.h5", "r+") as file:
+            del file[name]
+            change(file)
+
+    return make
+
+
+def outside(link: str) -> Callable[[Path], None]:
+    """A second file with other frames under the same id, and a link to it."""
+
+    def make(root: Path) -> None:
+        with h5py.File(root / "A" / "other.h5", "w") as file:
+            file[FIRST] = file["group/inner"] = np.ones((2, 3), dtype=np.float32)
+        kinds: dict[str, Change] = {
+            "external": lambda file: file.__setitem__(FIRST, h5py.ExternalLink("other.h5", FIRST)),
+            "absolute": lambda file: file.__setitem__(FIRST, h5py.ExternalLink(str(root / "A/other.h5"), FIRST)),
+            "dangling": lambda file: file.__setitem__(FIRST, h5py.ExternalLink("nowhere.h5", FIRST)),
+            "device": lambda file: file.__setitem__(FIRST, h5py.ExternalLink("/dev/zero", FIRST)),
+        }
+        audio(kinds[link])(root)
+
+    return make
+
+
+def pipe_behind_link(root: Path) -> None:
+    os.mkfifo(root / "A" / "pipe.h5")
+    audio(lambda file: file.__setitem__(FIRST, h5py.ExternalLink("pipe.h5", FIRST)))(root)
+
+
+def soft_through_external(root: Path) -> None:
+    with h5py.File(root / "A" / "other.h5", "w") as file:
+        file[FIRST] = np.ones((2, 3), dtype=np.float32)
+
+    def change(file: h5py.File) -> None:
+        file["door"] = h5py.ExternalLink("other.h5", "/")
+        file[FIRST] = h5py.SoftLink(f"/door/{FIRST}")
+
+    audio(change)(root)
+
+
+def virtual(source: str) -> Callable[[Path], None]:
+    def change(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout((2, 3), "f4")
+        layout[:] = h5py.VirtualSource(source, SECOND, (2, 3))
+        file.create_virtual_dataset(FIRST, layout)
+
+    return audio(change)
+
+
+def dataset(*shape: int, kind: str = "f4", **options: Any) -> Callable[[Path], None]:
+    return audio(lambda file: file.create_dataset(FIRST, shape, kind, **options))
+
+
+def raw_storage(root: Path) -> None:
+    (root / "secret").write_bytes(b"x" * 6)
+    audio(lambda file: file.create_dataset(FIRST, (2, 3), "u1", external=[(str(root / "secret"), 0, 6)]))(root)
+
+
+def partly_written(file: h5py.File) -> None:
+    file.create_dataset(FIRST, (8, 3), "f4", chunks=(2, 3))[:2] = 1
+
+
+def bomb(file: h5py.File) -> None:
+    file.create_dataset(FIRST, (50_000, 3), "f4", chunks=(1000, 3), compression="gzip")[0, 0] = 1
+
+
+def values(frames: Any, name: str = FIRST) -> Callable[[Path], None]:
+    return audio(lambda file: file.create_dataset(name, data=frames), name)
+
+
+def replaced(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Another thing in place of a file of the corpus."""
+
+    def change(root: Path) -> None:
+        (root / name).unlink()
+        make(root / name)
+
+    return change
+
+
+def unix_socket(path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(path.parent)  # names of sockets are short
+    try:
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    finally:
+        os.chdir(before)
+
+
+def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> Callable[[Path], object]:
+    """A NumPy file with this header."""
+    size = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header))
+    return lambda path: path.write_bytes(b"\x93NUMPY" + version + size + header.encode("latin1") + data)
+
+
+def of(kind: Any, shape: str, order: str = "False") -> str:
+    return f"{{'descr': {kind!r}, 'fortran_order': {order}, 'shape': {shape}, }}"
+
+
+LABEL = "target/1/trn_label.npy"
+IDS = "target/1/trn_int2name.npy"
+
+
+def pickled(*objects: Any, name: str = LABEL) -> Callable[[Path], None]:
+    """A NumPy file whose pickle is that of an array of ``objects``."""
+    array = np.empty(len(objects), dtype=object)
+    array[:] = objects
+    return replaced(name, lambda path: np.save(path, array, allow_pickle=True))
+
+
+def raw_pickle(data: bytes) -> Callable[[Path], None]:
+    return replaced(LABEL, npy(of("|O", "(8,)"), data))
+
+
+class Runs:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def id_at(position: int, name: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        changed = list(NAMES)
+        changed[position] = name
+        np.save(root / IDS, np.array(changed[:8]))
+        with h5py.File(root / "A" / "a.h5", "r+") as file:
+            file.move(NAMES[position], name)
+
+    return make
+
+
+FEATURES = [
+    Case("external link", outside("external"), f"a.h5: utterance {FIRST}: an external link: it would read another"),
+    Case("external link by absolute path", outside("absolute"), "an external link: it would read another file"),
+    Case("external link to nowhere", outside("dangling"), "an external link: it would read another file"),
+    Case("external link to a device", outside("device"), "an external link: it would read another file"),
+    Case("external link to a pipe", pipe_behind_link, "an external link: it would read another file"),
+    Case("soft link through an external one", soft_through_external, f"utterance {FIRST}: not a readable dataset"),
+    Case("soft link to itself", audio(lambda f: f.__setitem__(FIRST, h5py.SoftLink(FIRST))), "not a readable dataset"),
+    Case("soft link to nowhere", audio(lambda f: f.__setitem__(FIRST, h5py.SoftLink("/no"))), "not a readable dataset"),
+    Case("external raw storage", raw_storage, "external storage: it would read another file"),
+    Case("virtual dataset of this file", virtual("."), "a virtual dataset: it would read other datasets"),
+    Case("virtual dataset of a missing file", virtual("gone.h5"), "a virtual dataset: it would read other"),
+    Case("1e7 frames never written", dataset(10**7, 3), "longer than 100000 frames: 10000000; cut it"),
+    Case("1e7 frames in chunks", dataset(10**7, 3, chunks=(1000, 3)), "longer than 100000 frames: 10000000"),
+    Case("1e12 frames in chunks", dataset(10**12, 3, chunks=(1000, 3)), "longer than 100000 frames"),
+    Case("width 1e9", dataset(2, 10**9, chunks=(1, 1000)), "wider than 100000 values"),
+    Case("100,000 frames of 99,999", dataset(10**5, 99_999, chunks=(10, 99)), "or more than 100000000 values in all"),
+    Case("never written", dataset(2, 3), "was never written, so it would be read as zeros; extract"),
+    Case("never written, in chunks", dataset(2, 3, chunks=(1, 3)), "was never written"),
+    Case("never written, compressed", dataset(2, 3, compression="gzip"), "was never written"),
+    Case("partly written", audio(partly_written), "not wholly written: 96 bytes declared, 24 stored"),
+    Case("compressed out of measure", audio(bomb), "not wholly written: 600000 bytes declared"),
+    Case("one vector", values(np.ones(3)), "not of the shape [frames, width] but [3]"),
+    Case("batch of one", values(np.ones((1, 2, 3))), "not of the shape [frames, width] but [1, 2, 3]"),
+    Case("scalar", values(1.0), "not of the shape [frames, width] but []"),
+    Case("null", values(h5py.Empty("f4")), "not of the shape [frames, width] but nothing"),
+    Case("text", values(np.full((2, 3), b"x")), "cannot be read: damaged, or not numbers"),
+    Case("structure", values(np.zeros((2, 3), "f4,f4")), "cannot be read: damaged, or not numbers"),
+    Case("references", audio(lambda f: f.create_dataset(FIRST, data=[[f.ref]])), f"utterance {FIRST}: "),
+    Case("group", audio(lambda f: f.create_group(FIRST)), "not a readable dataset"),
+    Case("named type", audio(lambda f: f.__setitem__(FIRST, np.dtype("f4"))), "not a readable dataset"),
+    Case("pipe", replaced("A/a.h5", os.mkfifo), "a.h5: is a pipe, not a file; put"),
+    Case("folder", replaced("V/v.h5", Path.mkdir), "v.h5: is a folder, not a file"),
+    Case("device", replaced("L/t.h5", lambda path: path.symlink_to("/dev/zero")), "t.h5: is a device or socket"),
+    Case("socket", replaced("L/t.h5", unix_socket), "t.h5: is a device or socket, not a file"),
+    Case("dead link", replaced("L/t.h5", lambda path: path.symlink_to("gone.h5")), "t.h5: does not exist"),
+    Case("id that clears the screen", id_at(0, "Ses01F_\x1b[2J_F0"), r"utterance Ses01F_\x1b[2J_F0: an id with contr"),
+    Case("id of two lines", id_at(1, "Ses01F_a\r\nb_F1"), r"utterance Ses01F_a\r\nb_F1: an id with control char"),
+    Case("id that reads backwards", id_at(2, "Ses01F_\u202e_M0"), r"Ses01F_\u202e_M0: an id with control characters"),
+]
+
+TARGETS = [
+    Case("1e12 rows", replaced(LABEL, npy(of("<f8", "(1000000000000, 4)"))), "trn_label.npy: is not a whole NumPy"),
+    Case("1e30 rows", replaced(LABEL, npy(of("<f8", f"({10**30},)"))), "trn_label.npy: is not a whole NumPy file"),
+    Case("negative rows", replaced(LABEL, npy(of("<f8", "(-1, 4)"), b"x" * 64)), "is not a whole NumPy file"),
+    Case(
+        "1e12 rows of nothing", replaced(IDS, npy(of("|S0", "(1000000000000,)"))), "holds |S0 [1000000000000], neither"
+    ),
+    Case("texts of 1e18 bytes", replaced(IDS, npy(of("|S1000000000000000000", "(8,)"))), "trn_int2name.npy: "),
+    Case("header without end", replaced(LABEL, npy("{'descr': '<f8'")), "is not a whole NumPy file"),
+    Case("header nested a thousandfold", replaced(LABEL, npy("(" * 5000 + ")" * 5000)), "is not a whole NumPy file"),
+    Case("header of 20 kB", replaced(LABEL, npy(" " * 20_000)), "is not a whole NumPy file"),
+    Case("header that is a number", replaced(LABEL, npy("1")), "is not a whole NumPy file"),
+    Case(
+        "header that calls", replaced(LABEL, npy("__import__('os').system('touch ran')")), "is not a whole NumPy file"
+    ),
+    Case("version 9", replaced(LABEL, npy(of("<f8", "(8,)"), version=b"\x09\x00")), "is not a whole NumPy file"),
+    Case("unknown type", replaced(LABEL, npy(of("<q9", "(8,)"), b"x" * 72)), "is not a whole NumPy file"),
+    Case(
+        "structure of labels", replaced(LABEL, lambda p: np.save(p, np.zeros(8, "i4,i4"))), "neither numbers nor text"
+    ),
+    Case("labels cut", replaced(LABEL, npy(of("<f8", "(8, 4)"), b"x" * 100)), "declared, 100 bytes there"),
+    Case("labels a zip", replaced(LABEL, lambda p: p.write_bytes(b"PK\x03\x04" + b"0" * 99)), "is not a whole NumPy"),
+    Case("labels a pipe", replaced(LABEL, os.mkfifo), "trn_label.npy: is a pipe, not a file"),
+    Case("ids a folder", replaced(IDS, Path.mkdir), "trn_int2name.npy: is a folder, not a file"),
+    Case("ids a device", replaced(IDS, lambda p: p.symlink_to("/dev/zero")), "is a device or socket, not a file"),
+    Case("dates", replaced(LABEL, lambda p: np.save(p, np.zeros(8, "M8[s]"))), "where labels are expected"),
+    Case("complex labels", replaced(LABEL, lambda p: np.save(p, np.zeros(8, complex))), "where labels are expected"),
+    Case("pickle that runs a command", pickled(*[Runs()] * 8), "trn_label.npy: is pickled, and "),
+    Case("pickle alone that runs a command", raw_pickle(pickle.dumps(Runs())), "system, which is refused as unsafe"),
+    Case("pickle of eval", raw_pickle(b"c__builtin__\neval\n(S'1'\ntR."), "is pickled, and calls __builtin__.eval"),
+    Case("pickle of a class", pickled(*[Path("x")] * 8), "is pickled, and "),
+    Case("pickle of dictionaries", pickled(*[{}] * 8), "is pickled, and holds empty_dict"),
+    Case("pickle of None", pickled(*[None] * 8), "is pickled, and holds something other than text and numbers"),
+    Case("pickle of text and numbers", pickled(*["a", 1] * 4), "is pickled, and holds a mixture"),
+    Case("pickle of uneven rows", pickled(*[[1, 0], [1]] * 4), "is pickled, and holds a mixture"),
+    Case("pickle nested deeply", raw_pickle(b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b"."), "not an array"),
+    Case("pickle of a far place", raw_pickle(b"\x80\x02]r\xff\xff\xff\x7f."), "is pickled, and is damaged"),
+    Case("pickle of long bytes", raw_pickle(b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f."), "is pickled, and is damaged"),
+    Case("pickle by number", raw_pickle(b"\x80\x02\x82\x01."), "is pickled, and holds ext1"),
+    Case("pickle by persistent id", raw_pickle(b"Pthere\n."), "is pickled, and holds persid"),
+    Case("pickle cut", raw_pickle(pickle.dumps(np.empty(8, object))[:40]), "is pickled, and is damaged"),
+    Case("pickle of another size", raw_pickle(pickle.dumps(np.empty(9, object))), "not an array of the shape"),
+    Case("pickle of numbers as objects", raw_pickle(pickle.dumps(np.zeros(8))), "is pickled, and "),
+    Case("pickle in a structure", replaced(LABEL, npy(of([("a", "|O")], "(8,)"))), "neither numbers nor text"),
+]
+
+
+def complaints(root: Path, **options: Any) -> tuple[str, list[str]]:
+    """The line of a reader, and those of the check."""
+    with pytest.raises(CorpusError) as caught:
+        Tiny(str(root), **options).setup("fit")
+    lines = check_corpus(root, Tiny.layout).lines
+    for line in (str(caught.value), *lines):
+        assert line.isprintable() and len(line) < 1200, line
+    return str(caught.value), lines
+
+
+@pytest.mark.parametrize("case", table(FEATURES))
+def test_fit_and_check_refuse_the_same_features_in_the_same_words(case: Case, root: Path) -> None:
+    case.make(root)
+    line, lines = complaints(root)
+    assert case.expected in line
+    assert line in lines
+    if "id with control" not in line:  # its ids are refused when targets are read
+        assert "is " in line or line in complaints(root, memory_budget_gb=0.0)[0]
+
+
+@pytest.mark.parametrize("case", [each for each in table(FEATURES) if "exist" not in each.values[0].expected])
+def test_prediction_of_all_refuses_them_too(case: Case, root: Path) -> None:
+    case.make(root)
+    with pytest.raises(CorpusError) as caught:
+        Tiny(str(root), predict_split="all").setup("predict")
+    assert case.expected in str(caught.value)
+
+
+@pytest.mark.parametrize("case", table(TARGETS))
+def test_fit_and_check_refuse_the_same_targets_and_run_nothing(
+    case: Case, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    case.make(root)
+    line, lines = complaints(root)
+    assert case.expected in line
+    assert line in lines
+    assert not (root / "ran").exists()
+
+
+def test_frames_behind_a_link_are_never_those_of_another_file(root: Path) -> None:
+    """A soft link within the file is followed, and an offset belongs to this file."""
+    with h5py.File(root / "A" / "a.h5", "r+") as file:
+        expected = file[SECOND][()]
+        del file[FIRST]
+        file[FIRST] = h5py.SoftLink(f"/{SECOND}")
+    data = Tiny(str(root))
+    data.setup("fit")
+    np.testing.assert_array_equal(data.corpus.frames[0].utterance(0), expected)
+
+
+def test_a_file_that_another_program_writes_is_said_to_be_open(root: Path) -> None:
+    with (root / "A" / "a.h5").open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # as HDF5 locks what it writes
+        line, lines = complaints(root)
+    assert line == f"{root}/A/a.h5: is open in another program; close it there, and try again."
+    assert line in lines
+
+
+@pytest.mark.parametrize("folder", "AVL")
+def test_prediction_goes_on_without_any_one_feature_file(root: Path, folder: str) -> None:
+    """Normalised by a checkpoint's statistics, as `predict` does."""
+    trained = Tiny(str(root), visual_normalization="train", text_normalization="train")
+    trained.setup("fit")
+    record = trained.checkpoint_record()
+    next((root / folder).glob("*.h5")).unlink()
+    data = Tiny(str(root), predict_split="all")
+    data.adopt_preprocessing(record)
+    data.setup("predict")
+    for batch in data.predict_dataloader():
+        lost = "AVL".index(folder)
+        assert not batch.available[:, lost].any()
+        assert batch.available.sum(dim=1).eq(2).all()
+        assert batch.frames[lost].numel() == 0
+        assert all(frames.isfinite().all() for frames in batch.frames)
+
+
+def damaged(root: Path) -> None:
+    (root / "A" / "comparE_mean_std.h5").write_bytes(b"x" * 500)
+
+
+def huge(root: Path) -> None:
+    with h5py.File(root / "A" / "comparE_mean_std.h5", "w") as file:
+        file.create_dataset("1/mean", (10**12,), "f4", chunks=(1000,))
+
+
+def elsewhere(root: Path) -> None:
+    with h5py.File(root / "A" / "comparE_mean_std.h5", "w") as file:
+        file["1/mean"] = h5py.ExternalLink("a.h5", FIRST)
+
+
+STATISTICS = [
+    Case("damaged", damaged, "comparE_mean_std.h5: not a whole HDF5 file"),
+    Case("1e12 values", huge, "the mean and std of fold 1 cannot be read (mean has 1000000000000 values)"),
+    Case("an external link", elsewhere, "cannot be read (mean is in another file)"),
+    Case("a pipe", lambda root: os.mkfifo(root / "A" / "comparE_mean_std.h5"), "is a pipe, not a file"),
+    Case("a folder", lambda root: (root / "A" / "comparE_mean_std.h5").mkdir(), "is a folder, not a file"),
+]
+
+
+@pytest.mark.parametrize("case", table(STATISTICS))
+def test_statistics_that_nobody_needs_are_a_note(case: Case, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    case.make(root)
+    data = Tiny(str(root))
+    data.setup("fit")
+    assert data.statistics[0] is not None
+    (note,) = [record.getMessage() for record in caplog.records]
+    assert case.expected in note and note.endswith("it is not needed.")
+    assert note in check_corpus(root, Tiny.layout).lines
+
+
+# Arrays of objects, as data frames and older scripts leave them.
+
+OBJECTS: dict[str, Callable[[Path], object]] = {
+    "ids as objects": lambda root: np.save(root / IDS, np.array(NAMES[:8], dtype=object)),
+    "ids as a Fortran column": lambda root: np.save(
+        root / IDS, np.asfortranarray(np.array(NAMES[:8], dtype=object)[:, None])
+    ),
+    "ids as bytes": lambda root: np.save(root / IDS, np.array([name.encode() for name in NAMES[:8]], dtype=object)),
+    "ids as NumPy text": lambda root: np.save(root / IDS, _objects(np.array(NAMES[:8]))),
+    "labels as objects": lambda root: np.save(root / LABEL, LABELS[:8].astype(object)),
+    "labels as NumPy numbers": lambda root: np.save(root / LABEL, _objects(LABELS[:8])),
+    "labels as big-endian numbers": lambda root: np.save(root / LABEL, _objects(LABELS[:8].astype(">f8"))),
+    "one-hot rows as arrays": lambda root: np.save(root / LABEL, _objects(np.eye(4)[LABELS[:8]])),
+    "one-hot rows as lists": lambda root: np.save(root / LABEL, _objects(np.eye(4)[LABELS[:8]].tolist())),
+    "one-hot as a Fortran table": lambda root: np.save(
+        root / LABEL, np.asfortranarray(np.eye(4)[LABELS[:8]].astype(object))
+    ),
+    "an old protocol": lambda root: npy(
+        of("|O", "(8,)"), pickle.dumps(np.array([name.encode() for name in NAMES[:8]], dtype=object), protocol=2)
+    )(root / IDS),
+}
+
+
+def _objects(rows: Any) -> Any:
+    """An array of objects, one for each row."""
+    array = np.empty(len(rows), dtype=object)
+    for position, row in enumerate(rows):
+        array[position] = row
+    return array
+
+
+@pytest.mark.parametrize("store", OBJECTS.values(), ids=OBJECTS.keys())
+def test_text_and_numbers_are_read_out_of_arrays_of_objects(store: Callable[[Path], object], root: Path) -> None:
+    store(root)
+    data = Tiny(str(root))
+    data.setup("fit")
+    assert data.targets is not None
+    assert data.targets["train"].utterances == NAMES[:8]
+    assert data.targets["train"].labels.tolist() == LABELS[:8].tolist()
+    assert check_corpus(root, Tiny.layout).lines == []
+
+
+# Whatever the bytes: a good read, or one line.
+
+ANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def read_or_refused(root: Path) -> None:
+    try:
+        data = Tiny(str(root))
+        data.setup("fit")
+    except CorpusError as error:
+        assert str(error).isprintable()
+    else:
+        assert all(frames.utterance(0).isfinite().all() for frames in data.corpus.frames)
+
+
+@ANY
+@given(data=st.binary(max_size=300), cut=st.integers(0, 10_000), place=st.integers(0, 10_000))
+def test_any_bytes_in_a_feature_file_are_read_or_refused(pristine: Path, data: bytes, cut: int, place: int) -> None:
+    path = pristine / "A" / "a.h5"
+    before = path.read_bytes()
+    place %= len(before)
+    spoilt = before[:place] + data + before[place + len(data) :]
+    try:
+        path.write_bytes(spoilt[: len(spoilt) - cut % len(spoilt)])
+        read_or_refused(pristine)
+    finally:
+        path.write_bytes(before)
+
+
+HEADERS = st.one_of(
+    st.text(max_size=80),
+    st.builds(
+        of,
+        st.sampled_from(["<f8", "|O", "|S0", "<U3", "|V8", "M8[s]", "<i4", "|b1"]),
+        st.one_of(
+            st.lists(st.integers(-2, 10**13), max_size=3).map(lambda shape: str(tuple(shape))), st.text(max_size=9)
+        ),
+        st.sampled_from(["True", "False", "3"]),
+    ),
+)
+
+
+@ANY
+@given(header=HEADERS, data=st.binary(max_size=300), whole=st.booleans())
+def test_any_bytes_in_a_target_file_are_read_or_refused(pristine: Path, header: str, data: bytes, whole: bool) -> None:
+    path = pristine / LABEL
+    before = path.read_bytes()
+    try:
+        npy(header.encode("latin1", "replace").decode("latin1"), data)(path) if whole else path.write_bytes(data)
+        read_or_refused(pristine)
+    finally:
+        path.write_bytes(before)
+
+
+@ANY
+@given(place=st.integers(0, 10_000), data=st.binary(min_size=1, max_size=4))
+def test_any_change_of_a_pickle_is_read_or_refused(pristine: Path, place: int, data: bytes) -> None:
+    path = pristine / LABEL
+    before = path.read_bytes()
+    try:
+        np.save(path, LABELS[:8].astype(object))
+        spoilt = path.read_bytes()
+        place = 128 + place % (len(spoilt) - 128)
+        path.write_bytes(spoilt[:place] + data + spoilt[place + len(data) :])
+        read_or_refused(pristine)
+    finally:
+        path.write_bytes(before)
