@@ -53,18 +53,25 @@ class Predictor:
         ]
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls,
+        checkpoint: str | Path,
+        device: str | torch.device = "cpu",
+        model: type[MissingModalityModule] | None = None,
+    ) -> Self:
         """Read a checkpoint that ``fit`` wrote; nothing in it is executed.
 
         Args:
             checkpoint: for instance ``runs/.../checkpoints/epoch017.ckpt``.
             device: where the model runs.
+            model: the class, for a model of your own that is not among the installed ones.
 
         Raises:
-            InputError: it cannot be read, something else wrote it, or its model is not installed.
+            InputError: it cannot be read, something else wrote it, its model is not installed or another than
+                ``model``, or its weights do not fit or are no finite numbers.
         """
-        model, trained_on = load_model(checkpoint)
-        return cls(model.to(device), trained_on, str(checkpoint))
+        loaded, trained_on = load_model(checkpoint, model)
+        return cls(loaded.to(device), trained_on, str(checkpoint))
 
     def predict(self, features: Features) -> dict[str, float]:
         """Predict from the modalities that are there: the probability of each class by name, or ``{"value": ...}``.

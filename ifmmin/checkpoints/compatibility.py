@@ -69,12 +69,12 @@ def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str)
 
 
 def check_same_fold(data: EmotionDataModule, trained: dict[str, Any], path: str) -> None:
-    """Refuse to score a checkpoint on another fold of its own corpus: it was trained on that test data.
+    """Refuse to use a checkpoint with another fold of its own corpus: it was trained on that fold's test data.
 
     Raises:
         InputError: the folds differ.
     """
-    if data.corpus_name == trained["name"] and data.fold != trained["fold"] and data.predict_split != "all":
+    if data.corpus_name == trained["name"] and data.fold != trained["fold"]:
         raise InputError(
             f"{path}: trained on fold {trained['fold']}, whose training data include fold {data.fold}'s test data; "
             f"give --data.fold {trained['fold']}, or the checkpoint of fold {data.fold}."

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from ifmmin.checkpoints.published import read_published_parts
-from ifmmin.checkpoints.reading import load_safely
+from ifmmin.checkpoints.reading import read_checkpoint, trained_model
 
 if TYPE_CHECKING:
     from ifmmin.pretraining.stage1 import Pretraining
@@ -39,9 +39,8 @@ def read_stage1(path: str | Path, stage1: type[Pretraining]) -> dict[str, dict[s
     path = Path(path)
     if path.is_dir():
         return read_published_parts(path, stage=1)
-    checkpoint = load_safely(path)
-    record = checkpoint.get("ifmmin", {}) if isinstance(checkpoint, dict) else {}
-    trained = str(record.get("model", "unknown")).rpartition(".")[2]
+    checkpoint = read_checkpoint(path, needs_data=False)
+    trained = trained_model(checkpoint["ifmmin"])
     if trained != stage1.__name__:
         raise InputError(f"{path}: a checkpoint of {trained}, but stage 1 of this model is {stage1.__name__}.")
     return split_parts(checkpoint["state_dict"])

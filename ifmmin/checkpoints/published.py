@@ -140,7 +140,7 @@ def read_published(folder: str | Path, epoch: str | None = None) -> dict[str, St
 
 def _load_network(path: Path) -> State:
     """The state dict in a file."""
-    state = load_safely(path)
+    state = load_safely(path, legacy=True)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: not the parameters of a network; a state dict of tensors is expected.")
     return {str(name): value for name, value in state.items()}

@@ -1,7 +1,9 @@
-"""Reading checkpoints: nothing in them is executed."""
+"""Reading checkpoints: nothing in them is executed, and no more memory is taken than the file has."""
 
 from __future__ import annotations
 
+import stat
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,39 +11,89 @@ from typing import Any
 import torch
 
 from datamodules.errors import InputError
+from datamodules.text import printable
+from ifmmin.checkpoints.contents import ContentError, check_contents
+
+LARGEST_STRUCTURE = 2**24
+"""Bytes of a checkpoint without its tensors that are read; ours take some 100 kB."""
 
 
-def load_safely(path: str | Path) -> Any:
+def load_safely(path: str | Path, legacy: bool = False) -> Any:
     """Read a file that ``torch.save`` wrote, executing nothing in it.
 
+    Args:
+        path: of the file.
+        legacy: read the format before PyTorch 1.6 too, which the published code's files may have.
+
     Raises:
-        InputError: the file is missing, truncated, no such file, or contains more than plain data.
+        InputError: the file is missing, truncated, no such file, compressed, or contains more than plain data.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint file.")
+    shown = printable(path)
     try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{shown}: there is no such checkpoint file.") from error
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({error.strerror}); see that the path is right.") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{shown}: there is no such checkpoint file, but a folder; name the .ckpt file in it.")
+    if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
+        raise InputError(f"{shown}: there is no such checkpoint file, but a pipe or device; name a .ckpt file.")
+    try:
+        _check_container(path, legacy)
         return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise InputError(f"{path}: may not be read; give yourself the permission.") from error
+        raise InputError(f"{shown}: may not be read; give yourself the permission.") from error
+    except ContentError as error:
+        raise InputError(f"{shown}: not a readable checkpoint: {error}. Take another copy.") from error
     except Exception as error:  # torch raises many types here, none of them documented
         # Its own messages are not passed on: they advise to load the file unsafely.
         raise InputError(
-            f"{path}: not a readable checkpoint of tensors and plain values; "
+            f"{shown}: not a readable checkpoint of tensors and plain values; "
             "it is truncated, damaged, or contains code, which is never run. Take another copy."
         ) from error
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint that this library wrote.
+def _check_container(path: Path, legacy: bool) -> None:
+    """Refuse a file whose parts would take more memory than it has bytes, before they are read.
 
     Raises:
-        InputError: it cannot be read, or something else wrote it.
+        ContentError: saying what is wrong.
+        zipfile.BadZipFile: it is truncated, or of another format.
+    """
+    size = path.stat().st_size
+    if not size:
+        raise ContentError("it is empty, as an interrupted copy leaves it")
+    if legacy and not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size < entry.file_size for entry in entries):
+        raise ContentError("it is compressed, which torch.save never does, and may unpack to any size")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ContentError(f"it declares more data than its {size} bytes")
+    if any(entry.filename.endswith(".pkl") and entry.file_size > LARGEST_STRUCTURE for entry in entries):
+        raise ContentError(f"its structure without tensors is larger than {LARGEST_STRUCTURE} bytes")
+
+
+def read_checkpoint(path: str | Path, needs_data: bool = True) -> dict[str, Any]:
+    """A checkpoint that this library wrote, everything in it that scoring reads checked.
+
+    Args:
+        path: of the file.
+        needs_data: refuse one without a record of its training data, as a trainer without our datamodule writes.
+
+    Raises:
+        InputError: it cannot be read, something else wrote it, or its weights or statistics are no finite numbers.
     """
     checkpoint = load_safely(path)
-    record = checkpoint.get("ifmmin", {}) if isinstance(checkpoint, dict) else {}
-    if "model" not in record or "data" not in record:
-        raise InputError(f"{path}: not a checkpoint that a fit of this library wrote.")
+    try:
+        check_contents(checkpoint, Path(path).stat().st_size, needs_data)
+    except ContentError as error:
+        raise InputError(
+            f"{printable(path)}: not a checkpoint that a fit of this library wrote: {error}. Take another copy."
+        ) from error
     return dict(checkpoint)
 
 

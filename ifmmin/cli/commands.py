@@ -28,6 +28,7 @@ from ifmmin.checkpoints.compatibility import (
     model_arguments,
 )
 from ifmmin.checkpoints.reading import read_checkpoint
+from ifmmin.checkpoints.shapes import check_fits
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
@@ -142,6 +143,7 @@ class IfmminCLI(LightningCLI):
         model = self._options.model
         owner = class_at(model.class_path)
         check_same_model(owner, self.checkpoint, self._ckpt_path)
+        check_fits(owner, self.checkpoint, self._ckpt_path)
         given, defaults = model.init_args, defaults_of(owner)
         wins = {
             name: value for name, value in self.checkpoint["hyper_parameters"].items() if name not in FOLLOWS_THE_DATA
@@ -192,7 +194,9 @@ class IfmminCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer of the subcommand; stage 1 gets one of its own, made the same way."""
-        if self.checkpoint is not None:
+        # Predicting every utterance of a corpus compares with no label, so it leaks nothing.
+        unlabelled = self.config.subcommand == "predict" and self.datamodule.predict_split == "all"
+        if self.checkpoint is not None and not unlabelled:
             check_same_fold(self.datamodule, self.checkpoint["ifmmin"]["data"], self._ckpt_path)
         self._trainer_config = copy.deepcopy({**self._get(self.config_init, "trainer"), "logger": None})
         logger = self._get(self.config_init, "trainer").get("logger")
