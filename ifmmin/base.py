@@ -166,6 +166,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         self._losses_of = 0
         self.evaluated: Tensor | None = None
         """Counts of the task [7, ...] after validation or test, over all devices."""
+        self._validated: Tensor | None = None
 
     # What a model writes.
 
@@ -322,11 +323,20 @@ class MissingModalityModule(L.LightningModule, ABC):
         rows, condition = under_conditions(batch, conditions)
         return self(rows), rows.row, condition
 
-    def _score(self, batch: Batch, conditions: Sequence[str]) -> None:
+    def _score(self, batch: Batch, conditions: Sequence[str]) -> dict[str, Tensor]:
         outputs, row, condition = self.evaluate(batch, conditions)
         label = batch.labels[row]
         self.counts.update(outputs, label, condition)
         self.mean_loss.update(self.task.loss(outputs.float(), label), weight=len(label))
+        return self._answered(batch, outputs, row, condition)
+
+    def _answered(self, batch: Batch, outputs: Tensor, row: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        return {
+            "index": batch.index[row],
+            "condition": condition,
+            "label": batch.labels[row],
+            "answer": self.task.answers(outputs),
+        }
 
     def _log_metrics(self, split: str) -> None:
         self.evaluated = self.counts.compute().cpu()
@@ -338,17 +348,18 @@ class MissingModalityModule(L.LightningModule, ABC):
                 if value is not None:
                     self.log(f"{self.log_prefix}{split}/{row}/{name}", value)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Evaluate under ``validation_conditions``."""
-        self._score(batch, self.validated_conditions())
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate under ``validation_conditions``; the answers, as of :meth:`predict_step`."""
+        return self._score(batch, self.validated_conditions())
 
     def on_validation_epoch_end(self) -> None:
         """Log the task's scores per condition, their mean and pooled."""
         self._log_metrics("val")
+        self._validated = self.evaluated
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Evaluate under all conditions."""
-        self._score(batch, self.wanted_conditions())
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate under all conditions; the answers, as of :meth:`predict_step`."""
+        return self._score(batch, self.wanted_conditions())
 
     def on_test_epoch_end(self) -> None:
         """Log the task's scores per condition, their mean and pooled."""
@@ -361,13 +372,7 @@ class MissingModalityModule(L.LightningModule, ABC):
             ``index`` int64 [R] (position in the corpus), ``condition`` int64 [R] (position in CONDITIONS), ``label``
             [R] (-1 or NaN where unknown) and ``answer`` float32 [R, P] (probabilities, or a value).
         """
-        outputs, row, condition = self.evaluate(batch, self.wanted_conditions())
-        return {
-            "index": batch.index[row],
-            "condition": condition,
-            "label": batch.labels[row],
-            "answer": self.task.answers(outputs),
-        }
+        return self._answered(batch, *self.evaluate(batch, self.wanted_conditions()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which model this is, its recipe, and which data it was trained on, normalisation included."""
@@ -375,6 +380,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         record: dict[str, Any] = {"model": type(self).__name__, "recipe": self.settings.plain()}
         if self.datamodule is not None:
             record["data"] = self.datamodule.checkpoint_record()
+        if self._validated is not None:
+            record["validation"] = self._validated  # the best epoch's scores, without a second evaluation
         checkpoint["ifmmin"] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import BestEpoch, LastEpoch
 from ifmmin.cli import stopping
-from ifmmin.results.predictions import Predictions
 
 _LINES = 10  # per stage, without a terminal
 
@@ -92,55 +90,3 @@ class Stopping(Callback):
 def checkpoint_callbacks(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:
     """Keep the best epoch by ``monitor``, whose direction is ``mode``, and the last."""
     return [BestEpoch(folder, monitor, mode), LastEpoch(folder)]
-
-
-class PredictionWriter(Callback):
-    """Gathers the predictions of all devices and writes one file, in corpus order.
-
-    Args:
-        path: a ``.csv`` or ``.parquet`` file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._parts: list[dict[str, np.ndarray[Any, Any]]] = []
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the output of ``predict_step``."""
-        self._parts.append({name: value.cpu().numpy() for name, value in outputs.items()})
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file on the first device."""
-        assert isinstance(pl_module, MissingModalityModule)
-        parts = self._gathered(trainer)
-        if not trainer.is_global_zero:
-            return
-        datamodule = pl_module.datamodule
-        assert datamodule is not None
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.lexsort((columns["condition"], columns["index"]))
-        names: Sequence[str] = datamodule.corpus.utterances
-        predictions = Predictions(
-            pl_module.task,
-            [names[position] for position in columns["index"][order]],
-            columns["condition"][order],
-            columns["answer"][order],
-            columns["label"][order],
-        )
-        predictions.write(self.path)
-        print(f"predictions: {len(order)} rows in {self.path}")
-
-    def _gathered(self, trainer: L.Trainer) -> list[dict[str, np.ndarray[Any, Any]]]:
-        if trainer.world_size == 1:
-            return self._parts
-        everyone: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(everyone, self._parts)
-        return [part for parts in everyone for part in parts]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from jsonargparse import Namespace
@@ -15,9 +16,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from datamodules.base import EmotionDataModule
+from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
+from datamodules.files import check_writable
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import (
@@ -32,12 +36,15 @@ from ifmmin.checkpoints.shapes import check_fits
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.callbacks import PredictionWriter, Stopping, checkpoint_callbacks, progress_callback
+from ifmmin.cli.callbacks import Stopping, checkpoint_callbacks, progress_callback
+from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.memory import MemoryCap
-from ifmmin.cli.reporting import print_header, report_results
-from ifmmin.pretraining.fitting import fit_two_stages, load_pretrained
-from ifmmin.results.predictions import check_predictions_path
+from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
+from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
+from ifmmin.results.files import table_json
+from ifmmin.results.predictions import Predictions, check_predictions_path
+from ifmmin.results.results import Results
 
 
 class IfmminCLI(LightningCLI):
@@ -101,6 +108,19 @@ class IfmminCLI(LightningCLI):
         if subcommand == "fit":
             # Expanded before this parser sees it; here for --help.
             parser.add_argument("--resume", type=str | None, default=None, help="Folder of a killed run to go on with.")
+            parser.add_argument(
+                "--test",
+                type=bool,
+                default=True,
+                help="Test the best epoch; false leaves the test split alone, and the result is validation's.",
+            )
+        if subcommand != "predict":
+            parser.add_argument(
+                "--intervals",
+                type=Literal["utterances", "speakers", "none"],
+                default="utterances",
+                help="What the 95 %% bootstrap intervals of the table are over.",
+            )
         if subcommand == "predict":
             parser.add_argument(
                 "--output",
@@ -165,7 +185,11 @@ class IfmminCLI(LightningCLI):
         model, data = (options[key].class_path.rpartition(".")[2] for key in ("model", "data"))
         fold = options.data.init_args.get("fold", 1)
         name = f"{model}-seed{options.seed_everything}"
-        if self.config.subcommand != "fit":
+        if self.checkpoint is not None and self.config.subcommand != "fit":
+            trained_on = self._trained_on(self.checkpoint)
+            name = f"{model}-seed{trained_on['seed']}"
+            if trained_on["corpus"] != class_at(options.data.class_path).layout.name:
+                name += f"-from-{re.sub(r'[^A-Za-z0-9_.-]', '_', trained_on['corpus'])}-fold{trained_on['fold']}"
             name += f"-{self.config.subcommand}"
         if options.run_dir:
             self.run_dir = runs.claim_run_dir(Path(options.run_dir))
@@ -267,7 +291,13 @@ class IfmminCLI(LightningCLI):
         except SystemExit:  # Lightning's answer to Ctrl-C
             print_rank_zero(f"interrupted; go on with: fit --resume {self.run_dir}")
             raise
-        self._score("test", fitted.checkpoint)
+        selected = self._selected(fitted)
+        if self._options.test:
+            self._score("test", fitted.checkpoint, **selected)
+        else:
+            assert model.evaluated is not None
+            results = self._results("val", model.evaluated, self._record(fitted.checkpoint), **selected)
+            report_results(model, self.datamodule, self.trainer, self.run_dir, results)
 
     def test(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Score a checkpoint on the test split."""
@@ -281,30 +311,105 @@ class IfmminCLI(LightningCLI):
 
     def predict(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Write what a checkpoint predicts of each utterance under each condition it allows."""
-        self._start()
-        output = Path(self._options.output or self.run_dir / "predictions.csv")
+        output = Path(self._options.output or self.run_dir / "predictions.csv").expanduser()
         check_predictions_path(output)
-        if output.exists() and self.trainer.is_global_zero:
-            raise InputError(f"{output}: exists already; give another --output, or move it away.")
-        self.trainer.callbacks.append(PredictionWriter(output))  # type: ignore[attr-defined]
+        for path in (output, record_path(output)):
+            if path.exists() and self.trainer.is_global_zero:
+                raise InputError(f"{path}: exists already; give another --output, or move it away.")
+        check_writable(output)
+        self._start()
+        self.trainer.callbacks.append(collector := AnswerCollector())  # type: ignore[attr-defined]
         self.trainer.predict(
             model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False, weights_only=True
+        )
+        assert self.checkpoint is not None
+        report_predictions(
+            model,
+            self.datamodule,
+            output,
+            collector.predictions,
+            self._trained_on(self.checkpoint),
+            self._record(ckpt_path),
         )
 
     def _start(self) -> None:
         self.datamodule.setup(self.config.subcommand)  # anything wrong with the corpus is said before files are written
+        if self.config.subcommand != "predict":
+            check_units(
+                self.datamodule, self._options.intervals, "val" if self.config.subcommand == "validate" else "test"
+            )
         print_header(self.datamodule, self.run_dir)
 
-    def _score(self, split: str, checkpoint: str | None) -> None:
-        run = self.trainer.test if split == "test" else self.trainer.validate
-        run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-        record = {
+    @staticmethod
+    def _trained_on(checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Corpus, fold and seed of a checkpoint's training."""
+        data = checkpoint["ifmmin"]["data"]
+        return {"corpus": data["name"], "fold": data["fold"], "seed": data["seed"]}
+
+    def _record(self, checkpoint: str | None) -> dict[str, Any]:
+        """What this command was asked and how long it took."""
+        return {
             "config": self._plain_config(),
             "checkpoint": checkpoint,
             "wall_time_s": round(time.monotonic() - self._clock, 3),
         }
-        seed = int(self._options.seed_everything)
-        report_results(self.model, self.datamodule, self.trainer, self.run_dir, split, seed, record)
+
+    def _selected(self, fitted: Fitted) -> dict[str, Any]:
+        """The score that selected a fit's epoch, and its validation table; ``model.evaluated`` has its counts then."""
+        model, data = self.model, self.datamodule
+        stored = None if fitted.checkpoint is None else read_checkpoint(fitted.checkpoint)
+        if stored is not None:
+            found = stored["ifmmin"].get("validation")
+            usable = isinstance(found, Tensor) and found.shape == (len(CONDITIONS), *model.task.shape)
+            model.evaluated = found if usable else None
+            if model.evaluated is None:  # that epoch was trained by 0.1.0, and the run went on
+                self.trainer.validate(model, data, ckpt_path=fitted.checkpoint, verbose=False, weights_only=True)
+        assert model.evaluated is not None
+        table = table_json(self._results("val", model.evaluated, {}))
+        value = table[model.monitored_row][model.monitor]
+        epoch = None if stored is None else int(stored["epoch"])
+        return {"validation": table, "monitor": {"name": model.monitor_key, "value": value, "epoch": epoch}}
+
+    def _results(self, split: str, counts: Tensor, record: dict[str, Any], **selected: Any) -> Results:
+        data, fit = self.datamodule, self.config.subcommand == "fit"
+        own: dict[str, Any] = {
+            "corpus": data.corpus_name,
+            "fold": data.fold,
+            "seed": int(self._options.seed_everything),
+        }
+        trained_on = own if fit or self.checkpoint is None else self._trained_on(self.checkpoint)
+        return Results(
+            corpus=data.corpus_name,
+            is_synthetic=data.synthetic,
+            model=type(self.model).__name__,
+            fold=data.fold,
+            seed=trained_on["seed"],
+            split=split,
+            task=self.model.task,
+            counts=counts,
+            bayes=data.bayes_accuracy(split),
+            record=record,
+            trained_on=trained_on,
+            **selected,
+        )
+
+    def _score(self, split: str, checkpoint: str | None, **selected: Any) -> None:
+        predictions = self._evaluate(split, checkpoint)
+        if self.model.evaluated is None:
+            raise InputError(f"--trainer.limit_{split}_batches 0: nothing was evaluated; leave it out.")
+        results = self._results(split, self.model.evaluated, self._record(checkpoint), **selected)
+        over = self._options.intervals
+        report_results(
+            self.model, self.datamodule, self.trainer, self.run_dir, results, predictions=predictions, over=over
+        )
+
+    def _evaluate(self, split: str, checkpoint: str | None) -> Predictions | None:
+        """Count a split into ``model.evaluated``; its answers on the first device."""
+        self.model.evaluated = None  # of the last validation
+        self.trainer.callbacks.append(collector := AnswerCollector())  # type: ignore[attr-defined]
+        run = self.trainer.test if split == "test" else self.trainer.validate
+        run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+        return collector.predictions
 
     @rank_zero_only
     def _save_config(self) -> None:

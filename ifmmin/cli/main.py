@@ -55,6 +55,7 @@ def _command(args: Sequence[str] | None) -> int:
         # Called with explicit args we may run inside another program: leave its allocator and GC alone.
         return _imported(argv[0])(argv)
     starting.large_pages()
+    starting.no_screen()
     with starting.imports():
         command = _imported(argv[0])
     return command(argv)

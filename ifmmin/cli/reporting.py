@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,23 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from rich.measure import Measurement
 
 from datamodules.base import EmotionDataModule
+from datamodules.errors import InputError
+from datamodules.storage.layouts import speaker_of
+from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.console import print_rank_zero
 from ifmmin.pretraining.fitting import trainable_parameters
-from ifmmin.results.files import write_results
+from ifmmin.results.breakdown import class_rows, class_table, speaker_rows, speaker_table
+from ifmmin.results.files import write_json, write_results
+from ifmmin.results.predictions import Predictions
 from ifmmin.results.provenance import environment_record
 from ifmmin.results.results import Results
 from ifmmin.results.tables import results_table
 from ifmmin.results.tracking import log_to_wandb
+from ifmmin.results.uncertainty import add_up, bootstrap_intervals, speakers, utterance_counts
 
 
 def print_header(data: EmotionDataModule, run_dir: Path) -> None:
@@ -32,42 +40,127 @@ def print_header(data: EmotionDataModule, run_dir: Path) -> None:
     print_rank_zero(f"run folder: {run_dir}")
 
 
+def check_units(data: EmotionDataModule, over: str, split: str) -> None:
+    """Refuse ``--intervals speakers`` where ids do not name speakers, before anything is evaluated.
+
+    Raises:
+        InputError: naming such an id.
+    """
+    if over == "speakers":
+        speakers([data.corpus.utterances[index] for index in data.indices(split)], data.corpus_layout)
+
+
 @rank_zero_only
 def report_results(
     model: MissingModalityModule,
     data: EmotionDataModule,
     trainer: L.Trainer,
     run_dir: Path,
-    split: str,
-    seed: int,
-    record: dict[str, Any],
+    results: Results,
+    *,
+    predictions: Predictions | None = None,
+    over: str = "none",
 ) -> None:
-    """Print the table of a finished test or validation, and write and log its files."""
-    assert model.evaluated is not None
-    record |= {
+    """Write and log the files of finished results, and print their tables.
+
+    Args:
+        model: that was scored.
+        data: it was scored on.
+        trainer: of the test or validation.
+        run_dir: where the files go.
+        results: without intervals yet; a fit's have a ``monitor``.
+        predictions: every answer of the split; None leaves out all that is made of them.
+        over: what the intervals are over, ``"none"`` for none.
+    """
+    results.record = {
         "command": sys.argv,
         "recipe": model.settings.plain(),
         "parameters": trainable_parameters(model),
         "data_fingerprint": data.fingerprint,
         "devices": trainer.world_size,
         **environment_record(),
+        **results.record,
     }
-    results = Results(
-        corpus=data.corpus_name,
-        is_synthetic=data.synthetic,
-        model=type(model).__name__,
-        fold=data.fold,
-        seed=seed,
-        split=split,
-        task=model.task,
-        counts=model.evaluated,
-        bayes=data.bayes_accuracy(split),
-        record=record,
+    tables: dict[str, list[dict[str, Any]]] = {"per_class.csv": class_rows(results)}
+    if predictions is not None:
+        names, counts = utterance_counts(predictions)
+        who = [speaker_of(name, data.corpus_layout) for name in names]
+        named = [speaker for speaker in who if speaker is not None]
+        if len(named) == len(who):
+            tables["per_speaker.csv"] = speaker_rows(results.task, counts, named)
+        if over == "utterances":
+            results.intervals = bootstrap_intervals(results.task, counts)
+        elif over == "speakers":
+            results.intervals = bootstrap_intervals(results.task, add_up(counts, named)[1], "speakers")
+    fitted = results.monitor is not None
+    paths = write_results(
+        results,
+        run_dir,
+        prefix="" if results.split == "test" else f"{results.split}_",
+        predictions=predictions,
+        tables=tables,
+        metrics=runs.METRICS if fitted else None,
     )
-    Console().print(results_table(results))
-    paths = write_results(results, run_dir, prefix="" if split == "test" else f"{split}_")
+    _print_tables(results, tables)
     print_rank_zero("written: " + ", ".join(map(str, paths)))
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             log_to_wandb(results, logger.experiment, paths)
             logger.experiment.finish()  # or the next run of this process would write into this one
+
+
+@rank_zero_only
+def report_predictions(
+    model: MissingModalityModule,
+    data: EmotionDataModule,
+    output: Path,
+    predictions: Predictions | None,
+    trained_on: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Write predictions to ``output``, and beside it, under the same name in .json, what was predicted by what.
+
+    Raises:
+        InputError: there are none, or one is not finite.
+        OSError: the file cannot be written.
+    """
+    rows = 0 if predictions is None else len(predictions.utterances)
+    if predictions is None or not rows:
+        name = type(model).__name__
+        raise InputError(
+            f"{output}: nothing was predicted; see that the split {data.predict_split} has utterances, that {name} "
+            "answers one of --data.conditions, and that --trainer.limit_predict_batches is not 0."
+        )
+    predictions.write(output)
+    description = {
+        "model": type(model).__name__,
+        "corpus": data.corpus_name,
+        "is_synthetic": data.synthetic,
+        "fold": data.fold,
+        "split": data.predict_split,
+        "utterances": len(set(predictions.utterances)),
+        "rows": rows,
+        "trained_on": trained_on,
+        "record": {"command": sys.argv, "data_fingerprint": data.fingerprint, **environment_record(), **record},
+    }
+    beside = write_json(record_path(output), description)
+    print_rank_zero(f"predictions: {rows} rows in {output}, their record in {beside}")
+
+
+def record_path(output: Path) -> Path:
+    """Where the record of a predictions file goes."""
+    return output.with_suffix(".json")
+
+
+def _print_tables(results: Results, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    console = Console()
+    shown = [results_table(results)]
+    if rows := tables.get("per_class.csv"):
+        shown.append(class_table(rows))
+    if rows := tables.get("per_speaker.csv"):
+        shown.append(speaker_table(results.task, rows))
+    for table in shown:
+        if not console.is_terminal:  # a log has no width to fit into
+            wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+            console.width = max(console.width, wanted)
+        console.print(table)

@@ -17,6 +17,14 @@ def large_pages() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+def no_screen() -> None:
+    """Have Matplotlib, which draws into files here, ignore a notebook's or a desktop's MPLBACKEND.
+
+    Its import fails where that is a backend of another environment.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+
+
 @contextmanager
 def imports() -> Iterator[None]:
     """Disable the garbage collector while importing: it would repeatedly scan some 100,000 new objects.

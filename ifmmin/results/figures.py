@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from datamodules.conditions import COMPLETE
+from datamodules.text import printable
 from ifmmin.results.results import Results
 
 
@@ -37,6 +40,13 @@ def empty_figure(width: float, height: float, dpi: float = 100) -> Figure:
     return figure
 
 
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture; a letter that the font lacks is drawn as a box, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        figure.savefig(path)
+
+
 def confusion_grid(
     title: str,
     headings: Mapping[str, str],
@@ -58,13 +68,13 @@ def confusion_grid(
     # One available modality above, two below, and what is reported apart in the last column.
     order = ("a", "v", "t", COMPLETE, "av", "at", "vt", "pooled")
     for axes, name in zip(grid.flat, order, strict=True):
-        axes.set_title(headings[name], fontsize=12)
+        axes.set_title(headings[name], fontsize=12, parse_math=False)
         draw_matrix(axes, matrices[name], levels)
     for axes in grid[:, 0]:
         axes.set_ylabel(f"true {kind} (each row is 100%)", fontsize=11)
     for axes in grid[1]:
         axes.set_xlabel(f"predicted {kind}", fontsize=11)
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(title, fontsize=14, parse_math=False)
     return figure
 
 
@@ -82,11 +92,12 @@ def draw_matrix(axes: Axes, confusion: Tensor, levels: Sequence[str]) -> None:
     classes = len(levels)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     font = 10 if classes <= 5 else max(4.0, 50 / classes)
-    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in levels]
+    names = [printable(name, 12) for name in levels]
     slant = 0 if sum(map(len, names)) <= 28 else 40
     turned: dict[str, Any] = {"rotation": slant, "ha": "right", "rotation_mode": "anchor"} if slant else {}
-    axes.set_xticks(range(classes), names, fontsize=font, **turned)
-    axes.set_yticks(range(classes), names, fontsize=font)
+    # A "$" of a name is no formula.
+    axes.set_xticks(range(classes), names, fontsize=font, parse_math=False, **turned)
+    axes.set_yticks(range(classes), names, fontsize=font, parse_math=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_color("#b0b0b0")

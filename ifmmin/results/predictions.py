@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from torch import Tensor
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.files import atomic_path
+from datamodules.text import printable
+from ifmmin.results.csv_files import safe, write_rows
 from ifmmin.tasks import Task
 
 Array = npt.NDArray[Any]
@@ -63,7 +64,8 @@ class Predictions:
         prediction saw that modality and 0 if not. Of a classification, then ``p_<class>`` per class, float32 with
         nine significant digits in CSV, so that it reads back bit for bit; ``prediction``, the name of the most
         probable class; ``label``, the name of the true one. Of a regression, ``prediction`` and ``label`` are values.
-        An unknown label is empty, in Parquet null.
+        An unknown label is empty, in Parquet null. A name in CSV that a spreadsheet would run gets an apostrophe
+        (:func:`~datamodules.text.csv_cell`).
 
         Args:
             path: ends in ``.csv`` or ``.parquet``; its folder is made.
@@ -114,8 +116,9 @@ class Predictions:
         finite = np.isfinite(answers).all(axis=1)
         if not finite.all():
             row = int(finite.argmin())
+            name = printable(self.utterances[row])
             raise InputError(
-                f"{path}: utterance {self.utterances[row]} gets an answer that is not finite under condition "
+                f"{path}: utterance {name} gets an answer that is not finite under condition "
                 f"{CONDITIONS[condition[row]]}; check its features for NaN, and whether the checkpoint's training "
                 "diverged."
             )
@@ -131,17 +134,16 @@ def _array(values: Tensor | Array) -> Array:
 
 def _write_csv(path: Path, columns: dict[str, Array]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        write_rows(file, [safe(columns)])
         for start in range(0, len(columns["utterance"]), _CHUNK):
             parts = (_cells(column[start : start + _CHUNK]) for column in columns.values())
-            writer.writerows(zip(*parts, strict=True))
+            write_rows(file, zip(*parts, strict=True))
 
 
 def _cells(column: Array) -> list[Any]:
     """Cells of a CSV column; unknown values are empty."""
     if column.dtype.kind != "f":
-        return ["" if value is None else value for value in column.tolist()]
+        return safe(column.tolist())
     return ["" if value != value else f"{value:.9g}" for value in column.tolist()]
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
+from datamodules.text import printable
+from ifmmin.results.uncertainty import Intervals
 from ifmmin.tasks import SUMMARY_ROWS, Summary, Task
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
@@ -52,13 +54,17 @@ class Results:
         corpus: the name of the corpus.
         is_synthetic: whether it is the built-in corpus.
         model: the class name of the model.
-        fold: the fold, from 1.
-        seed: the seed of the run.
+        fold: the fold that was scored, from 1.
+        seed: the seed that the model was trained with.
         split: ``"test"`` or ``"val"``.
         task: what was predicted.
         counts: ``[7, *shape]``, as the task's metric computes them.
         bayes: per condition, the WA in [0, 1] of the Bayes rule on the same utterances; None if unknown.
         record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
+        trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None if unknown (files up to 0.1.0).
+        validation: of a fit, the table of its selected epoch on the validation split, by row and column.
+        monitor: of a fit, ``name``, ``value`` and ``epoch`` (as in the checkpoint's name) of what selected the epoch.
+        intervals: of the scores, if they were asked for.
     """
 
     corpus: str
@@ -71,6 +77,10 @@ class Results:
     counts: Tensor
     bayes: Mapping[str, float] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] | None = None
+    validation: Mapping[str, Mapping[str, float | None]] | None = None
+    monitor: Mapping[str, Any] | None = None
+    intervals: Intervals | None = None
 
     def scores(self) -> Summary:
         """Values of the table, see :meth:`ifmmin.tasks.Task.summarise`."""
@@ -96,10 +106,18 @@ class Results:
         return {name: self.task.matrix(part) for name, part in named.items()}
 
     def title(self) -> str:
-        """Two lines: model and corpus; fold, seed, split and the number of utterances."""
-        corpus = SYNTHETIC if self.is_synthetic else self.corpus
+        """Two lines: model and corpus; fold, seed, split and the number of utterances; a third if trained elsewhere."""
+        corpus = SYNTHETIC if self.is_synthetic else printable(self.corpus)
         size = f" · {self.common_number()} utterances" if self.common_number() else ""
-        return f"{self.model} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
+        title = f"{printable(self.model)} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
+        return f"{title}\n{self.origin()}" if self.origin() else title
+
+    def origin(self) -> str:
+        """Where the model was trained, if not on this corpus and fold: ``"trained on IEMOCAP fold 1"``; else ``""``."""
+        if self.trained_on is None:
+            return ""
+        corpus, fold = self.trained_on["corpus"], self.trained_on["fold"]
+        return "" if (corpus, fold) == (self.corpus, self.fold) else f"trained on {printable(corpus)} fold {fold}"
 
     def common_number(self) -> int | None:
         """Number of utterances under every answered condition, None if it differs."""

@@ -115,3 +115,85 @@ def test_the_built_in_corpus_is_the_default_for_test_too(tmp_path: Path) -> None
     words = ["test", "--model", "IFMMIN", *SMALL, "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path / "test")]
     assert main(words) == 0
     assert metrics(tmp_path / "test")["metrics"]["a"]["bayes_WA"] is not None
+
+
+def test_a_test_writes_the_seed_of_the_training(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run).resolve())]
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--seed_everything", "5"]) == 0
+    found = metrics(tmp_path / "runs/IEMOCAP/fold1/IFMMIN-seed0-test/run-1")
+    assert found["seed"] == 0
+    assert found["trained_on"] == {"corpus": "IEMOCAP", "fold": 1, "seed": 0}
+
+
+def test_a_cross_corpus_test_says_where_the_model_was_trained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["test", "--model", "IFMMIN", *sample("MSPIMPROV"), "--ckpt_path", str(best(run).resolve())]
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--data.fold", "2"]) == 0
+    assert "trained on IEMOCAP fold 1" in capsys.readouterr().out
+    folder = tmp_path / "runs/MSPIMPROV/fold2/IFMMIN-seed0-from-IEMOCAP-fold1-test/run-1"
+    found = metrics(folder)
+    assert (found["corpus"], found["fold"]) == ("MSP-IMPROV", 2)
+    assert found["trained_on"] == {"corpus": "IEMOCAP", "fold": 1, "seed": 0}
+
+
+def test_a_test_leaves_its_predictions_and_tables(run: Path) -> None:
+    found, rows = metrics(run), rows_of(run / "predictions.csv")
+    for condition, matrix in found["confusion"].items():
+        mine = [row for row in rows if row["condition"] == condition]
+        assert len({row["utterance"] for row in mine}) == len(mine) == sum(map(sum, matrix))
+        for c, name in enumerate(found["class_names"]):
+            assert sum(row["label"] == row["prediction"] == name for row in mine) == matrix[c][c]
+    low, high = found["intervals"]["values"]["pooled"]["WA"]
+    assert low <= found["metrics"]["pooled"]["WA"] <= high
+    assert {row["speaker"] for row in rows_of(run / "per_speaker.csv")} == {"Ses01F"}
+    assert {row["class"] for row in rows_of(run / "per_class.csv")} == set(found["class_names"])
+
+
+def test_a_fit_writes_what_selected_its_epoch(run: Path) -> None:
+    found, logged = metrics(run), rows_of(run / "logs/metrics.csv")
+    scores = {int(row["epoch"]): float(row["val/pooled/UA"]) for row in logged if row["val/pooled/UA"]}
+    best_epoch = max(scores, key=lambda epoch: scores[epoch])
+    assert len(scores) == 2
+    assert found["monitor"]["name"] == "val/pooled/UA"
+    assert found["monitor"]["value"] == pytest.approx(scores[best_epoch], abs=1e-6)
+    assert best(run).name == f"epoch{found['monitor']['epoch']:03d}.ckpt"
+    assert found["validation"]["pooled"]["UA"] == found["monitor"]["value"]
+    assert found["split"] == "test"
+
+
+def test_validation_beside_the_test_is_what_validate_finds(run: Path, tmp_path: Path) -> None:
+    words = ["validate", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
+    assert main([*words, "--run_dir", str(tmp_path), "--intervals", "none"]) == 0
+    found = metrics(tmp_path, "val_metrics.json")
+    assert found["metrics"] == metrics(run)["validation"]
+    assert found["intervals"] is None
+    assert found["monitor"] is None
+
+
+def test_a_fit_without_its_test_never_reads_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested = fit(tmp_path / "tested", *sample("IEMOCAP"), model="MeanFusion", epochs=2)
+    capsys.readouterr()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the test split was read")
+
+    monkeypatch.setattr("datamodules.base.EmotionDataModule.test_dataloader", refuse)
+    blind = fit(tmp_path / "blind", *sample("IEMOCAP"), "--test", "false", model="MeanFusion", epochs=2)
+    assert "· test ·" not in capsys.readouterr().out
+    found = metrics(blind)
+    assert found["split"] == "val"
+    assert found["metrics"] == found["validation"] == metrics(tested)["validation"]
+    assert found["monitor"] == metrics(tested)["monitor"]
+    assert not (blind / "predictions.csv").exists()
+    assert sorted(path.name for path in blind.glob("*.*")) == [
+        "config.yaml",
+        "metrics.json",
+        "val_confusion.png",
+        "val_metrics.csv",
+        "val_per_class.csv",
+    ]

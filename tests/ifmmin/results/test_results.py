@@ -120,9 +120,9 @@ def test_what_is_not_answered_is_a_dash() -> None:
 def test_files_hold_the_same_values(tmp_path: Path) -> None:
     results = make_results(answered=("t", "avt"), bayes=BAYES)
     paths = write_results(results, tmp_path / "new" / "folder", prefix="val_")
-    assert [path.name for path in paths] == ["val_metrics.json", "val_metrics.csv", "val_confusion.png"]
+    assert [path.name for path in paths] == ["val_confusion.png", "val_metrics.csv", "val_metrics.json"]
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
-    written = json.loads(paths[0].read_text())
+    written = json.loads(paths[2].read_text())
     with paths[1].open(newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["condition", "WA", "UA", "F1", "bayes_WA", "n"]
@@ -153,7 +153,7 @@ def test_record_is_valid_json_whatever_it_holds(tmp_path: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    path = write_results(make_results(record=record), tmp_path)[0]
+    path = write_results(make_results(record=record), tmp_path)[-1]
     assert json.loads(path.read_text(), parse_constant=refuse)["record"] == {
         "config": {"lr": 2e-4, "betas": [0.5, 0.999], "path": "/data", "3": None, "flag": True},
         "loss": None,
@@ -167,13 +167,13 @@ def test_record_is_valid_json_whatever_it_holds(tmp_path: Path) -> None:
 
 def test_confusion_picture(tmp_path: Path) -> None:
     full, partial = make_results(), make_results(answered=("t",))
-    picture = imread(write_results(full, tmp_path / "full")[2])
+    picture = imread(write_results(full, tmp_path / "full")[0])
     assert picture.shape[0] > 600
     assert picture.shape[1] > 1200
-    again = write_results(full, tmp_path / "again")[2]
+    again = write_results(full, tmp_path / "again")[0]
     assert again.read_bytes() == (tmp_path / "full" / "confusion.png").read_bytes()
     # Unanswered matrices are pale: the mean brightness rises.
-    assert imread(write_results(partial, tmp_path / "partial")[2])[..., :3].mean() > picture[..., :3].mean() + 0.02
+    assert imread(write_results(partial, tmp_path / "partial")[0])[..., :3].mean() > picture[..., :3].mean() + 0.02
 
 
 def test_readable_names() -> None:
@@ -238,7 +238,7 @@ def test_wandb_keeps_table_summary_and_picture(tmp_path: Path, monkeypatch: pyte
     logged = back["history"][-1]
     files = next(tmp_path.rglob("run-*.wandb")).resolve().parent / "files"
     assert {logged["test/table"]["path"], logged["test/confusion"]["path"]} <= set(back["files"])
-    assert (files / logged["test/confusion"]["path"]).read_bytes() == paths[2].read_bytes()
+    assert (files / logged["test/confusion"]["path"]).read_bytes() == paths[0].read_bytes()
     table = json.loads((files / logged["test/table"]["path"]).read_text())
     with paths[1].open(newline="") as file:
         expected = [
