@@ -12,6 +12,8 @@ fold, first seed. A picture that cannot be drawn is named with the reason.
 from __future__ import annotations
 
 import argparse
+import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,8 +51,19 @@ def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
         yield f"missing_rate_{metric}", partial(pictures.missing_rate_figure, summary, metric)
     yield "confusion", partial(pictures.pooled_confusion_figure, summary)
     for entry in summary.entries:
-        yield f"confusion_{entry.model}", partial(pictures.confusion_figure, summary, entry)
+        yield f"confusion_{file_name(entry.model)}", partial(pictures.confusion_figure, summary, entry)
     yield from _invariance(partial(best_run_with_invariant_features, folder, summary))
+
+
+def file_name(model: str) -> str:
+    """A model's name as part of a file's: the same where it is one word, without separators and dots where not.
+
+    >>> file_name("IFMMIN"), file_name("../x") == file_name("/.x")
+    ('IFMMIN', False)
+    """
+    plain = re.sub(r"[^\w-]", "-", model)[:60]
+    # Names that became alike are told apart.
+    return plain if plain == model else f"{plain}-{zlib.crc32(model.encode()):08x}"
 
 
 def _invariance(run: Callable[[], FinishedRun]) -> Iterator[Drawing]:
@@ -125,7 +138,7 @@ def draw_all(folder: Path, output: Path) -> int:
         try:
             figure = draw()
         except InputError as reason:
-            print(f"left out: {name}: {reason}")
+            print(f"left out: {name}: {printable(reason)}")
         else:
             print("\n".join(map(str, write_figure(figure, output / name))), flush=True)
     return 0

@@ -9,10 +9,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.style import COLOURS, HATCHES, MARKERS
+from benchmarks.figures.style import COLOURS, HATCHES, MARKERS, plain
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.results.figures import confusion_grid, draw_matrix, empty_figure
 from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS
@@ -58,7 +59,7 @@ def bars_figure(summary: Summary, metric: str) -> Figure:
             edgecolor="white",
             linewidth=0.4,
             error_kw={"elinewidth": 0.9, "capsize": min(2.5, 12 * width), "ecolor": "#303030"},
-            label=_label(entry),
+            label=plain(_label(entry)),
         )
     if summary.bayes is not None and metric == "WA":
         left, right = ([place + half for place in range(len(BAR_ROWS))] for half in (-_BARS_WIDTH / 2, _BARS_WIDTH / 2))
@@ -101,11 +102,13 @@ def heat_map_figure(summary: Summary, metric: str) -> Figure:
                 color="white" if shade[line, column] > 0.75 else "#202020",
             )
     axes.set_xticks(range(len(BAR_ROWS)), [_with_break(row) for row in BAR_ROWS], fontsize=11)
-    axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries], fontsize=10)
+    axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries], fontsize=10, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     note = "mean over runs; shades compare the models of a column"
-    figure.suptitle(f"{_unit(summary, metric)} by available modalities\n{summary.title()}\n{note}", fontsize=13)
+    figure.suptitle(
+        f"{_unit(summary, metric)} by available modalities\n{_title(summary)}\n{note}", fontsize=13, parse_math=False
+    )
     return figure
 
 
@@ -142,7 +145,7 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
             linewidth=1.4,
             elinewidth=0.9,
             capsize=2,
-            label=_label(entry) if named else ("the others" if place == MOST_LINES else None),
+            label=plain(_label(entry)) if named else ("the others" if place == MOST_LINES else None),
         )
     axes.set_xlabel("missing rate of each modality", fontsize=12)
     axes.tick_params(labelsize=11)
@@ -158,7 +161,7 @@ def pooled_confusion_figure(summary: Summary) -> Figure:
     figure = empty_figure(max(3.75 * columns, 7.0), 3.9 * rows + 1.1)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, entry in zip(grid.flat, summary.entries, strict=False):
-        axes.set_title(f"{_label(entry)}\n{_scores(summary, entry, 'pooled')}", fontsize=12)
+        axes.set_title(f"{_label(entry)}\n{_scores(summary, entry, 'pooled')}", fontsize=12, parse_math=False)
         draw_matrix(axes, torch.tensor(entry.confusion["pooled"]), summary.task.levels)
     for axes in grid.flat[len(summary.entries) :]:
         axes.set_visible(False)
@@ -166,7 +169,7 @@ def pooled_confusion_figure(summary: Summary) -> Figure:
         axes.set_ylabel(f"true {kind} (each row is 100%)", fontsize=11)
     for axes in grid[-1]:
         axes.set_xlabel(f"predicted {kind}", fontsize=11)
-    figure.suptitle(f"The six missing conditions together\n{summary.title()}\n{_SUMMED}", fontsize=13)
+    figure.suptitle(f"The six missing conditions together\n{_title(summary)}\n{_SUMMED}", fontsize=13, parse_math=False)
     return figure
 
 
@@ -178,7 +181,7 @@ def confusion_figure(summary: Summary, entry: Entry) -> Figure:
         names["pooled"] = "pooled over " + " ".join(map(readable, answered))
     headings = {name: f"{shown}\n{_scores(summary, entry, name)}" for name, shown in names.items()}
     matrices = {name: torch.tensor(entry.confusion[name]) for name in names}
-    title = f"{_label(entry)}\n{summary.title()}\n{_SUMMED}"
+    title = f"{_label(entry)}\n{_title(summary)}\n{_SUMMED}"
     return confusion_grid(title, headings, matrices, summary.task.levels)
 
 
@@ -192,6 +195,10 @@ def _scores(summary: Summary, entry: Entry, row: str) -> str:
         cell = entry.cells[score.name][row]
         texts.append(f"{score.name} {score.format(None if cell is None else cell.mean)}")
     return "   ".join(texts)
+
+
+def _title(summary: Summary) -> str:
+    return "\n".join(map(printable, summary.title().splitlines()))
 
 
 def _scale(summary: Summary, metric: str) -> int:
@@ -211,7 +218,8 @@ def _error(cell: Cell, scale: int) -> float:
 
 def _label(entry: Entry) -> str:
     """Model, and the number of its runs if some are missing."""
-    return entry.model if entry.complete else f"{entry.model} (only {entry.n} run{'s' * (entry.n > 1)})"
+    name = printable(entry.model)
+    return name if entry.complete else f"{name} (only {entry.n} run{'s' * (entry.n > 1)})"
 
 
 def _with_break(row: str) -> str:
@@ -227,7 +235,7 @@ def _finish(figure: Figure, axes: Axes, summary: Summary, title: str, metric: st
     axes.grid(axis="y", color="#e0e0e0", lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{title}\n{summary.title()}", fontsize=13)
+    figure.suptitle(f"{title}\n{_title(summary)}", fontsize=13, parse_math=False)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda place: labels[place] == _BAYES)  # the models first
     widest = 0.8 + 0.085 * max(map(len, labels))  # inches: the sign and the gap, and letters of this size

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from benchmarks.figures.style import COLOURS, MARKERS
+from benchmarks.figures.style import COLOURS, MARKERS, plain
 from datamodules.base import EmotionDataModule
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import random_bits, utterance_keys
@@ -166,7 +166,7 @@ def loss_figure(run: FinishedRun) -> Figure:
 
 
 def _model_and_corpus(run: FinishedRun) -> str:
-    return f"{run.results.model} on {SYNTHETIC if run.results.is_synthetic else run.results.corpus}"
+    return plain(f"{run.results.model} on {SYNTHETIC if run.results.is_synthetic else run.results.corpus}")
 
 
 def _fold_and_seed(run: FinishedRun) -> str:

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from datamodules.files import atomic_path
+from datamodules.text import printable
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999", "#F0E442", "#000000")
 """Okabe and Ito's colours and their grey, which colour-blind readers tell apart; the best seen on white first."""
@@ -17,6 +18,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 
 HATCHES = ("", "///", "...", "xxx")
 """Where there are more series than colours, the second nine get the second pattern, and so on."""
+
+
+def plain(text: str) -> str:
+    r"""Text that a legend shows as it is: no formula, and not left out for its underscore.
+
+    >>> print(plain("$x$"), plain("_Mine"))
+    \$x\$  _Mine
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -104,7 +104,7 @@ def matching(records: Sequence[Record], jobs: Sequence[Job], console: Console) -
         else:
             found[key] = record
     for what, count in other.items():
-        console.print(f"not used: {count} record(s) of {what}", markup=False, soft_wrap=True)
+        console.print(f"not used: {count} record(s) of {what}", soft_wrap=True)
     return found
 
 
@@ -127,7 +127,7 @@ def work(
                 append(board / RECORDS, done[job.key])
                 continue
             except InputError as error:
-                console.print(f"{printable(error)}; it is made again", markup=False, soft_wrap=True)
+                console.print(f"{printable(error)}; it is made again", soft_wrap=True)
                 kept.unlink()
         missing.append(job)
     failures: list[str] = []
@@ -169,7 +169,8 @@ def run(argv: Sequence[str]) -> int:
         InputError: an option is wrong, the corpus is not there, or the board is in use.
     """
     options, words = parse(argv)
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    # Names and paths are text, not markup.
+    console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
     known = discover_models()
     settings = sort_settings(words, known)
     corpus = corpus_class(settings)
@@ -193,11 +194,11 @@ def run(argv: Sequence[str]) -> int:
         records, torn = read_lines(board / RECORDS)
         then = "it is left out" if options.report else "its run is done again"
         for number, why in torn.items():
-            console.print(f"{printable(board / RECORDS)} line {number}: {why}; {then}", markup=False, soft_wrap=True)
+            console.print(f"{printable(board / RECORDS)} line {number}: {why}; {then}", soft_wrap=True)
         done = matching(records, jobs, console)
         failures: list[str] = []
         if not options.report:
-            console.print(f"{board}: {len(jobs)} runs, {len(done)} of them done already", highlight=False)
+            console.print(f"{printable(board)}: {len(jobs)} runs, {len(done)} of them done already")
             where = Local(options.jobs, {}) if options.cluster == "local" else None
             failures = work(
                 jobs, done, board, where or RayCluster(options.jobs, {}, options.threads, options.gpus), console
@@ -220,11 +221,11 @@ def report(
     order = sorted(records, key=lambda record: record.key)
     present = {record.model for record in order}
     summary = summarise_board(order, reference if reference in present else None)
-    wide = Console(width=max(180, console.width))  # a narrower table would lose the names of its models
+    wide = Console(width=max(180, console.width), markup=False)  # a narrower table would lose the names of its models
     for table in terminal_tables(summary):
         wide.print(table)
     paths = [*write_tables(summary, board), write_page(summary, board / "leaderboard.html")]
-    console.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)
+    console.print("written: " + ", ".join(map(printable, paths)), soft_wrap=True)
     if tracking:
         tracking.log_board(summary, paths, board)
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from benchmarks.leaderboard.plan import Job
 from benchmarks.leaderboard.running import LOG, Outcome
+from datamodules.text import printable
 
 _TAIL = 4096  # bytes; the last line of a log fits in them
 
@@ -125,14 +126,15 @@ class Progress:
         """Table of counts and, below it, the last line of each running job."""
         with self._lock:
             table = Table(
-                title=f"{self.board}: {self._finished} of {len(self.jobs)} jobs{self._left()}", title_justify="left"
+                title=Text(f"{printable(self.board)}: {self._finished} of {len(self.jobs)} jobs{self._left()}"),
+                title_justify="left",
             )
             for heading in ("model", "done", "running", "waiting", "failed"):
                 table.add_column(heading, justify="left" if heading == "model" else "right")
             for row, count in self._counts.items():
                 shown = [str(count[state] or "–") for state in ("done", "running", "waiting", "failed")]
-                table.add_row(row, *shown, style="red" if count["failed"] else None)
-            running = [Text(f"{job}: {self._last_line(job)}", style="dim") for job in self._running]
+                table.add_row(Text(printable(row)), *shown, style="red" if count["failed"] else None)
+            running = [Text(printable(f"{job}: {self._last_line(job)}"), style="dim") for job in self._running]
         return Group(table, *running)
 
     def _last_line(self, job: Job) -> str:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.leaderboard.published import Published
+from benchmarks.leaderboard.report import escapes
 from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.files import write_text
@@ -58,9 +59,9 @@ def terminal_tables(summary: Summary) -> list[Table]:
             below += board_notes(summary)
         # No lines or padding between columns: fourteen of them would not fit.
         table = Table(
-            title=Text(f"{summary.title()}\n{board.heading}"),
+            title=Text("\n".join(map(escapes.plain, [*summary.title().splitlines(), board.heading]))),
             title_justify="left",
-            caption=Text("\n".join(below)) if below else None,
+            caption=Text("\n".join(map(escapes.plain, below))) if below else None,
             caption_justify="left",
             box=HORIZONTALS,
             padding=0,
@@ -93,7 +94,7 @@ def _lines(board: BoardTable) -> Iterator[BoardRow]:
 
 
 def _rich(cell: BoardCell) -> Text:
-    return Text(_plain(cell), style=("", "bold", "underline")[cell.place])
+    return Text(escapes.plain(_plain(cell)), style=("", "bold", "underline")[cell.place])
 
 
 def _plain(cell: BoardCell) -> str:
@@ -103,7 +104,7 @@ def _plain(cell: BoardCell) -> str:
 def markdown_text(summary: Summary) -> str:
     """One section per score, and the notes below."""
     first, *others = summary.title().splitlines()
-    parts = [f"# {_markdown(first)}", *map(_markdown, others)]
+    parts = [f"# {escapes.markdown(first)}", *map(escapes.markdown, others)]
     for score in summary.scores:
         board = board_table(summary, score)
         columns = board.text_columns()
@@ -113,34 +114,14 @@ def markdown_text(summary: Summary) -> str:
             *([_markdown_cell(line.cells.get(column.key, EMPTY)) for column in columns] for line in _lines(board)),
         ]
         parts += [f"## {board.heading}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
-        parts += map(_markdown, board.notes)
-    parts += ["## Notes", *map(_markdown, board_notes(summary))]
+        parts += map(escapes.markdown, board.notes)
+    parts += ["## Notes", *map(escapes.markdown, board_notes(summary))]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_cell(cell: BoardCell) -> str:
-    text = _markdown(_plain(cell))
+    text = escapes.markdown(_plain(cell))
     return f"**{text}**" if cell.place == 1 else text
-
-
-def _markdown(text: str) -> str:
-    """Escape ``text`` for Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(text.split()))
-
-
-LATEX_CHARACTERS = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    "±": r"$\pm$",
-    "–": "--",
-    "·": r"$\cdot$",
-    **{character: "\\" + character for character in "&%$#_{}"},
-}
-"""LaTeX for characters that it reads as markup, or that its fonts lack."""
 
 
 def latex_text(summary: Summary) -> str:
@@ -154,7 +135,7 @@ def _latex_table(summary: Summary, board: BoardTable) -> str:
     columns = board.text_columns()
     form = "".join("l" if column.kind == "text" else "r" for column in columns)
     caption = "; ".join([*summary.title().splitlines(), board.heading])
-    rows = [" & ".join(_latex(column.label) for column in columns) + r" \\"]
+    rows = [" & ".join(escapes.latex(column.label) for column in columns) + r" \\"]
     for _, block in groupby(_lines(board), key=lambda line: line.kind):
         rows.append(r"\midrule")
         for line in block:
@@ -163,7 +144,7 @@ def _latex_table(summary: Summary, board: BoardTable) -> str:
         [
             r"\begin{table*}[t]",
             r"\centering",
-            rf"\caption{{{_latex(caption)}.}}",
+            rf"\caption{{{escapes.latex(caption)}.}}",
             rf"\label{{tab:leaderboard-{board.score.name.lower()}}}",
             r"\resizebox{\textwidth}{!}{%",
             rf"\begin{{tabular}}{{@{{}}{form}@{{}}}}",
@@ -174,7 +155,7 @@ def _latex_table(summary: Summary, board: BoardTable) -> str:
             "",
             r"\smallskip",
             r"\parbox{\textwidth}{\scriptsize",
-            *(_latex(note) + r"\par" for note in [*board_notes(summary), *board.notes]),
+            *(escapes.latex(note) + r"\par" for note in [*board_notes(summary), *board.notes]),
             "}",
             r"\end{table*}",
             "",
@@ -186,14 +167,9 @@ def _latex_cell(cell: BoardCell) -> str:
     r"""``$\mathbf{64.68}_{\pm 0.12}$``: a small deviation leaves room for all columns."""
     if not cell.spread and not cell.place:
         # A signed number gets a true minus sign.
-        return f"${cell.text}$" if cell.text[:1] in {"+", "-"} else _latex(cell.text)
+        return f"${cell.text}$" if re.fullmatch(r"[+-][0-9.]+", cell.text) else escapes.latex(cell.text)
     mean = (cell.text, rf"\mathbf{{{cell.text}}}", rf"\underline{{{cell.text}}}")[cell.place]
     return f"${mean}_{{\\pm {cell.spread}}}$" if cell.spread else f"${mean}$"
-
-
-def _latex(text: str) -> str:
-    """Escape ``text`` for LaTeX."""
-    return "".join(LATEX_CHARACTERS.get(character, character) for character in " ".join(text.split()))
 
 
 def csv_text(summary: Summary) -> str:
@@ -206,9 +182,9 @@ def csv_text(summary: Summary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    corpus = SYNTHETIC if summary.is_synthetic else summary.corpus
+    corpus = escapes.csv(SYNTHETIC if summary.is_synthetic else summary.corpus)
     for entry in summary.entries:
-        shared = {"corpus": corpus, "kind": "measured", "model": entry.model, "of": summary.runs_per_model}
+        shared = {"corpus": corpus, "kind": "measured", "model": escapes.csv(entry.model), "of": summary.runs_per_model}
         for score in summary.scores:
             for row in SUMMARY_ROWS:
                 cells = {"metric": score.name, "condition": row, **_csv_cell(entry, score, row)}
@@ -249,7 +225,8 @@ def _csv_mean(cell: Cell | None, score: Score) -> dict[str, str]:
 
 def _csv_published(row: Published, score: Score) -> list[dict[str, str]]:
     """Lines of a published row, one per value."""
-    shared = {"kind": "published", "model": row.model, "metric": row.metric, "source": row.source, "note": row.note}
+    shared = {"kind": "published", "metric": row.metric}
+    shared |= {name: escapes.csv(getattr(row, name)) for name in ("model", "source", "note")}
     known = {name: value for name, value in row.values.items() if value is not None}
     differences = {name: score.format(value) for name, value in (row.difference or {}).items()}
     return [
