@@ -1,19 +1,25 @@
-"""Finding models and corpora by name; only what is asked for is imported."""
+"""Finding models and corpora by name or class path; only what is asked for is imported."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import inspect
+import io
 import logging
+import sys
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeGuard
 
 import datamodules
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 
 ENTRY_POINT_GROUP = "ifmmin.baselines"
@@ -35,11 +41,13 @@ def model_names() -> list[str]:
 
 
 def find_model(name: str) -> type[MissingModalityModule]:
-    """Import the model of this name, and no other.
+    """Import the model of this name or class path, and no other.
 
     Raises:
-        InputError: there is none, or its distribution cannot be imported.
+        InputError: there is none, or it cannot be imported.
     """
+    if "." in name:
+        return import_class(name, MissingModalityModule, "model")
     if name in OWN_MODELS:
         return _checked(getattr(importlib.import_module("ifmmin"), name), name)
     if name in _baselines_names():
@@ -48,7 +56,7 @@ def find_model(name: str) -> type[MissingModalityModule]:
         if name in _names_of(point) and (found := _load(point).get(name)):
             return found
     check_name(name, model_names(), "model")
-    raise InputError(f"model {name!r} cannot be imported; see the notes above.")
+    raise InputError(f"model {printable(name)!r} cannot be imported; see the notes above.")
 
 
 def discover_models() -> Models:
@@ -73,20 +81,77 @@ def find_corpus(name: str) -> type[EmotionDataModule]:
     """Import the corpus of this name or class path, and no other.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot be imported.
     """
+    if "." in name:
+        return import_class(name, EmotionDataModule, "corpus")
     check_name(name, corpus_names(), "corpus")
-    if name in datamodules.CORPORA:
-        corpus = getattr(datamodules, name)
-    else:
-        module, _, leaf = name.rpartition(".")
-        try:
-            corpus = getattr(importlib.import_module(module), leaf)
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"corpus {name}: cannot be imported ({error}).") from error
-    if not (inspect.isclass(corpus) and issubclass(corpus, EmotionDataModule)):
-        raise InputError(f"corpus {name}: not a subclass of EmotionDataModule.")
+    corpus: type[EmotionDataModule] = getattr(datamodules, name)
     return corpus
+
+
+def import_class(path: str, base: type[Any], what: str) -> type[Any]:
+    """Import the class of a class path, from the current folder too, as ``python`` itself would.
+
+    Args:
+        path: ``package.module.Class``.
+        base: the class that it must be derived from.
+        what: it is to be, for the messages.
+
+    Raises:
+        InputError: the module or the class is not there, fails while it is imported, is derived from something else,
+            or is abstract.
+    """
+    shown = f"{what} {printable(path)}"
+    module, _, leaf = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(f"{shown}: not a class path; write package.module.Class.")
+    _look_in_current_folder(module.partition(".")[0])
+    try:
+        found = getattr(importlib.import_module(module), leaf)
+    except AttributeError:
+        raise InputError(
+            f"{shown}: the module {module} has no {leaf}.{_near(leaf, vars(sys.modules[module]))}"
+        ) from None
+    except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
+        raise InputError(f"{shown}: cannot be imported ({_reason(error)}).") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise InputError(f"{shown}: not a subclass of {base.__name__}.")
+    if found is base or inspect.isabstract(found):
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        raise InputError(
+            f"{shown}: an abstract class{f', without {missing}' if missing else ''}; name a class made from it."
+        )
+    return found
+
+
+def path_of(owner: type[Any]) -> str | None:
+    """The class path of a class, None where it cannot be imported by one."""
+    path = f"{owner.__module__}.{owner.__qualname__}"
+    return path if getattr(sys.modules.get(owner.__module__), owner.__qualname__, None) is owner else None
+
+
+def _look_in_current_folder(package: str) -> None:
+    """Let modules of the current folder be imported, after all others, where nothing else has this name."""
+    here = Path.cwd()
+    is_here = (here / f"{package}.py").is_file() or (here / package).is_dir()
+    if is_here and not {str(here), ""} & {*sys.path} and importlib.util.find_spec(package) is None:
+        sys.path.append(str(here))
+
+
+def _reason(error: BaseException) -> str:
+    """Why an import failed, in one printable line."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program, with code {printable(error.code, 60)}"
+    return printable(error) if str(error).strip() else type(error).__name__
+
+
+def _near(given: str, names: Iterable[str]) -> str:
+    known = [name for name in names if not name.startswith("_")]
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5) or [
+        name for name in known if name.lower() == given.lower()
+    ]
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def check_name(given: str, known: Iterable[str], what: str) -> None:
@@ -98,11 +163,10 @@ def check_name(given: str, known: Iterable[str], what: str) -> None:
     names = sorted(known)
     if "." in given or given in names:
         return
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5) or [
-        name for name in names if name.lower() == given.lower()
-    ]
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise InputError(f"{what} {given!r} is not known.{hint} There are: {', '.join(names)}; or give a class path.")
+    shown = repr(printable(given))
+    raise InputError(
+        f"{what} {shown} is not known.{_near(given, names)} There are: {', '.join(names)}; or give a class path."
+    )
 
 
 def _baselines_names() -> list[str]:
@@ -122,26 +186,43 @@ def _names_of(point: EntryPoint) -> list[str]:
 
 
 def _load(point: EntryPoint) -> Models:
-    """Import the models of an entry point; a warning and none if that fails."""
+    """Import the models of an entry point; a warning and none if that fails.
+
+    What it prints meanwhile is somebody else's, and may be anything: its first line is shown as a note.
+    """
+    log, shown, heard = logging.getLogger("ifmmin"), f"plug-in {printable(point.value)}", io.StringIO()
     try:
-        loaded = point.load()
-    except Exception as error:  # somebody else's code may fail in any way
-        logging.getLogger("ifmmin").warning(f"plug-in {point.value}: left out, it cannot be imported ({error})")
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
+            loaded = point.load()
+            found = _exported(loaded) if inspect.ismodule(loaded) else {}
+            missing = [name for name in _listed(loaded) if not hasattr(loaded, name)]
+    except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
+        log.warning(f"{shown}: left out, it cannot be imported ({_reason(error)})")
         return {}
+    if said := heard.getvalue().strip():
+        log.warning(f"{shown}: printed while it was imported: {printable(said, 100)}")
+    if missing:
+        log.warning(f"{shown}: its __all__ names {printable(', '.join(missing), 100)}, which it does not have")
     if inspect.ismodule(loaded):
-        return _exported(loaded)
+        return found
     if not _is_model(loaded):
-        logging.getLogger("ifmmin").warning(f"plug-in {point.value}: left out, {point.name} is no model class")
+        log.warning(f"{shown}: left out, {printable(point.name)} is no model class")
         return {}
     return {loaded.__name__: loaded}
 
 
+def _listed(module: object) -> list[str]:
+    """What a module's ``__all__`` names, nothing without one."""
+    listed = getattr(module, "__all__", None) if inspect.ismodule(module) else None
+    return [str(name) for name in listed] if listed else []
+
+
 def _exported(module: ModuleType) -> Models:
-    names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
-    return {name: thing for name in names if _is_model(thing := getattr(module, name))}
+    names = _listed(module) or [name for name in vars(module) if not name.startswith("_")]
+    return {name: thing for name in names if name.isidentifier() and _is_model(thing := getattr(module, name, None))}
 
 
-def _is_model(thing: object) -> bool:
+def _is_model(thing: object) -> TypeGuard[type[MissingModalityModule]]:
     return inspect.isclass(thing) and issubclass(thing, MissingModalityModule) and not inspect.isabstract(thing)
 
 

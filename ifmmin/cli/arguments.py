@@ -6,25 +6,47 @@ import argparse
 import difflib
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from datamodules.errors import InputError
 from ifmmin import runs
 from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
-from ifmmin.discovery import check_name, corpus_names, discover_models, find_corpus, find_model, model_names
+from ifmmin.cli import configurations
+from ifmmin.cli.failures import input_error_in
+from ifmmin.cli.main import COMMANDS
+from ifmmin.cli.words import check_options, checked, in_order
+from ifmmin.discovery import discover_models, find_corpus, find_model, model_names, path_of
 
 _NAMES = ("--model", "--data", "--resume", "--seed_everything", "--model.help", "--data.help")
-_SETTINGS = (".yaml", ".yml", ".json")  # a file that names the class, instead of its name
+_CONFIG = ("--config", "-c")
+_OF_OTHER_COMMANDS = {"resume", "test", "output", "ckpt_path"}
+
+
+class _ParserError(InputError):
+    """What a parser refused; the parser of the options around it says it anew, with the name of the option."""
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that takes no abbreviations, checks configuration files first, and whose errors are one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse words.
+
+        Raises:
+            InputError: an option or a configuration is wrong.
+        """
+        return super().parse_args(self._ready(list(sys.argv[1:] if args is None else args)), *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise jsonargparse's message, in one line.
@@ -32,7 +54,53 @@ class Parser(LightningArgumentParser):
         Raises:
             InputError: always.
         """
-        raise InputError(concise(message, sys.argv[1:]))
+        cause = input_error_in(ex)
+        if cause is not None and not isinstance(cause, _ParserError):
+            raise cause
+        raise _ParserError(concise(message, sys.argv[1:])) from ex
+
+    def _ready(self, words: list[str]) -> list[str]:
+        """Words with known options and sound configurations only."""
+        commands = self._subcommands_action.choices if self._subcommands_action else {}
+        place = next((i for i, word in enumerate(words) if word in commands), -1)
+        for i, path in _configs(words[: place + 1]):
+            words[i] = _checked_config(words[i], path, set(COMMANDS), set())
+        parser = commands[words[place]] if place >= 0 else self
+        options = {name.removeprefix("--") for name in parser._option_string_actions}
+        given = words[place + 1 :]
+        check_options(given, options | _class_options(given))
+        top = {name.partition(".")[0] for name in options}
+        for i, path in _configs(given):
+            given[i] = _checked_config(given[i], path, top, _OF_OTHER_COMMANDS)
+        return words[: place + 1] + given
+
+
+def _configs(words: Sequence[str]) -> list[tuple[int, str]]:
+    """Where configurations are named, and their paths."""
+    found = []
+    for i, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in _CONFIG and equals:
+            found.append((i, value))
+        elif i and words[i - 1] in _CONFIG:
+            found.append((i, word))
+    return found
+
+
+def _checked_config(word: str, path: str, known: set[str], elsewhere: set[str]) -> str:
+    """The word that names a configuration; where it has options of other commands, one with the rest in place."""
+    if "{" in path:  # in place, checked as a word
+        return word
+    foreign = configurations.check(path, known, elsewhere)
+    if not foreign:
+        return word
+    rest = {name: value for name, value in configurations.read(path).items() if name not in foreign}
+    return word.removesuffix(path) + json.dumps(rest)
+
+
+def _class_options(words: Sequence[str]) -> set[str]:
+    """Names of the options of the model and corpus that the words name."""
+    return {f"{key}.{name}" for key in ("model", "data") for name in _options(words, key)}
 
 
 def first_look(argv: Sequence[str]) -> argparse.Namespace:
@@ -62,12 +130,13 @@ def first_look(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def prepare(argv: list[str]) -> list[str]:
-    """Check the words of a command, import the classes they name, and expand ``--resume``.
+    """Check the words of a command, put them in order, import the classes they name, and expand ``--resume``.
 
     Raises:
         InputError: no model or an unknown one, an unknown corpus, a value for an option that is derived from another,
-            or no run to resume.
+            no run to resume, or words that no option takes.
     """
+    argv = in_order(checked(argv))
     seen = first_look(argv)
     if seen.resume is not None:
         folder = Path(seen.resume)
@@ -80,7 +149,8 @@ def prepare(argv: list[str]) -> list[str]:
         source = "--seed_everything" if option.startswith("--data") else "the data"
         raise InputError(f"{option}: follows {source} and cannot be set.")
     named = vars(seen)
-    model, data = seen.model or named["model.help"], seen.data or named["data.help"]
+    model = named["model.help"] if seen.model is None else seen.model
+    data = named["data.help"] if seen.data is None else seen.data
     asks_help = {"-h", "--help", "--model.help", "--data.help"} & {word.partition("=")[0] for word in argv}
     command = argv[0] if argv and not argv[0].startswith("-") else None
     if command and seen.model is None and not (seen.config or asks_help):
@@ -89,21 +159,29 @@ def prepare(argv: list[str]) -> list[str]:
     # Settings from a file, or in place, name their classes inside.
     if seen.config or _holds_settings(model) or _holds_settings(data):
         discover_models()
-    if data and not _holds_settings(data):
-        find_corpus(data)
-    if model and not _holds_settings(model):
-        check_name(model, model_names(), "model")
-        if "." not in model:
-            find_model(model)
+    if data is not None and not _holds_settings(data):
+        argv = by_path(argv, data, find_corpus(data))
+    if model is not None and not _holds_settings(model):
+        argv = by_path(argv, model, find_model(model))
     return argv
 
 
+def by_path(argv: list[str], name: str, owner: type) -> list[str]:
+    """Words with a class named by its path: a plug-in may have another of its name."""
+    path = path_of(owner)
+    if path is None:
+        return argv
+    replaced = {f"{option}={name}": f"{option}={path}" for option in _NAMES}
+    words = [replaced.get(word, word) for word in argv]
+    return [path if word == name and i and words[i - 1] in _NAMES else word for i, word in enumerate(words)]
+
+
 def _holds_settings(value: str | None) -> bool:
-    return value is not None and (value.endswith(_SETTINGS) or "{" in value)
+    return value is not None and (value.endswith(configurations.SETTINGS) or "{" in value)
 
 
 def class_at(path: str) -> Any:
-    """Import the class of a class path."""
+    """Import the class of a class path that a parser has accepted."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
@@ -140,20 +218,27 @@ def concise(message: str, argv: Sequence[str]) -> str:
     reason = re.sub(r"the following arguments are required: (\w+)", rf"--{key[1]}.\1 is needed", reason)
     mistyped = re.search(r"Option '(\w+)' is not accepted", reason)
     if mistyped:
-        near = difflib.get_close_matches(mistyped[1], [*_options(argv, key[1])], n=1)
-        reason = f"--{key[1]}.{mistyped[1]} is not known."
-        if near:
-            reason += f" Did you mean --{key[1]}.{near[0]}?"
-        return f"{reason} See --{key[1]}.help."
+        return _not_an_option(argv, key[1], mistyped[1])
     if key[1] == "seed_everything":
         return bad_seed(given[0] if given else first_look(argv).seed_everything)
     return reason if reason.startswith("--") else f"--{key[1]}: {reason}"
 
 
+def _not_an_option(argv: Sequence[str], key: str, name: str) -> str:
+    near = difflib.get_close_matches(name, [*_options(argv, key)], n=1)
+    hint = f" Did you mean --{key}.{near[0]}?" if near else ""
+    return f"--{key}.{name} is not known.{hint} See --{key}.help."
+
+
 def _options(argv: Sequence[str], key: str) -> Iterator[str]:
     """Names of all options of the model or corpus that the words name."""
     seen = first_look(argv)
-    name = (seen.data or "Synthetic") if key.endswith("data") else seen.model
-    known = corpus_names() if key.endswith("data") else model_names()
-    if name in known:
-        yield from defaults_of(find_corpus(name) if key.endswith("data") else find_model(name))
+    of_data = key.endswith("data")
+    name = (seen.data or "Synthetic") if of_data else seen.model
+    if not name or _holds_settings(name):
+        return
+    try:
+        owner: type = find_corpus(name) if of_data else find_model(name)
+    except InputError:  # said by whoever needs the class
+        return
+    yield from defaults_of(owner).keys() - {"args", "kwargs", "self"}

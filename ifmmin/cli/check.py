@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules.base import EmotionDataModule
+from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
 from datamodules.storage.targets import SPLITS
-from ifmmin.cli.arguments import Parser, class_at, first_look
-from ifmmin.discovery import find_corpus
+from ifmmin.cli.arguments import Parser, by_path, class_at, first_look
+from ifmmin.cli.words import checked, in_order
+from ifmmin.discovery import corpus_names, find_corpus
 
 
 def check_command(argv: Sequence[str]) -> int:
@@ -30,14 +32,18 @@ def check_command(argv: Sequence[str]) -> int:
     Raises:
         InputError: the corpus named is not known, or an option is wrong.
     """
+    argv = in_order(checked(argv))
     named = first_look(argv)
-    name = named.data or vars(named)["data.help"]
-    if name:
-        find_corpus(name)
+    name = vars(named)["data.help"] if named.data is None else named.data
+    asks_help = {"-h", "--help"} & {*argv}
+    if name is None and not asks_help:
+        raise InputError(f"check: --data is needed. There are: {', '.join(corpus_names())}; or give a class path.")
+    if name is not None:
+        argv = by_path(argv, name, find_corpus(name))
     parser = Parser(prog="check", description=__doc__)
     parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
     parser.add_argument("--json", type=str | None, default=None, help="Also write the report to this file.")
-    options = parser.parse_args(list(argv))
+    options = parser.parse_args(argv)
     corpus, given = class_at(options.data.class_path), options.data.init_args
     layout = corpus.layout.with_features(given.audio_features, given.visual_features, given.text_features)
     report = check_corpus(Path(given.root or "").expanduser(), layout)

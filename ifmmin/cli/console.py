@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.text import printable
 from ifmmin import runs
+from ifmmin.cli.failures import first_sentence
 
 _NOISE = (
     r".*does not have many workers.*",  # batches are gathered from memory, which workers do not speed up
@@ -25,10 +28,43 @@ _NOISE = (
 )
 
 
+_LONGEST_NOTE = 1000
+
+
 @rank_zero_only
 def print_rank_zero(line: str) -> None:
     """Print a line on the first device only."""
     print(line, flush=True)
+
+
+class _Note(logging.Formatter):
+    """Formats a record as one printable line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), _LONGEST_NOTE)
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets each message through once: a plug-in is imported again each time that names are listed."""
+    said: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in said:
+            return False
+        said.add(message)
+        return True
+
+    return new
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Say in one line that a thread in the background failed, such as TensorBoard's where its folder was removed."""
+    if failure.exc_type is SystemExit:
+        return
+    name = failure.thread.name if failure.thread else "a thread"
+    reason = first_sentence(str(failure.exc_value)) or failure.exc_type.__name__
+    logging.getLogger("ifmmin").warning(f"{name} in the background failed: {reason}")
 
 
 @contextmanager
@@ -37,8 +73,11 @@ def clean_process(argv: list[str]) -> Iterator[None]:
     before = sys.argv
     started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0"
     sys.argv = [before[0], *argv]
+    threads_say = threading.excepthook
+    threading.excepthook = _thread_failed
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    handler.setFormatter(_Note("note: %(message)s"))
+    handler.addFilter(_once())
     log = logging.getLogger("ifmmin")
     log.addHandler(handler)
     log.propagate = False
@@ -52,6 +91,7 @@ def clean_process(argv: list[str]) -> Iterator[None]:
             yield
     finally:
         sys.argv = before
+        threading.excepthook = threads_say
         log.removeHandler(handler)
         if not started_by_lightning:
             runs.drop_if_empty()

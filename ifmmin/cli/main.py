@@ -8,7 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.cli import ranks, starting
+from ifmmin.cli.failures import reported
+
+__all__ = ["COMMANDS", "main", "reported"]
 
 COMMANDS = {
     "fit": "train a model, stage 1 first where it has one, and test its best epoch",
@@ -45,7 +49,7 @@ def _command(args: Sequence[str] | None) -> int:
     if argv in (["-h"], ["--help"]):
         print(_help(), end="")
         return 0
-    if argv == ["--version"]:
+    if "--version" in argv[:2]:
         from ifmmin import __version__
 
         print(f"ifmmin {__version__}")
@@ -54,6 +58,7 @@ def _command(args: Sequence[str] | None) -> int:
     if args is not None:
         # Called with explicit args we may run inside another program: leave its allocator and GC alone.
         return _imported(argv[0])(argv)
+    starting.any_letters()
     starting.large_pages()
     starting.no_screen()
     with starting.imports():
@@ -64,16 +69,20 @@ def _command(args: Sequence[str] | None) -> int:
 def _imported(name: str) -> Callable[[list[str]], int]:
     """Import what runs a command; that takes seconds."""
     if name == "check":
-        from ifmmin.cli.check import check_command
+        from ifmmin.cli.check import check_command as command
+    elif name == "models":
+        from ifmmin.cli.models import models_command as command
+    else:
+        from ifmmin.cli.commands import run
 
-        return lambda argv: check_command(argv[1:])
-    if name == "models":
-        from ifmmin.cli.models import models_command
+        return run
+    from ifmmin.cli.console import clean_process
 
-        return lambda argv: models_command(argv[1:])
-    from ifmmin.cli.commands import run
+    def run_clean(argv: list[str]) -> int:
+        with clean_process(argv):
+            return command(argv[1:])
 
-    return run
+    return run_clean
 
 
 def _help() -> str:
@@ -96,34 +105,5 @@ def _check_first(argv: Sequence[str]) -> None:
         return
     near = difflib.get_close_matches(first, COMMANDS, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    what = f"command {first!r} is not known." if first else "a command is needed."
+    what = f"command {printable(first)!r} is not known." if first else "a command is needed."
     raise InputError(f"{what}{hint} There are: {', '.join(COMMANDS)}; --help says what each does.")
-
-
-def reported(command: Callable[[], int]) -> int:
-    """Run ``command``; its exit code, or 1 after one line that says what is wrong with its input or the disk."""
-    try:
-        return command()
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{place}{error.strerror or error}; see that the path is right and that there is space.")
-    except Exception as error:
-        cause = _input_error_in(error)
-        if cause is None:
-            raise
-        return _complain(str(cause))
-
-
-def _complain(line: str) -> int:
-    print(f"error: {line}", file=sys.stderr)
-    return 1
-
-
-def _input_error_in(error: BaseException) -> InputError | None:
-    """Find the InputError that caused ``error``; jsonargparse wraps what classes raise."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, InputError):
-            return link
-        link = link.__cause__ or link.__context__
-    return None

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
+from ifmmin.cli.arguments import Parser
 from ifmmin.discovery import discover_models
 
 
 def models_command(argv: Sequence[str]) -> int:
     """Print a table of all models; the exit code, 0."""
-    parser = argparse.ArgumentParser(prog="models", description=__doc__)
-    parser.parse_args(argv)
+    Parser(prog="models", description=__doc__).parse_args(list(argv))
     wide = None if sys.stdout.isatty() else 160
     Console(width=wide).print(models_table(discover_models().values()))
     return 0
@@ -27,11 +28,17 @@ def models_table(models: Iterable[type[MissingModalityModule]]) -> Table:
     """Make the table of models from their cards."""
     table = Table("--model", "what it does", "family", "paper", "public code", "tasks")
     for model in models:
+        # Names and cards of plug-ins are somebody else's text: no markup, no escapes.
+        name, tasks = Text(printable(model.__name__)), Text(printable(", ".join(model.tasks)))
         card = getattr(model, "card", None)
         if card is None:
-            table.add_row(model.__name__, "", "", "", "", ", ".join(model.tasks))
+            table.add_row(name, "", "", "", "", tasks)
             continue
-        source = Text(card.source, style=f"link {card.url}" if card.url else "")
-        code = Text("yes" if card.code else "no", style=f"link {card.code}" if card.code else "")
-        table.add_row(model.__name__, card.summary, card.family, source, code, ", ".join(model.tasks))
+        source = Text(printable(card.source), style=_link(card.url))
+        code = Text("yes" if card.code else "no", style=_link(card.code))
+        table.add_row(name, Text(printable(card.summary)), Text(printable(card.family)), source, code, tasks)
     return table
+
+
+def _link(url: str | None) -> Style:
+    return Style(link=url) if url and url.isprintable() else Style()

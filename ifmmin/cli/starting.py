@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +25,13 @@ def no_screen() -> None:
     Its import fails where that is a backend of another environment.
     """
     os.environ["MPLBACKEND"] = "agg"
+
+
+def any_letters() -> None:
+    """Have letters that the terminal's encoding lacks printed as escapes: a result must not be lost to them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
