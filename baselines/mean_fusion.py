@@ -43,4 +43,4 @@ class MeanFusion(MissingModalityModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the task's loss under the training mask."""
-        return {"cls": self.task.loss(self(batch), batch.label)}
+        return {"cls": self.task.loss(self(batch), batch.target)}

@@ -125,7 +125,7 @@ class MMINWithoutCycle(PretrainedModule):
     def forward_losses(self, batch: Batch, out: Imagined) -> dict[str, Tensor]:
         """The losses of what was imagined of ``batch``: L_cls and L_img."""
         h_absent = self.teacher.absent_part(batch).flatten(1)
-        return {"cls": self.task.loss(out.outputs, batch.label), "img": F.mse_loss(out.imagined, h_absent)}
+        return {"cls": self.task.loss(out.outputs, batch.target), "img": F.mse_loss(out.imagined, h_absent)}
 
 
 class MMIN(MMINWithoutCycle):

@@ -67,7 +67,7 @@ class ModalityDropout(FusionBaseline):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy under the training mask."""
-        return {"cls": self.task.loss(self(batch), batch.label)}
+        return {"cls": self.task.loss(self(batch), batch.target)}
 
 
 class CompleteFusion(FusionBaseline):
@@ -101,4 +101,4 @@ class CompleteFusion(FusionBaseline):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy on the complete utterances."""
-        return {"cls": self.task.loss(self(batch.unmasked()), batch.labels)}
+        return {"cls": self.task.loss(self(batch.unmasked()), batch.targets)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
@@ -20,7 +20,9 @@ from datamodules.batches.masks import mask_sampler
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
 from datamodules.needs import DataNeeds
+from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.layouts import Layout
 from datamodules.storage.problems import Problems
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
@@ -28,9 +30,24 @@ from datamodules.storage.targets import Targets, identical_folds, read_targets, 
 
 DEFAULT_BUDGET_GB = 0.5
 
+MOST_WORKERS = 1_000
+"""Processes that may prepare batches."""
+
 
 warn_rank_zero = rank_zero_only(logging.getLogger("ifmmin").warning)
 """Log a warning, on the first device only."""
+
+
+def expanded(root: str) -> Path:
+    """Path of a corpus's folder, with ``~`` written out.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    try:
+        return Path(root).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--data.root {root}: there is no such home folder.") from error
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -61,6 +78,11 @@ class EmotionDataModule(L.LightningDataModule):
             utterances in the feature files, which needs no targets. None: ``test``, or ``all`` where
             the corpus has no targets.
         allow_shared_speakers: do not refuse a fold whose training speakers are also evaluated.
+        match_ids: how ids of target files are those of feature files: ``exact``, or overlooking a ``suffix`` such as
+            .wav, ``blanks`` around them, a leading ./ or ``folder``, upper and lower ``case``, or ``all`` of these.
+        drop_unknown_labels: leave out utterances of no class (-1) or of one that the corpus does not have.
+        zero_frames_absent: take a modality as missing where an utterance has only zero frames of it, as in the public
+            IEMOCAP pack where no face was found.
         seed: of masks and order.
 
     Raises:
@@ -86,19 +108,24 @@ class EmotionDataModule(L.LightningDataModule):
         audio_normalization: Normalization = "train",
         visual_normalization: Normalization = "none",
         text_normalization: Normalization = "none",
-        batch_size: int | None = None,
-        eval_batch_size: int = 256,
-        workers: int = 0,
+        batch_size: Annotated[int, AT_LEAST_1] | None = None,
+        eval_batch_size: Annotated[int, AT_LEAST_1] = 256,
+        workers: Annotated[int, Range(0, MOST_WORKERS)] = 0,
         memory_budget_gb: float = DEFAULT_BUDGET_GB,
         train_mask: str = "uniform",
-        conditions: Sequence[str] = CONDITIONS,
+        conditions: Annotated[Sequence[str], NOT_EMPTY] = CONDITIONS,
         predict_split: Literal["train", "val", "test", "all"] | None = None,
         allow_shared_speakers: bool = False,
+        match_ids: MatchRule = EXACT,
+        drop_unknown_labels: bool = False,
+        zero_frames_absent: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
-        self.corpus_layout = self.layout.with_features(audio_features, visual_features, text_features)
+        options = {name: value for name, value in locals().items() if name != "self"}
+        check_options(EmotionDataModule, options, "--data.")
+        self.root = expanded(root)
+        self.corpus_layout = self.layout.with_options(options)
         self.fold = fold
         self.normalization = (audio_normalization, visual_normalization, text_normalization)
         self.batch_size = batch_size
@@ -110,13 +137,12 @@ class EmotionDataModule(L.LightningDataModule):
         self.predict_split = predict_split or ("test" if (self.root / "target").is_dir() else "all")
         self.allow_shared_speakers = allow_shared_speakers
         self.seed = seed
-        for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name} {value}: it must be at least 1.")
         if not memory_budget_gb >= 0:
             raise InputError(f"memory_budget_gb {memory_budget_gb}: it must be at least 0.")
         if unknown := [condition for condition in self.conditions if condition not in CONDITIONS]:
             raise InputError(f"condition {unknown[0]!r}: choose among {', '.join(CONDITIONS)}.")
+        if len(set(self.conditions)) < len(self.conditions):
+            raise InputError(f"--data.conditions {', '.join(self.conditions)}: give each condition once.")
         self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
         self.feature_dims = self.read_feature_dims()
         self.class_names = list(self.layout.class_names)
@@ -127,6 +153,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.targets: dict[str, Targets] | None = None
         self._corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=self.layout.labels.dtype)
+        self._soft_labels: Tensor | None = None
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
@@ -159,6 +186,9 @@ class EmotionDataModule(L.LightningDataModule):
             utterances = [name for split in targets.values() for name in split.utterances]
             # Only prediction may do without a modality: training and scores need comparable data.
             self._set_corpus(self._read(utterances, require_all=stage != "predict"), targets)
+            if dropped := sum(split.dropped for split in targets.values()):
+                folder = self.corpus_layout.target_folder(self.root, self.fold)
+                warn_rank_zero(f"{folder}: {dropped} utterances have no known label; they are left out.")
 
     def _read(self, utterances: Sequence[str] | None, require_all: bool) -> Corpus:
         budget = self.memory_budget_gb * 1e9
@@ -171,6 +201,19 @@ class EmotionDataModule(L.LightningDataModule):
         self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
         for split in (targets or {}).values():
             self._labels[self._indices_of(split)] = torch.from_numpy(split.labels)
+        self._soft_labels = self._soft(targets or {})
+        for note in corpus.notes:
+            warn_rank_zero(note)
+
+    def _soft(self, targets: Mapping[str, Targets]) -> Tensor | None:
+        """Probabilities float32 [N, C] of all utterances if a split has soft labels."""
+        if all(split.soft is None for split in targets.values()):
+            return None
+        soft = torch.nn.functional.one_hot(self._labels.clamp(min=0), len(self.class_names)).float()
+        for split in targets.values():
+            if split.soft is not None:
+                soft[self._indices_of(split)] = torch.from_numpy(split.soft)
+        return soft
 
     def _check_fold(self, targets: Mapping[str, Targets]) -> None:
         if same := identical_folds(self.root, self.corpus_layout, self.fold):
@@ -304,6 +347,7 @@ class EmotionDataModule(L.LightningDataModule):
             seed=self.seed,
             hidden_frames=self._needs.hidden_frames or not training,
             steps=self._needs.steps,
+            soft_labels=self._soft_labels,
         )
 
     def _batches(self, indices: IntArray, training: bool, batch_size: int) -> LengthBatches:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.base import EmotionDataModule
+from datamodules.base import EmotionDataModule, expanded
 from datamodules.conditions import CONDITIONS
 from datamodules.linear_gaussian.files import FOLDS, load_source, write_corpus
 from datamodules.linear_gaussian.generator import VERSION
+from datamodules.ranges import Range, check_options
 from datamodules.storage.layouts import EMOTIONS, IEMOCAP_LAYOUT, Layout
 
 SYNTHETIC_LAYOUT = Layout(
@@ -49,8 +50,11 @@ class Synthetic(EmotionDataModule):
     schedule = "steps"
     synthetic = True
 
-    def __init__(self, root: str | None = None, utterances_per_speaker: int = 400, **kwargs: Any) -> None:
-        folder = Path(root).expanduser() if root else default_root(utterances_per_speaker)
+    def __init__(
+        self, root: str | None = None, utterances_per_speaker: Annotated[int, Range(1, 100_000)] = 400, **kwargs: Any
+    ) -> None:
+        check_options(Synthetic, {"utterances_per_speaker": utterances_per_speaker}, "--data.")
+        folder = expanded(root) if root else default_root(utterances_per_speaker)
         write_corpus(folder, utterances_per_speaker=utterances_per_speaker)
         super().__init__(root=str(folder), **kwargs)
         self.source = load_source(folder)

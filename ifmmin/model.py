@@ -130,7 +130,7 @@ class IFMMIN(PretrainedModule):
         with torch.no_grad():
             H_complete = self.teacher_invariance(self.teacher.targets(batch)).flatten(1)
         return {
-            "cls": self.task.loss(out.outputs, batch.label),
+            "cls": self.task.loss(out.outputs, batch.target),
             "img": F.mse_loss(out.imagined, h_absent),
             "inv": F.mse_loss(out.invariant, H_complete),
         }

@@ -247,7 +247,7 @@ class CMARR(MissingModalityModule):
         else:
             flow_losses = {}
             embedding = self.reconstruct(real.embedding[batch.row], real.common[batch.row], batch.present)
-        losses = {"cls": self.task.loss(self.classify(embedding), batch.label), **flow_losses}
+        losses = {"cls": self.task.loss(self.classify(embedding), batch.target), **flow_losses}
         if self.alignment:
             losses["align"] = self._align(real, there)
         if self.refinement:

@@ -274,7 +274,7 @@ class MCTN(MissingModalityModule):
         back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         cycled = present & first.any(dim=1, keepdim=True)
         return {
-            "cls": self.task.loss(self.classify(encoded_second), batch.label),
+            "cls": self.task.loss(self.classify(encoded_second), batch.target),
             "translation": self.squared_error(self.decoder, translated, rows, first, true, row),
             "cycle": self.squared_error(self.decoder, back, rows, cycled, true, row),
             "second": self.squared_error(self.second_decoder, third, rows_second, second, true, row),

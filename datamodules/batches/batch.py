@@ -33,6 +33,7 @@ class Batch:
         present: bool [B, 3], what each row may see.
         stored: three int64 tensors [K_m], ascending, the utterances whose frames are in the batch; None: all N.
             Training batches of a model without ``needs.hidden_frames`` store only what their rows may see.
+        soft_labels: float32 [N, C], the probability of each class, of a corpus with soft labels; otherwise None.
     """
 
     frames: tuple[Tensor, Tensor, Tensor]
@@ -43,6 +44,7 @@ class Batch:
     row: Tensor
     present: Tensor
     stored: tuple[Tensor, Tensor, Tensor] | None = None
+    soft_labels: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of rows B."""
@@ -52,6 +54,16 @@ class Batch:
     def label(self) -> Tensor:
         """Label [B] of each row."""
         return self.labels[self.row]
+
+    @property
+    def targets(self) -> Tensor:
+        """What a training loss compares with, of each stored utterance: soft labels [N, C], or labels [N]."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
+    @property
+    def target(self) -> Tensor:
+        """:attr:`targets` of each row."""
+        return self.targets[self.row]
 
     @property
     def available(self) -> Tensor:
@@ -89,4 +101,5 @@ class Batch:
             row=change(self.row),
             present=change(self.present),
             stored=None if self.stored is None else per_modality(map(change, self.stored)),
+            soft_labels=None if self.soft_labels is None else change(self.soft_labels),
         )

@@ -121,6 +121,7 @@ class UtteranceDataset(Dataset[Batch]):
         seed: of the mask.
         hidden_frames: whether a batch stores its utterances whole; otherwise only what the mask shows is read.
         steps: what every sequence is pooled to; None: a batch stores the frames.
+        soft_labels: float32 [N, C], of a corpus with soft labels.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class UtteranceDataset(Dataset[Batch]):
         seed: int = 0,
         hidden_frames: bool = True,
         steps: int | None = None,
+        soft_labels: Tensor | None = None,
     ) -> None:
         self.corpus = corpus
+        self.soft_labels = soft_labels
         self.labels = labels
         self.normalization = normalization
         self.statistics = statistics
@@ -172,6 +175,7 @@ class UtteranceDataset(Dataset[Batch]):
             row=torch.arange(len(indices)),
             present=torch.from_numpy(present),
             stored=stored,
+            soft_labels=None if self.soft_labels is None else self.soft_labels[indices],
         )
 
     def _gathered(self, modality: int, indices: Tensor) -> Tensor:

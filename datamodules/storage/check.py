@@ -11,7 +11,9 @@ import numpy as np
 
 from datamodules.conditions import MODALITIES
 from datamodules.storage.features import FeatureFile, open_features, report_bad_frames
+from datamodules.storage.ids import key_of
 from datamodules.storage.layouts import Layout, speaker_of
+from datamodules.storage.odd import OddFrames
 from datamodules.storage.problems import Problems, root_exists
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Moments, difference, shipped_statistics
 from datamodules.storage.targets import Targets, read_targets, shared_speakers, target_files
@@ -89,6 +91,7 @@ class CheckReport:
         corpus: the layout's name.
         class_names: in label order.
         problems: everything that is wrong, with all the utterances it concerns.
+        notes: what is odd, though the corpus can be used.
         summary: contents of the corpus.
     """
 
@@ -96,6 +99,7 @@ class CheckReport:
     corpus: str
     class_names: tuple[str, ...]
     problems: Problems = field(default_factory=Problems)
+    notes: Problems = field(default_factory=Problems)
     summary: CorpusSummary = field(default_factory=CorpusSummary)
 
     @property
@@ -111,11 +115,14 @@ class CheckReport:
         return {
             "root": str(self.root),
             "corpus": self.corpus,
-            "problems": [
-                {"message": str(problem), "utterances": list(problem.utterances)} for problem in self.problems.found
-            ],
+            "problems": _plain(self.problems),
+            "notes": _plain(self.notes),
             "facts": facts,
         }
+
+
+def _plain(problems: Problems) -> list[dict[str, Any]]:
+    return [{"message": str(problem), "utterances": list(problem.utterances)} for problem in problems.found]
 
 
 def check_corpus(root: Path, layout: Layout) -> CheckReport:
@@ -132,23 +139,31 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
     if not root_exists(root, report.problems):
         return report
     folds = _check_folds(report, layout)
-    labelled = {name for targets in folds.values() for split in targets.values() for name in split.utterances}
-    stored: set[str] = set()
+    labelled = {
+        key_of(name, layout.match_ids): name
+        for targets in folds.values()
+        for split in targets.values()
+        for name in split.utterances
+    }
+    stored: dict[str, str] = {}
     for modality, name in enumerate(MODALITIES):
-        file = open_features(layout.feature_path(root, modality), report.problems)
+        file = open_features(
+            layout.feature_path(root, modality), report.problems, layout.match_ids, layout.zero_frames_absent
+        )
         if file is None:
             continue
         with file:
             moments = {fold: Moments.none(0) for fold in folds} if name == "audio" else {}
-            report.summary.modalities[name] = _check_features(report, file, folds, moments)
-        stored |= set(file.names)
-        what, remedy = "in the target files, but not in this file", "extract its features, or leave it out"
-        report.problems.add_if_any(file.path, sorted(labelled - set(file.names)), what, remedy)
+            report.summary.modalities[name] = _check_features(report, file, layout, folds, moments)
+            absent = sorted(name for name in labelled.values() if not file.holds(name))
+            remedy = file.remedy_for(sorted(labelled.values()), absent)
+        stored |= {key_of(name, layout.match_ids): name for name in file.names}
+        report.problems.add_if_any(file.path, absent, "in the target files, but not in this file", remedy)
         if moments:
             _check_statistics(report, layout, moments)
-    speakers = {name: speaker_of(name, layout) for name in sorted(stored | labelled)}
+    speakers = {name: speaker_of(name, layout) for name in sorted((stored | labelled).values())}
     report.summary.utterances = len(stored)
-    report.summary.unused = sorted(stored - labelled)
+    report.summary.unused = sorted(name for key, name in stored.items() if key not in labelled)
     report.summary.speakers = len(set(speakers.values()) - {None})
     report.summary.unknown_speakers = [name for name, speaker in speakers.items() if speaker is None]
     return report
@@ -166,6 +181,9 @@ def _check_folds(report: CheckReport, layout: Layout) -> dict[int, dict[str, Tar
     for fold in range(1, layout.folds + 1):
         folder = layout.target_folder(report.root, fold)
         targets = folds[fold] = read_targets(report.root, layout, fold, problems)
+        dropped = sum(split.dropped for split in targets.values())
+        if dropped:
+            report.notes.add(folder, f"{dropped} utterances have no known label", "they are left out")
         report.summary.folds[fold] = FoldSummary({split: _label_summary(targets[split], layout) for split in targets})
         for first, second in (("train", "test"), ("val", "test")):
             shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
@@ -190,17 +208,24 @@ def _label_summary(targets: Targets, layout: Layout) -> dict[str, float]:
 
 
 def _check_features(
-    report: CheckReport, file: FeatureFile, folds: Mapping[int, Mapping[str, Targets]], moments: dict[int, Moments]
+    report: CheckReport,
+    file: FeatureFile,
+    layout: Layout,
+    folds: Mapping[int, Mapping[str, Targets]],
+    moments: dict[int, Moments],
 ) -> ModalitySummary:
     """Read a file utterance by utterance; fill ``moments`` with each fold's train frames."""
     entries = file.entries(file.names, True, report.problems)
+    if layout.zero_frames_absent:
+        entries = file.without_zero_frames(file.names, entries)
     if not file.names:
         report.problems.add(file.path, "holds no utterance", "extract these features")
     train_folds: dict[str, list[int]] = {}
     for fold in moments:
         moments[fold] = Moments.none(entries.width)
         for utterance in folds[fold]["train"].utterances if "train" in folds[fold] else []:
-            train_folds.setdefault(utterance, []).append(fold)
+            train_folds.setdefault(key_of(utterance, layout.match_ids), []).append(fold)
+    odd = OddFrames()
     unreadable, not_finite = [], []
     for utterance, length in zip(file.names, entries.lengths.tolist(), strict=True):
         frames = np.empty((length, entries.width), dtype=np.float32)
@@ -210,10 +235,13 @@ def _check_features(
             unreadable.append(utterance)
         elif not np.isfinite(frames).all():
             not_finite.append(utterance)
-        elif utterance in train_folds:
-            added = Moments.of(frames)
-            for fold in train_folds[utterance]:
+        else:
+            odd.add(utterance, frames)
+            among = train_folds.get(key_of(utterance, layout.match_ids), [])
+            added = Moments.of(frames) if among else Moments.none(entries.width)
+            for fold in among:
                 moments[fold] = moments[fold].with_more(added)
+    odd.report(file.path, report.notes)
     report_bad_frames(file.path, unreadable, not_finite, report.problems)
     lengths = entries.lengths[entries.lengths > 0]
     shortest, median, longest = np.quantile(lengths, (0, 0.5, 1)).tolist() if len(lengths) else (0, 0, 0)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from torch import Tensor
 from datamodules.conditions import MODALITIES
 from datamodules.storage.features import Entries, FeatureFile, open_features
 from datamodules.storage.frames import Frames, RaggedFrames, StoredFrames
+from datamodules.storage.hdf5 import remedy_for_missing
+from datamodules.storage.ids import key_of
 from datamodules.storage.layouts import Layout
-from datamodules.storage.problems import Strict, root_exists
+from datamodules.storage.problems import Problems, Strict, root_exists
 from datamodules.storage.statistics import Moments, Statistics
 from datamodules.storage.targets import IntArray, Targets
 
@@ -36,12 +39,14 @@ class Corpus:
         utterances: N ids.
         frames: audio, visual and text, all in memory or all on disk.
         lengths: int64 [N, 3], the number of frames; 0 if the modality is absent.
+        notes: what is odd about the frames, though they can be used.
     """
 
     root: Path
     utterances: list[str]
     frames: tuple[Frames, Frames, Frames]
     lengths: Tensor
+    notes: tuple[str, ...] = ()
 
 
 def read_corpus(
@@ -68,20 +73,23 @@ def read_corpus(
     root_exists(root, problems)
     paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
     if utterances is None:
-        utterances = sorted({name for path in paths for name in _names(path, require_all)})
+        named = (name for path in paths for name in _names(path, require_all, layout))
+        utterances = sorted({key_of(name, layout.match_ids): name for name in named}.values())
     if not utterances:
-        _report_no_features(root)
+        _report_no_features(root, paths)
     # One file after the other: HDF5 takes up to 100 MB for an open one.
-    entries = [_entries(path, utterances, require_all) for path in paths]
+    entries = [_entries(path, utterances, require_all, layout) for path in paths]
     lengths = np.stack([entry.lengths for entry in entries], axis=1)
     nothing = [utterances[index] for index in np.flatnonzero(~lengths.any(axis=1)).tolist()]
     problems.add_if_any(root, nothing, "has no features in any modality", "extract at least one, or leave it out")
     # Frames are read last: whatever shapes give away is reported before the long part.
     fits = sum(entry.nbytes for entry in entries) <= memory_budget
+    notes = Problems()
     audio, visual, text = (
-        _read_frames(path, entry, utterances, fits) for path, entry in zip(paths, entries, strict=True)
+        _read_frames(path, entry, utterances, fits, layout, notes) for path, entry in zip(paths, entries, strict=True)
     )
-    return Corpus(root, list(utterances), (audio, visual, text), torch.from_numpy(lengths))
+    said = tuple(map(str, notes.found))
+    return Corpus(root, list(utterances), (audio, visual, text), torch.from_numpy(lengths), said)
 
 
 def feature_dims(root: Path, layout: Layout) -> list[int]:
@@ -94,55 +102,60 @@ def feature_dims(root: Path, layout: Layout) -> list[int]:
     root_exists(root, Strict())
     paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
     if not any(path.exists() for path in paths):
-        _report_no_features(root)
-    return [_width(path) for path in paths]
+        _report_no_features(root, paths)
+    return [_width(path, layout) for path in paths]
 
 
-def _report_no_features(root: Path) -> None:
-    Strict().add(root, "no features of any utterance", "check the root folder and the feature names")
+def _report_no_features(root: Path, paths: Sequence[Path]) -> None:
+    Strict().add(root, "no features of any utterance", remedy_for_missing(paths[0]))
 
 
-def _open(path: Path, require: bool) -> FeatureFile | None:
+def _open(path: Path, require: bool, layout: Layout) -> FeatureFile | None:
     """Open a feature file; None if it does not exist and is not required."""
-    return open_features(path, Strict()) if require or path.exists() else None
+    if not require and not path.exists():
+        return None
+    return open_features(path, Strict(), layout.match_ids, layout.zero_frames_absent)
 
 
-def _names(path: Path, require: bool) -> list[str]:
+def _names(path: Path, require: bool, layout: Layout) -> list[str]:
     """List all ids in a file."""
-    file = _open(path, require)
+    file = _open(path, require, layout)
     if file is None:
         return []
     with file:
         return file.names
 
 
-def _width(path: Path) -> int:
+def _width(path: Path, layout: Layout) -> int:
     """Find the width of the frames in a file, 0 without one."""
-    file = _open(path, require=False)
+    file = _open(path, False, layout)
     if file is None:
         return 0
     with file:
         return file.width()
 
 
-def _entries(path: Path, utterances: Sequence[str], require_all: bool) -> Entries:
+def _entries(path: Path, utterances: Sequence[str], require_all: bool, layout: Layout) -> Entries:
     """Look up the utterances in a file."""
-    file = _open(path, require_all)
+    file = _open(path, require_all, layout)
     if file is None:
         return Entries.none(len(utterances))
     with file:
-        return file.entries(utterances, require_all, Strict())
+        entries = file.entries(utterances, require_all, Strict())
+        return file.without_zero_frames(utterances, entries) if layout.zero_frames_absent else entries
 
 
-def _read_frames(path: Path, entries: Entries, utterances: Sequence[str], in_memory: bool) -> Frames:
-    """Read all frames of one modality and check that they are finite."""
+def _read_frames(
+    path: Path, entries: Entries, utterances: Sequence[str], in_memory: bool, layout: Layout, notes: Problems
+) -> Frames:
+    """Read all frames of one modality and check that they are finite; ``notes`` collects what is odd."""
     if not entries.lengths.any():
         # There may be no file.
         return RaggedFrames(torch.empty(0, entries.width), torch.zeros(len(utterances) + 1, dtype=torch.int64))
-    stored = StoredFrames(path, utterances, entries)
+    stored = StoredFrames(path, utterances, entries, layout.match_ids)
     if in_memory:
-        return stored.in_memory()
-    stored.check()
+        return stored.in_memory(notes)
+    stored.check(notes)
     return stored
 
 
@@ -170,12 +183,14 @@ def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None) -> str:
         corpus: the features.
         targets: from :func:`~datamodules.storage.targets.read_targets`; None for data without labels.
     """
-    described = {
+    described: dict[str, Any] = {
         "utterances": corpus.utterances,
         "shapes": [[frames.dim, corpus.lengths[:, m].tolist()] for m, frames in enumerate(corpus.frames)],
         "targets": {split: [target.utterances, target.labels.tolist()] for split, target in (targets or {}).items()},
         "values": [_checksum(frames) for frames in corpus.frames],
     }
+    if soft := {split: target.soft.tolist() for split, target in (targets or {}).items() if target.soft is not None}:
+        described["soft"] = soft
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

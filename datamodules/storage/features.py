@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -264,6 +264,15 @@ class FeatureFile:
             return False
         return True
 
+    def without_zero_frames(self, utterances: Sequence[str], entries: Entries) -> Entries:
+        """``entries`` of ``utterances``, without those whose frames are all zero."""
+        lengths = entries.lengths.copy()
+        for index, utterance in enumerate(utterances):
+            frames = np.empty((lengths[index], entries.width), dtype=np.float32)
+            if len(frames) and self.read_into(utterance, frames) and not frames.any():
+                lengths[index] = 0
+        return replace(entries, lengths=lengths)
+
     def width(self) -> int:
         """Number of values in a frame of the first utterance that has frames, 0 if none has.
 
@@ -274,6 +283,10 @@ class FeatureFile:
         for name in self.names:
             if width := self.entries([name], False, problems).width:
                 return width
+        groups = [name for name in list(self._stored.values())[:100] if self._group_in(name) is not None]
+        if len(groups) == min(len(self._stored), 100) > 0:
+            what = f"holds groups ({', '.join(groups[:3])}) where utterances are expected"
+            Strict().add(self.path, what, "write one dataset for each utterance, at the top of the file")
         for problem in problems.found[:1]:
             Strict().add(problem.path, problem.what, problem.remedy, self.names)
         return 0

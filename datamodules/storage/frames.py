@@ -20,7 +20,8 @@ from torch import Tensor
 from datamodules.errors import CorpusError
 from datamodules.storage.features import Entries, FeatureFile, FloatArray, open_features, report_bad_frames
 from datamodules.storage.ids import EXACT, MatchRule
-from datamodules.storage.problems import Strict
+from datamodules.storage.odd import OddFrames
+from datamodules.storage.problems import Problems, Strict
 
 
 def read_at(file: FileIO, into: Any, position: int) -> int:
@@ -151,27 +152,41 @@ class StoredFrames:
                 size = self._lengths[index] * self.dim * self.dtype.itemsize
                 os.posix_fadvise(self._raw.fileno(), self._positions[index], size, os.POSIX_FADV_WILLNEED)
 
-    def check(self) -> None:
+    def check(self, notes: Problems) -> None:
         """Read every frame once.
 
+        Args:
+            notes: collects what is odd about them.
+
         Raises:
             CorpusError: some cannot be read, or are not finite.
         """
-        self._read_all(np.empty((int(self._lengths.max(initial=0)), self.dim), dtype=self.dtype), keep=False)
+        self._read_all(np.empty((int(self._lengths.max(initial=0)), self.dim), dtype=self.dtype), False, notes)
 
-    def in_memory(self) -> RaggedFrames:
+    def in_memory(self, notes: Problems) -> RaggedFrames:
         """Load all frames, as stored.
 
+        Args:
+            notes: collects what is odd about them.
+
         Raises:
-            CorpusError: some cannot be read, or are not finite.
+            CorpusError: some cannot be read, or are not finite; there is not enough memory.
         """
-        values = np.empty((int(self.offsets[-1]), self.dim), dtype=self.dtype)
-        self._read_all(values, keep=True)
+        shape = (int(self.offsets[-1]), self.dim)
+        try:
+            values = np.empty(shape, dtype=self.dtype)
+        except MemoryError as error:
+            size = shape[0] * shape[1] * self.dtype.itemsize / 1e9
+            raise CorpusError(
+                f"{self.path}: no memory for {size:.1f} GB of frames; give a smaller --data.memory_budget_gb."
+            ) from error
+        self._read_all(values, True, notes)
         return RaggedFrames(torch.from_numpy(values), self.offsets)
 
-    def _read_all(self, values: FloatArray, keep: bool) -> None:
+    def _read_all(self, values: FloatArray, keep: bool, notes: Problems) -> None:
         """Read every utterance into ``values``, back to back if ``keep``, otherwise overwriting the previous one."""
         unreadable, not_finite = [], []
+        odd = OddFrames()
         end = 0
         for index, length in enumerate(self._lengths.tolist()):
             start = end if keep else 0
@@ -180,7 +195,10 @@ class StoredFrames:
                 unreadable.append(self.utterances[index])
             elif not np.isfinite(values[start:end]).all():
                 not_finite.append(self.utterances[index])
+            else:
+                odd.add(self.utterances[index], values[start:end])
         self._hdf5 = None
+        odd.report(self.path, notes)
         report_bad_frames(self.path, unreadable, not_finite, Strict())
 
     def _read(self, index: int, frames: FloatArray) -> None:

@@ -32,7 +32,7 @@ def open_hdf5(path: Path, problems: Problems) -> Any:
     try:
         return h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access))
     except FileNotFoundError:
-        problems.add(path, "does not exist", _near(path))
+        problems.add(path, "does not exist", remedy_for_missing(path))
     except PermissionError:
         problems.add(path, "cannot be read (permission denied)", "let yourself read it")
     except H5_ERRORS as error:
@@ -52,7 +52,7 @@ def kind_of(path: Path) -> str:
     return "a folder" if path.is_dir() else "a pipe" if path.is_fifo() else "a device or socket"
 
 
-def _near(path: Path) -> str:
+def remedy_for_missing(path: Path) -> str:
     """What to do about a feature file that does not exist, naming those that do."""
     usual = "check the root folder and the feature name, or extract these features"
     root, folder = path.parent.parent, path.parent.name

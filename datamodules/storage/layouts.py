@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.labels import Classes, LabelScheme
+from datamodules.storage.ids import EXACT, MatchRule
 
 FOLDERS: tuple[str, str, str] = ("A", "V", "L")
 """The folder of each modality, in the order of :data:`~datamodules.conditions.MODALITIES`."""
@@ -26,6 +28,9 @@ class Layout:
         folds: the number of folds, which are called 1..folds.
         speaker_pattern: a regular expression; the groups that match, joined, are an utterance's speaker.
         statistics_name: ``A/<name>.h5`` may have each fold's mean and std of the audio features.
+        match_ids: the rule by which ids of target files are those of feature files.
+        drop_unknown_labels: whether utterances of no or another class are left out, instead of being a problem.
+        zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
     """
 
     name: str
@@ -34,6 +39,9 @@ class Layout:
     folds: int
     speaker_pattern: str
     statistics_name: str = "comparE_mean_std"
+    match_ids: MatchRule = EXACT
+    drop_unknown_labels: bool = False
+    zero_frames_absent: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -41,10 +49,27 @@ class Layout:
         return self.labels.names
 
     def with_features(self, audio: str | None = None, visual: str | None = None, text: str | None = None) -> Layout:
-        """Replace the names of features that are given."""
-        given = zip((audio, visual, text), self.feature_names, strict=True)
-        first, second, third = (name or usual for name, usual in given)
+        """Replace the names of features that are given; ``.h5`` and the modality's own folder are dropped.
+
+        >>> IEMOCAP_LAYOUT.with_features(audio="A/wav2vec.h5").feature_names
+        ('wav2vec', 'denseface', 'bert_large')
+        """
+        given = zip((audio, visual, text), self.feature_names, FOLDERS, strict=True)
+        first, second, third = (
+            name.removeprefix("./").removeprefix(f"{folder}/").removesuffix(".h5") if name else usual
+            for name, usual, folder in given
+        )
         return replace(self, feature_names=(first, second, third))
+
+    def with_options(self, options: Mapping[str, Any]) -> Layout:
+        """Read a corpus as the options of a datamodule say: feature names, matching of ids, what is left out.
+
+        Args:
+            options: of :class:`~datamodules.base.EmotionDataModule`, by name; others are ignored.
+        """
+        named = self.with_features(*(options.get(f"{name}_features") for name in MODALITIES))
+        reading = ("match_ids", "drop_unknown_labels", "zero_frames_absent")
+        return replace(named, **{name: options[name] for name in reading if options.get(name) is not None})
 
     def feature_path(self, root: Path, modality: int) -> Path:
         """Path of the features of a modality (0 audio, 1 visual, 2 text)."""
@@ -86,11 +111,12 @@ def speaker_of(utterance: str, layout: Layout) -> str | None:
     >>> speaker_of("Ses01F_impro04_M012", IEMOCAP_LAYOUT)
     'Ses01M'
     """
-    match = re.search(layout.speaker_pattern, utterance)
+    ignores_case = layout.match_ids in ("case", "all")
+    match = re.search(layout.speaker_pattern, utterance, re.IGNORECASE if ignores_case else 0)
     if match is None:
         return None
     speaker = "".join(group for group in match.groups() if group)
-    return speaker or None
+    return (speaker.upper() if ignores_case else speaker) or None
 
 
 def speakers_of(utterances: Iterable[str], layout: Layout) -> set[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from datamodules.labels import LabelArray
 from datamodules.storage.arrays import load_array, readable_size
+from datamodules.storage.ids import key_of, tidy
 from datamodules.storage.layouts import Layout, speakers_of
 from datamodules.storage.problems import Problems, Strict, root_exists
 from datamodules.text import has_control
@@ -32,10 +33,14 @@ class Targets:
     Attributes:
         utterances: n utterance ids, all different.
         labels: [n], int64 class numbers or float32 values.
+        soft: float32 [n, C], the probability of each class, where labels are soft; otherwise None.
+        dropped: utterances that are left out because their label is unknown.
     """
 
     utterances: list[str]
     labels: LabelArray
+    soft: npt.NDArray[np.float32] | None = None
+    dropped: int = 0
 
 
 def label_path(folder: Path, split: str) -> Path:
@@ -51,8 +56,8 @@ def id_path(folder: Path, split: str) -> Path:
 def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | None = None) -> dict[str, Targets]:
     """Read the label files of one fold.
 
-    Ids may be bytes or text, [n] or [n, 1]; labels one-hot [n, classes] or class numbers, [n] or [n, 1], or values on
-    a scale, [n] or [n, 1].
+    Ids may be bytes or text, [n] or [n, 1]; labels one-hot or probabilities, [n, classes], or class numbers, [n] or
+    [n, 1], or values on a scale, [n] or [n, 1].
 
     Args:
         root: the corpus's folder.
@@ -81,8 +86,9 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
         if found is not None:
             targets[split] = found
     for first, second in combinations(targets, 2):
-        among = set(targets[first].utterances)
-        twice = [utterance for utterance in dict.fromkeys(targets[second].utterances) if utterance in among]
+        among = {key_of(utterance, layout.match_ids) for utterance in targets[first].utterances}
+        seconds = dict.fromkeys(targets[second].utterances)
+        twice = [utterance for utterance in seconds if key_of(utterance, layout.match_ids) in among]
         problems.add_if_any(folder, twice, f"in both {first} and {second}", "keep it in one of them")
     return targets
 
@@ -96,10 +102,22 @@ def _read_split(folder: Path, split: str, layout: Layout, problems: Problems) ->
         what = f"{len(labels)} labels where {id_path(folder, split).name} has {len(ids)} utterances"
         problems.add(label_path(folder, split), what, "write both files again, from the same list")
         return None
-    twice = [utterance for utterance, count in Counter(ids).items() if count > 1]
+    ids = [tidy(name, layout.match_ids) for name in ids]
+    keys = [key_of(name, layout.match_ids) for name in ids]
+    twice = [utterance for utterance, count in Counter(keys).items() if count > 1]
     problems.add_if_any(id_path(folder, split), twice, "listed more than once", "list it once")
-    read = layout.labels.read(label_path(folder, split), ids, labels, problems)
-    return None if read is None else Targets(ids, read)
+    path = label_path(folder, split)
+    read = layout.labels.read(path, ids, labels, problems, layout.drop_unknown_labels)
+    if read is None:
+        return None
+    if not read.known.any():
+        problems.add(path, "no utterance has a known label", "check the class numbers")
+        return None
+    if read.known.all():
+        return Targets(ids, read.numbers, read.soft)
+    left = [name for name, known in zip(ids, read.known.tolist(), strict=True) if known]
+    soft = None if read.soft is None else read.soft[read.known]
+    return Targets(left, read.numbers[read.known], soft, dropped=len(ids) - len(left))
 
 
 def _load_ids(path: Path, problems: Problems) -> list[str] | None:

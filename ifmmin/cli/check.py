@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from datamodules.base import EmotionDataModule
+from datamodules.base import EmotionDataModule, expanded
 from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
@@ -45,8 +45,8 @@ def check_command(argv: Sequence[str]) -> int:
     parser.add_argument("--json", type=str | None, default=None, help="Also write the report to this file.")
     options = parser.parse_args(argv)
     corpus, given = class_at(options.data.class_path), options.data.init_args
-    layout = corpus.layout.with_features(given.audio_features, given.visual_features, given.text_features)
-    report = check_corpus(Path(given.root or "").expanduser(), layout)
+    layout = corpus.layout.with_options(given.as_dict())
+    report = check_corpus(expanded(given.root or ""), layout)
     Console().print(render_check(report), crop=False)
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
@@ -61,6 +61,7 @@ def render_check(report: CheckReport) -> RenderableType:
         parts += [_modality_table(summary), Text(_summary(summary))]
     if summary.folds:
         parts.append(_fold_table(report))
+    parts += [Text(f"note: {note}", no_wrap=True, overflow="ignore") for note in report.notes.found]
     if not report.problems.found:
         return Group(*parts, Text("No problems.", style="green"))
     parts.append(

@@ -67,7 +67,7 @@ class FusionPretraining(Pretraining):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the task's loss on complete utterances."""
-        return {"cls": self.task.loss(self(batch.unmasked()), batch.labels)}
+        return {"cls": self.task.loss(self(batch.unmasked()), batch.targets)}
 
 
 class InvariantPretraining(Pretraining):
@@ -131,4 +131,4 @@ class InvariantPretraining(Pretraining):
         moments = central_moments(H, self.moments)
         left, right = zip(*combinations(range(len(MODALITIES)), 2), strict=True)
         cmd = moment_discrepancy(moments[:, left], moments[:, right]).mean()
-        return {"cls": self.task.loss(self.classify(h, H), batch.labels), "cmd": cmd}
+        return {"cls": self.task.loss(self.classify(h, H), batch.targets), "cmd": cmd}

@@ -38,8 +38,8 @@ class Classification(Task):
         return {"name": self.name}
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Cross entropy, the mean over the rows."""
-        return F.cross_entropy(outputs, label)
+        """Cross entropy, the mean over the rows, with class numbers [B] or probabilities [B, C]."""
+        return F.cross_entropy(outputs, label.to(outputs.dtype) if label.is_floating_point() else label)
 
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
         """One 1 per row of known label, at [true class, most probable class]: int64 [B, C, C].

@@ -29,8 +29,19 @@ def root(tmp_path: Path) -> Path:
 def test_values_on_the_scale_are_read_as_float32(values: list[Any]) -> None:
     read = Scale(-3, 3).read(Path("trn_label.npy"), IDS, np.array(values), Strict())
     assert read is not None
-    assert read.dtype == np.float32
-    assert read.tolist() == np.ravel(values).tolist()
+    assert read.numbers.dtype == np.float32
+    assert read.numbers.tolist() == np.ravel(values).tolist()
+    assert read.soft is None
+    assert read.known.all()
+
+
+def test_values_that_are_no_number_are_unknown_on_demand() -> None:
+    labels = np.array([1, np.nan, 2])
+    read = Scale(-3, 3).read(Path("trn_label.npy"), IDS, labels, Strict(), drop_unknown=True)
+    assert read is not None
+    assert read.known.tolist() == [True, False, True]
+    with pytest.raises(CorpusError, match="utterance u3: label 5"):
+        Scale(-3, 3).read(Path("trn_label.npy"), IDS, np.array([1, np.nan, 5]), Strict(), drop_unknown=True)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ BAD_TARGETS: list[tuple[str, Damage, str]] = [
     ("label NaN", save("val_label.npy", [0, 1, 2, 3, np.nan]), r"label nan is outside 0\.\.3"),
     ("no class", change_labels(0, [0, 0, 0, 0]), rf"utterance {FIRST_TRAIN}: label \[0.*\] is not one-hot"),
     ("two classes", change_labels(0, [1, 1, 0, 0]), rf"utterance {FIRST_TRAIN}: label \[1.*\] is not one-hot"),
-    ("soft", change_labels(0, [0.7, 0.3, 0, 0]), rf"utterance {FIRST_TRAIN}: label \[0\.7.*\] is not one-hot"),
+    ("soft", change_labels(0, [0.7, 0.7, 0, 0]), rf"utterance {FIRST_TRAIN}: label \[0\.7.*\] is not one-hot"),
     ("NaN one-hot", change_labels(0, np.nan), rf"utterance {FIRST_TRAIN}: label \[nan.*\] is not one-hot"),
     ("twice", repeat("trn", "trn"), rf"trn_int2name\.npy: utterance {FIRST_TRAIN}: listed more than once"),
     ("in two splits", repeat("trn", "tst"), rf"target/1: utterance {FIRST_TRAIN}: in both train and test"),
