@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import lightning as L
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -41,6 +41,7 @@ from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
+from ifmmin.cli.trainer_options import ScheduleNote, check_monitors, check_trainer_options
 from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
 from ifmmin.results.files import table_json
 from ifmmin.results.predictions import Predictions, check_predictions_path
@@ -181,6 +182,7 @@ class IfmminCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Make the run's folder and point the loggers at it."""
         options = self._options
+        check_trainer_options(vars(options.trainer), self.config.subcommand)
         self._finish_data_names(options)
         model, data = (options[key].class_path.rpartition(".")[2] for key in ("model", "data"))
         fold = options.data.init_args.get("fold", 1)
@@ -232,7 +234,9 @@ class IfmminCLI(LightningCLI):
                 TensorBoardLogger(self.run_dir, name="tensorboard", version=""),
             ]
         own = self._get(self.config_init, "trainer").get("callbacks") or []
-        trainer = self._make_trainer(self.model, self.run_dir, logger, own if isinstance(own, list) else [own])
+        own = own if isinstance(own, list) else [own]
+        check_monitors(own, self.model)
+        trainer = self._make_trainer(self.model, self.run_dir, logger, own)
         for one in trainer.loggers:
             self._log_config(one)
         return trainer
@@ -246,7 +250,11 @@ class IfmminCLI(LightningCLI):
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         config["plugins"] = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
         extra: list[L.Callback] = [*callbacks, MemoryCap(), Stopping()]
-        if config.get("enable_progress_bar") is not False:
+        if fits:
+            extra.append(ScheduleNote(self._options.trainer.max_epochs, self._options.trainer.min_epochs))
+        if any(isinstance(callback, ProgressBar) for callback in callbacks):
+            config["enable_progress_bar"] = True
+        elif config.get("enable_progress_bar") is not False:
             extra.append(bar := progress_callback())
             config["enable_progress_bar"] = hasattr(bar, "refresh_rate")
         if fits and config.get("enable_checkpointing") is not False:
