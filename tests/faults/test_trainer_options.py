@@ -15,7 +15,7 @@ from datamodules import Synthetic
 from datamodules.errors import InputError
 from ifmmin.cli.main import main
 from ifmmin.cli.trainer_options import check_monitors, check_trainer_options
-from tests.cli.running import SMALL, metrics
+from tests.cli.running import SMALL, metrics, sample
 from tests.faults.cases import one_line
 
 CPU = {"accelerator": "cpu"}
@@ -227,8 +227,8 @@ def test_callbacks_of_ones_own_work_beside_ours(tmp_path: Path, capsys: pytest.C
 def test_epochs_beyond_the_schedule_are_noted_and_validation_beyond_them_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["fit", "--model", "MeanFusion", *SMALL, "--model.constant_epochs", "0", "--model.decay_epochs", "1"]
-    words += ["--data.schedule", "epochs", "--trainer.max_epochs", "7"]
+    words = ["fit", "--model", "MeanFusion", *sample("IEMOCAP"), "--model.constant_epochs", "0"]
+    words += ["--model.decay_epochs", "1", "--trainer.max_epochs", "7"]
     assert main([*words, "--run_dir", str(tmp_path / "noted")]) == 0
     assert "note: --trainer.max_epochs 7: MeanFusion's schedule ends after 1 epoch" in capsys.readouterr().err
     words += ["--run_dir", str(tmp_path / "refused"), "--trainer.check_val_every_n_epoch", "5"]
