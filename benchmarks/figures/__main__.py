@@ -94,6 +94,9 @@ def latest_records(folder: Path) -> list[Record]:
     records, wrong = read_lines(folder / RECORDS)
     for number, why in wrong.items():
         print(f"{printable(folder / RECORDS)} line {number}: {why}; it is left out")
+    if foreign := [record for record in records if record.origin]:
+        print(f"not used: {len(foreign)} record(s) of models trained elsewhere, such as {foreign[0].origin}")
+        records = [record for record in records if not record.origin]
     if not records:
         raise InputError(f"{folder / RECORDS}: no record in it; let the leaderboard finish a run first.")
     kept = latest(records)

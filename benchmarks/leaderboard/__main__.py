@@ -99,7 +99,9 @@ def matching(records: Sequence[Record], jobs: Sequence[Job], console: Console) -
         key = record.key
         if key not in wanted:
             continue
-        if different := differences(record.identity, wanted[key].identity):
+        if record.origin:
+            other[f"{key[0]}: {record.origin}"] += 1
+        elif different := differences(record.identity, wanted[key].identity):
             other[f"{key[0]}: {', '.join(different)}"] += 1
         else:
             found[key] = record

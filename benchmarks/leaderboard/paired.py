@@ -1,12 +1,14 @@
-"""The paired test of models against a reference: Wilcoxon's signed-rank test over folds, Holm's correction."""
+"""Paired tests of models against a reference, over folds: Wilcoxon's signed-rank test and the corrected t test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from itertools import groupby
+from statistics import fmean, variance
 
 import numpy as np
+from scipy.stats import t as student
 from scipy.stats import wilcoxon
 
 DECIMALS = 12
@@ -22,36 +24,110 @@ class PairedTest:
         p: of the Wilcoxon signed-rank test over folds, two-sided.
         p_holm: the same after Holm's correction over all models compared in this metric.
         folds: the number of folds compared.
+        p_t: of the corrected resampled t test, two-sided; None where the sizes of the splits are unknown.
+        p_t_holm: the same after Holm's correction.
+        training_sets: the number of distinct training sets of these folds.
     """
 
     difference: float
     p: float
     p_holm: float
     folds: int
+    p_t: float | None
+    p_t_holm: float | None
+    training_sets: int
 
 
-def paired_tests(values: Mapping[str, Mapping[int, Mapping[int, float]]], reference: str) -> dict[str, PairedTest]:
+@dataclass(frozen=True)
+class Fold:
+    """What the corrected t test needs to know of a fold.
+
+    Attributes:
+        training: equal of folds with the same training utterances.
+        train_size: their number; None if unknown.
+        test_size: number of utterances tested.
+    """
+
+    training: str
+    train_size: int | None
+    test_size: int
+
+
+def paired_tests(
+    values: Mapping[str, Mapping[int, Mapping[int, float]]], reference: str, splits: Mapping[int, Fold] | None = None
+) -> dict[str, PairedTest]:
     """Test each model against the reference, fold by fold, on the mean over seeds.
 
     Args:
         values: by model, fold and seed.
         reference: one of the models.
+        splits: of the folds; without them, there is no t test and every fold has a training set of its own.
 
     Returns:
         by model, without the reference and the models that cannot be compared: a fold counts where both
         have runs of the same seeds, and two folds are needed.
     """
     own = values[reference]
-    differences: dict[str, list[float]] = {}
+    splits = splits or {}
+    differences: dict[str, dict[int, float]] = {}
     for model, folds in values.items():
         common = [fold for fold in folds if fold in own and folds[fold].keys() == own[fold].keys()]
         if model != reference and len(common) >= 2:
-            differences[model] = [fmean(folds[fold].values()) - fmean(own[fold].values()) for fold in common]
-    p = [_wilcoxon(difference) for difference in differences.values()]
+            differences[model] = {fold: fmean(folds[fold].values()) - fmean(own[fold].values()) for fold in common}
+    p = {model: _wilcoxon(list(found.values())) for model, found in differences.items()}
+    p_t = {model: _corrected(found, splits) for model, found in differences.items()}
+    known = {model: value for model, value in p_t.items() if value is not None}
+    p_holm, p_t_holm = (dict(zip(found, holm(list(found.values())), strict=True)) for found in (p, known))
     return {
-        model: PairedTest(fmean(difference), raw, corrected, len(difference))
-        for (model, difference), raw, corrected in zip(differences.items(), p, holm(p), strict=True)
+        model: PairedTest(
+            difference=fmean(found.values()),
+            p=p[model],
+            p_holm=p_holm[model],
+            folds=len(found),
+            p_t=p_t[model],
+            p_t_holm=p_t_holm.get(model),
+            training_sets=len({splits[fold].training if fold in splits else fold for fold in found}),
+        )
+        for model, found in differences.items()
     }
+
+
+def _corrected(differences: Mapping[int, float], splits: Mapping[int, Fold]) -> float | None:
+    """P of :func:`corrected_t` over training sets: folds that share one are one larger test set."""
+    folds = sorted((splits[fold].training, fold) for fold in differences if fold in splits)
+    sizes = {fold: splits[fold].train_size for _, fold in folds}
+    if len(folds) < len(differences) or None in sizes.values():
+        return None
+    groups = [[fold for _, fold in group] for _, group in groupby(folds, key=lambda pair: pair[0])]
+    if len(groups) < 2:
+        return None
+    tested = sum(splits[fold].test_size for fold in differences)
+    trained = sum(sizes[group[0]] or 0 for group in groups)
+    return corrected_t([fmean(differences[fold] for fold in group) for group in groups], tested / trained)
+
+
+def corrected_t(differences: Sequence[float], ratio: float) -> float:
+    """The corrected resampled t test of Nadeau and Bengio ("Inference for the generalization error", 2003), two-sided.
+
+    The variance of the mean of n differences is taken as (1/n + ratio) s², not s²/n: their training sets overlap, so
+    the differences are not independent.
+
+    Args:
+        differences: one per resampling, at least two.
+        ratio: size of the test set over size of the training set.
+
+    Example:
+        >>> round(corrected_t([0.01, 0.03, 0.02, 0.00, 0.04], 1 / 4), 4)
+        0.1324
+    """
+    rounded = [round(value, DECIMALS) for value in differences]
+    if not any(rounded):
+        return 1.0
+    spread = variance(rounded)
+    if spread == 0:
+        return 0.0
+    statistic = fmean(rounded) / ((1 / len(rounded) + ratio) * spread) ** 0.5
+    return float(2 * student.sf(abs(statistic), len(rounded) - 1))
 
 
 def _wilcoxon(differences: Sequence[float]) -> float:

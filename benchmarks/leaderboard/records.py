@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from benchmarks.leaderboard import validation as valid
 from benchmarks.leaderboard.identity import FIELDS
+from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.tasks import Task, task_of
@@ -54,6 +57,11 @@ class Record:
         dirty: whether tracked files differed from it.
         platform: of the machine.
         devices: processes that trained.
+        trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None in records up to 0.1.0.
+        validation: as ``metrics``, of the same epoch on the validation split; None in records up to 0.1.0.
+        selected: ``name``, ``value`` and ``epoch`` of what chose the epoch, on validation; None likewise.
+        training: hash of the ids of the training utterances; None likewise.
+        train_size: number of them.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -83,6 +91,11 @@ class Record:
     dirty: bool | None = None
     platform: str | None = None
     devices: int | None = None
+    trained_on: Mapping[str, Any] | None = None
+    validation: Mapping[str, Mapping[str, float | None]] | None = None
+    selected: Mapping[str, Any] | None = None
+    training: str | None = None
+    train_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -108,11 +121,31 @@ class Record:
             valid.check_text(name, getattr(self, name), optional=True)
         valid.check_flag("dirty", self.dirty, optional=True)
         valid.check_whole("devices", self.devices, low=1, optional=True)
+        if self.validation is not None:
+            valid.check_metrics("validation", self.validation, self.task)
+        valid.check_selection(self.selected, self.validation, self.task)
+        valid.check_origin(self.trained_on)
+        valid.check_text("training", self.training, optional=True)
+        valid.check_whole("train_size", self.train_size, low=1, optional=True)
 
     @property
     def key(self) -> Key:
         """Place on the board."""
         return self.model, self.fold, self.seed
+
+    @property
+    def origin(self) -> str:
+        """Where the model was trained, if not on this corpus and fold: ``"trained on IEMOCAP fold 1"``; else ``""``."""
+        if self.trained_on is None:
+            return ""
+        corpus, fold = self.trained_on["corpus"], self.trained_on["fold"]
+        return "" if (corpus, fold) == (self.corpus, self.fold) else f"trained on {corpus} fold {fold}"
+
+    @property
+    def test_size(self) -> int:
+        """Number of utterances tested."""
+        counted = torch.tensor([self.counts[name] for name in CONDITIONS], dtype=self.task.counts_dtype)
+        return int(self.task.number(counted).max())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of a line of ``records.jsonl``."""

@@ -25,7 +25,7 @@ from ifmmin.cli import starting
 if __name__ == "__main__":
     starting.large_pages()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # a board starts hundreds of these
-    from benchmarks.leaderboard.identity import differences
+    from benchmarks.leaderboard.identity import differences, digest
     from benchmarks.leaderboard.plan import Job
     from benchmarks.leaderboard.records import Record
 
@@ -208,6 +208,10 @@ def make_record(job: Job, board: Path) -> Record:
     made["run"], made["stage1"] = job.folder, job.stage1.folder if job.stage1 else None
     made |= {"checkpoint": str(checkpoint.relative_to(board)), "monitor": data.monitor, "identity": job.identity}
     made["sweep"] = missing_rate_sweep(model, data, job.seed)
+    assert data.targets is not None
+    train = sorted(data.targets["train"].utterances)
+    made |= {"training": digest(name.encode() for name in train), "train_size": len(train)}
+    made |= {"selected": result.get("monitor"), "validation": result.get("validation")}
     return Record.from_json({**result, **made})
 
 

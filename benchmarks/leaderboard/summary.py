@@ -7,14 +7,14 @@ means and standard deviations are over all of them, the paired test is over fold
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from statistics import fmean, median, stdev
 
 import torch
 
-from benchmarks.leaderboard.paired import DECIMALS, paired_tests, smallest_p
+from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
 from benchmarks.leaderboard.published import read_published
@@ -58,6 +58,7 @@ class Entry:
         test: by metric; None for the reference, or where fewer than two folds can be compared.
         gap: by row, the mean over its runs of the Bayes rule's WA minus its own; None where either is unknown.
         sweep: by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate.
+        validation: by metric and row, of the selected epochs on validation; None unless all its runs have it.
         confusion: counts [C, C] summed over its runs, by condition, and ``"pooled"`` for the six missing ones.
         parameters: their number, the median over runs.
         wall_time_s: of one run in seconds, the median over runs.
@@ -73,6 +74,7 @@ class Entry:
     test: dict[str, PairedTest | None]
     gap: dict[str, float | None]
     sweep: dict[str, dict[str, Cell]]
+    validation: dict[str, dict[str, Cell | None]]
     confusion: dict[str, list[list[int]]]
     parameters: int
     wall_time_s: float
@@ -94,6 +96,7 @@ class Summary:
         published: what others published on this corpus; none on the built-in corpus.
         bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
         records: of the runs, by model, fold and seed.
+        training_sets: the folds, those together that have the same training utterances.
     """
 
     corpus: str
@@ -107,6 +110,7 @@ class Summary:
     published: tuple[Published, ...]
     bayes: dict[str, float] | None
     records: tuple[Record, ...]
+    training_sets: tuple[tuple[int, ...], ...]
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -135,6 +139,7 @@ class Summary:
         if not tests:
             return "No paired test: it needs another model on at least two of the same folds."
         compared = max(sum(entry.test[name] is not None for entry in self.entries) for name in self.score_names)
+        with_t = any(test.p_t is not None for test in tests)
         least, most = min(test.folds for test in tests), max(test.folds for test in tests)
         paired = f"{most} folds" if least == most else f"the {least} to {most} folds with equal seeds"
         return (
@@ -142,6 +147,24 @@ class Summary:
             f"Wilcoxon signed-rank test, two-sided, with Holm's correction over {_number(compared, 'model')}. "
             f"With {most} folds no p can fall below {smallest_p(most):.4f} "
             f"({min(1.0, compared * smallest_p(most)):.4f} corrected)."
+            + (
+                " p t: corrected resampled t test (Nadeau and Bengio 2003) over training sets, two-sided, Holm's "
+                "correction; it allows for the overlap of training sets, which Wilcoxon's test does not."
+                if with_t
+                else ""
+            )
+        )
+
+    def training_note(self) -> str:
+        """One sentence on folds that rest on the same training set; empty where each has its own."""
+        shared = [folds for folds in self.training_sets if len(folds) > 1]
+        if not shared:
+            return ""
+        which = ", ".join("/".join(map(str, folds)) for folds in shared)
+        return (
+            f"The {len(self.folds)} folds rest on {_number(len(self.training_sets), 'training set')}: folds {which} "
+            "have the same training utterances, so their runs are not independent, and standard deviations and "
+            "Wilcoxon's p are too small."
         )
 
     def leaders(self, metric: str, row: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -186,8 +209,11 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
     monitor = first.monitor
     order = sorted(runs, key=lambda model: (ranks[monitor][model] or len(runs) + 1, model))
     reference = reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in runs else order[0])
+    splits = _splits(records)
     tests = {
-        metric: paired_tests({model: _by_fold_and_seed(group, metric) for model, group in runs.items()}, reference)
+        metric: paired_tests(
+            {model: _by_fold_and_seed(group, metric) for model, group in runs.items()}, reference, splits
+        )
         for metric in names
     }
     entries = tuple(
@@ -202,6 +228,9 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             test={metric: tests[metric].get(model) for metric in names},
             gap={row: _gap(runs[model], row) for row in SUMMARY_ROWS},
             sweep=_sweep(runs[model]),
+            validation={
+                metric: {row: _validated(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names
+            },
             confusion=_confusion(runs[model]),
             parameters=int(median(run.parameters for run in runs[model])),
             wall_time_s=float(median(run.wall_time_s for run in runs[model])),
@@ -220,7 +249,26 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         published=() if first.is_synthetic else _published(first.corpus, entries),
         bayes=_bayes(records),
         records=tuple(records),
+        training_sets=tuple(
+            tuple(fold for fold in folds if splits[fold].training == training)
+            for training in dict.fromkeys(splits[fold].training for fold in folds)
+        ),
     )
+
+
+SHARED_TRAINING: Mapping[str, Callable[[int], int]] = {"IEMOCAP": lambda fold: (fold + 1) // 2}
+"""Training sets by fold of corpora whose folds share them, for records that do not say: two speakers a session."""
+
+
+def _splits(records: Iterable[Record]) -> dict[int, Fold]:
+    """Training set and sizes of each fold; a record that says them counts before one that does not."""
+    splits: dict[int, Fold] = {}
+    for record in records:
+        known = None if record.is_synthetic else SHARED_TRAINING.get(record.corpus)
+        training = record.training or f"set {known(record.fold) if known else record.fold}"
+        if record.fold not in splits or record.training:
+            splits[record.fold] = Fold(training, record.train_size, record.test_size)
+    return splits
 
 
 def _check_comparable(records: Sequence[Record]) -> None:
@@ -236,6 +284,10 @@ def _check_comparable(records: Sequence[Record]) -> None:
 
     for record in records:
         agree(record, "corpus", [record.corpus, record.is_synthetic, record.monitor, record.split])
+        if record.origin:
+            raise InputError(
+                f"{_name(record)} was {record.origin}; it shares no table with models trained on its fold."
+            )
         agree(record, "class names", list(record.class_names))
         agree(record, "task", record.task.spec())
         identity = dict(record.identity)
@@ -267,6 +319,11 @@ def _over_runs(values: Sequence[float | None]) -> Cell | None:
 def _cell(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
     """One metric of one row over the runs of a model."""
     return _over_runs([run.metrics[row][metric] for run in runs])
+
+
+def _validated(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
+    """One metric of one row on validation, over the runs of a model."""
+    return _over_runs([run.validation[row][metric] if run.validation else None for run in runs])
 
 
 def _ranks(cells: Mapping[str, Cell | None], higher_is_better: bool) -> dict[str, int | None]:

@@ -21,6 +21,9 @@ from datamodules.text import has_control, printable
 from ifmmin.results.results import BAYES, readable
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
+SELECTED_TOLERANCE = 1e-4
+"""How far the selected score may be from validation's: it was logged in float32."""
+
 LONGEST = 1000
 """Letters of a text; longer ones are no names."""
 
@@ -151,6 +154,35 @@ def check_metrics(what: str, value: object, task: Task) -> None:
         for name, limits in allowed.items():
             if found.get(name) is not None:
                 check_number(f"{name} of {readable(row)}", found[name], *limits)
+
+
+def check_origin(value: object) -> None:
+    """Refuse where a model was trained, unless it names corpus, fold and seed, or is None."""
+    if value is None:
+        return
+    found = dict(_items("trained_on", value))
+    check_text("corpus of trained_on", found.get("corpus"))
+    check_whole("fold of trained_on", found.get("fold"), low=1)
+    check_whole("seed of trained_on", found.get("seed"))
+
+
+def check_selection(value: object, validation: Mapping[str, Any] | None, task: Task) -> None:
+    """Refuse what chose an epoch, unless it is a score of validation and has the value it has there, or is None."""
+    if value is None:
+        return
+    found = dict(_items("selected", value))
+    check_text("name of selected", found.get("name"))
+    check_whole("epoch of selected", found.get("epoch"), optional=True)
+    if found.get("value") is None:
+        return
+    row, _, name = found["name"].removeprefix("val/").rpartition("/")
+    scores = {score.name: score for score in task.scores}
+    if row not in SUMMARY_ROWS or name not in scores:
+        raise InputError(f"name of selected is {_shown(found['name'])}, no score of its task")
+    check_number("value of selected", found["value"], *_range(scores[name]))
+    expected = None if validation is None else validation[row][name]
+    if expected is not None and abs(found["value"] - expected) > SELECTED_TOLERANCE * max(1.0, abs(expected)):
+        raise InputError(f"value of selected is {_shown(found['value'])}, validation has {_shown(expected)}")
 
 
 def check_counts(what: str, value: object, task: Task, conditions: bool = True) -> None:

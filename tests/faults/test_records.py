@@ -88,6 +88,19 @@ def raw(line: bytes) -> Callable[[Values], bytes]:
     return lambda values: line
 
 
+def deep(row: str, score: str, value: Any) -> Values:
+    """The metrics with one other value."""
+    metrics: Values = deepcopy(GOOD["metrics"])
+    metrics[row][score] = value
+    return metrics
+
+
+def both(values: Values) -> bytes:
+    """Validation, and a selected score that it does not have."""
+    values |= {"validation": values["metrics"], "selected": {"name": "val/pooled/UA", "value": 0.0, "epoch": 1}}
+    return json.dumps(values).encode()
+
+
 EDITS = [
     # Scores.
     Edit("WA of 200 %", put("metrics", "a", "WA", value=2.0), "WA of {a} is 2.0, above 1"),
@@ -173,6 +186,21 @@ EDITS = [
         "a run outside the board", put("run", value="../../secret"), "run '../../secret' is outside the board's folder"
     ),
     Edit("an absolute checkpoint", put("checkpoint", value="/etc/passwd"), "is outside the board's folder"),
+    # Where it was trained, and what chose its epoch.
+    Edit("trained on text", put("trained_on", value="IEMOCAP"), "trained_on is 'IEMOCAP', not a mapping"),
+    Edit(
+        "trained on fold 0", put("trained_on", value={"corpus": "A", "fold": 0, "seed": 0}), "fold of trained_on is 0"
+    ),
+    Edit("trained on no corpus", put("trained_on", value={"fold": 1, "seed": 0}), "corpus of trained_on is None"),
+    Edit("validation of 200 %", put("validation", value=deep("a", "WA", 2.0)), "WA of {a} is 2.0, above 1"),
+    Edit("validation of one row", put("validation", value={"a": {}}), "validation has the rows a, not"),
+    Edit(
+        "selected by 120 %", put("selected", value={"name": "val/pooled/UA", "value": 1.2}), "value of selected is 1.2"
+    ),
+    Edit("selected by nothing", put("selected", value={"name": "loss", "value": 0.1}), "name of selected is 'loss'"),
+    Edit("selected by what validation lacks", both, "value of selected is 0.0, validation has"),
+    Edit("a training set of no utterances", put("train_size", value=0), "train_size is 0, below 1"),
+    Edit("a training set that is a list", put("training", value=[]), "training is a list of 0, not text"),
     # The line itself.
     Edit("not UTF-8", text(lambda line: line.replace(b"MMIN", b"M\xff", 1)), "it is not UTF-8"),
     Edit("a NUL", text(lambda line: line.replace(b"MMIN", b"M\x00", 1)), "cut short by a kill, or edited"),
@@ -281,6 +309,15 @@ def test_the_board_names_each_line_and_goes_on(edited: Path, capsys: pytest.Capt
     assert all(line.isprintable() and "records.jsonl line " in line for line in lines[:-1])
     assert lines[-1] == "no run is recorded, so there is no table" and not printed.err
     assert (edited / RECORDS).read_bytes() == before
+
+
+def test_what_was_trained_elsewhere_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = deepcopy(GOOD) | {"trained_on": {"corpus": "MSP-IMPROV", "fold": 1, "seed": 0}, "corpus": "Synthetic"}
+    (tmp_path / RECORDS).write_text(json.dumps(elsewhere) + "\n", encoding="utf-8")
+    assert leaderboard([*WORDS, "--seeds", "1", "--board", str(tmp_path), "--report"]) == 0
+    assert "not used: 1 record(s) of MMIN: trained on MSP-IMPROV fold 1" in capsys.readouterr().out
+    assert figures([str(tmp_path)]) == 1
+    assert "models trained elsewhere, such as trained on MSP-IMPROV fold 1" in capsys.readouterr().out
 
 
 def test_figures_name_each_line_and_draw_nothing(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:

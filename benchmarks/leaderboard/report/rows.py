@@ -121,25 +121,34 @@ def board_table(summary: Summary, score: Score) -> BoardTable:
         rows.append(BoardRow("limit", "", {"model": BoardCell("Bayes limit", "Bayes limit"), **limits}))
     published = [row for row in summary.published if row.metric == name]
     rows += [_published(row, number, score) for number, row in enumerate(published, start=1)]
-    return BoardTable(score, _columns(score, with_gap), tuple(rows), tuple(_notes(published, with_gap)))
+    tests = [test for entry in entries for test in entry.test.values() if test]
+    left_out = {
+        "gap": not with_gap,
+        "p_t": all(test.p_t is None for test in tests),
+        "validation": not any(
+            cell for entry in entries for cells in entry.validation.values() for cell in cells.values()
+        ),
+    }
+    columns = tuple(column for column in _columns(score) if not left_out.get(column.key))
+    return BoardTable(score, columns, tuple(rows), tuple(_notes(published, with_gap)))
 
 
-def _columns(score: Score, with_gap: bool) -> tuple[Column, ...]:
+def _columns(score: Score) -> tuple[Column, ...]:
     best: Literal["ascending", "descending"] = "descending" if score.higher_is_better else "ascending"
     # In the same order for all scores, the gap last: the page keeps the sorted column when the score is switched.
-    columns = [
+    return (
         Column("rank", "rank"),
         Column("model", "model", kind="text"),
         *(Column(row, readable(row), first=best) for row in SUMMARY_ROWS),
         Column("n", "n", first="descending"),
         Column("difference", "difference", first=best),
         Column("p", "p (Holm)"),
+        Column("p_t", "p t (Holm)"),
+        Column("validation", "validation", first=best, page_only=True),
         Column("parameters", "parameters", page_only=True),
         Column("wall_time_s", "wall time", page_only=True),
-    ]
-    if with_gap:
-        columns.append(Column("gap", "gap"))
-    return tuple(columns)
+        Column("gap", "gap"),
+    )
 
 
 def _measured(summary: Summary, entry: Entry, score: Score) -> BoardRow:
@@ -155,7 +164,8 @@ def _measured(summary: Summary, entry: Entry, score: Score) -> BoardRow:
             entry.n,
         ),
         "difference": BoardCell("reference") if entry.model == summary.reference else NO_VALUE,
-        "p": EMPTY if entry.model == summary.reference else NO_VALUE,
+        **dict.fromkeys(("p", "p_t"), EMPTY if entry.model == summary.reference else NO_VALUE),
+        "validation": _validation_cell(entry, score),
         "parameters": BoardCell(f"{entry.parameters:,}", entry.parameters),
         "wall_time_s": BoardCell(f"{entry.wall_time_s:,.0f} s", entry.wall_time_s),
         "gap": NO_VALUE if gap is None else BoardCell(score.format(gap), gap),
@@ -163,7 +173,17 @@ def _measured(summary: Summary, entry: Entry, score: Score) -> BoardRow:
     if test:
         cells["difference"] = BoardCell(signed(score, test.difference), test.difference)
         cells["p"] = BoardCell(probability(test.p_holm), test.p_holm)
+        if test.p_t_holm is not None:
+            cells["p_t"] = BoardCell(probability(test.p_t_holm), test.p_t_holm)
     return BoardRow("measured", entry.model, cells)
+
+
+def _validation_cell(entry: Entry, score: Score) -> BoardCell:
+    """The mean of six on validation, which takes no part in ranks and tests."""
+    cell = entry.validation[score.name]["mean"]
+    if cell is None:
+        return NO_VALUE
+    return BoardCell(score.format(cell.mean), cell.mean, "" if cell.std is None else score.format(cell.std))
 
 
 def _score_cell(summary: Summary, entry: Entry, score: Score, row: str) -> BoardCell:
@@ -209,6 +229,13 @@ def _notes(published: list[Published], with_gap: bool) -> list[str]:
 def board_notes(summary: Summary) -> list[str]:
     """Remarks on all tables, a sentence or two each."""
     texts = [f"Rank: by the mean of six. {summary.test_note()}"]
+    if any(record.validation for record in summary.records):
+        texts.append(
+            "Validation (on the page and in the CSV): the same epochs on the validation split that selected them; it "
+            "takes no part in ranks and tests."
+        )
+    if summary.training_note():
+        texts.append(summary.training_note())
     if not all(entry.complete for entry in summary.entries):
         texts.append(
             f"Where n is x of {summary.runs_per_model}, runs are missing: the values are over those there are."

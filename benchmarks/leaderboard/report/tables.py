@@ -28,7 +28,7 @@ from ifmmin.tasks import SUMMARY_ROWS, Score
 
 COLUMNS = (
     *("corpus", "kind", "model", "metric", "condition", "mean", "std", "n", "of", "rank"),
-    *("difference", "p", "p_holm", "bayes", "gap", "source", "note"),
+    *("difference", "p", "p_holm", "p_t", "p_t_holm", "bayes", "gap", "source", "note"),
 )
 """The columns of the CSV."""
 
@@ -175,9 +175,10 @@ def _latex_cell(cell: BoardCell) -> str:
 def csv_text(summary: Summary) -> str:
     """Long form, for other programs: one line per model, metric and row, and per missing rate (``rate 0.3``).
 
-    ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` or
-    ``published``; ``of`` is the number of runs of a complete model. Rank, difference to the reference and p are in
-    the ``mean`` rows; the difference of a published row is ours minus theirs.
+    ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` (on the test split),
+    ``validation`` (the same epochs on the validation split) or ``published``; ``of`` is the number of runs of a
+    complete model. Rank, difference to the reference and p are in the ``mean`` rows; the difference of a published row
+    is ours minus theirs.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -189,6 +190,9 @@ def csv_text(summary: Summary) -> str:
             for row in SUMMARY_ROWS:
                 cells = {"metric": score.name, "condition": row, **_csv_cell(entry, score, row)}
                 writer.writerow({**shared, **cells})
+                if validated := _csv_mean(entry.validation[score.name][row], score):
+                    place = {"kind": "validation", "metric": score.name, "condition": row}
+                    writer.writerow({**shared, **place, **validated})
             for rate, cell in entry.sweep.get(score.name, {}).items():
                 writer.writerow({**shared, "metric": score.name, "condition": f"rate {rate}", **_csv_mean(cell, score)})
     for published in summary.published:
@@ -209,6 +213,8 @@ def _csv_cell(entry: Entry, score: Score, row: str) -> dict[str, str]:
         values["rank"] = str(rank)
     if row == "mean" and test:
         values |= {"difference": score.format(test.difference), "p": f"{test.p:.6g}", "p_holm": f"{test.p_holm:.6g}"}
+        if test.p_t is not None and test.p_t_holm is not None:
+            values |= {"p_t": f"{test.p_t:.6g}", "p_t_holm": f"{test.p_t_holm:.6g}"}
     return values
 
 

@@ -42,6 +42,8 @@ def test_a_record_is_what_a_fit_of_its_own_gives(board: Path, tmp_path: Path) ->
     for name in ("metrics", "confusion", "corpus", "is_synthetic", "fold", "seed"):
         assert mmin.to_json()[name] == expected[name], name
     assert mmin.parameters == expected["record"]["parameters"]
+    assert mmin.trained_on == expected["trained_on"] and mmin.origin == ""
+    assert mmin.validation == expected["validation"] and mmin.selected == expected["monitor"]
     assert mmin.identity["data"] == expected["record"]["data_fingerprint"]
     # Bit for bit, although the board trained stage 1 in another process, for all models that share it.
     shared = torch.load(board / mmin.checkpoint, weights_only=True)["state_dict"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import random
 from copy import deepcopy
 from dataclasses import replace
@@ -11,11 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import t as student
+from sklearn.datasets import make_moons
 from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+from sklearn.svm import SVC
 
-from benchmarks.leaderboard.paired import holm, paired_tests, smallest_p
+from benchmarks.leaderboard.paired import corrected_t, holm, paired_tests, smallest_p
 from benchmarks.leaderboard.published import METRICS
+from benchmarks.leaderboard.report.rows import board_table
+from benchmarks.leaderboard.report.tables import csv_text
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
@@ -299,3 +308,97 @@ def test_other_data_of_another_fold_is_as_it_should_be() -> None:
 def test_nothing_to_summarise() -> None:
     with pytest.raises(InputError, match="no finished runs"):
         summarise_board([])
+
+
+def with_splits(records: list[dict[str, Any]], sets: dict[int, str], train_size: int = 4000) -> list[dict[str, Any]]:
+    """The same records, made by a version that writes down training sets."""
+    return [record | {"training": sets[record["fold"]], "train_size": train_size} for record in records]
+
+
+def test_corrected_t_by_hand() -> None:
+    # Mean 0.02, s^2 = 0.001 / 4, (1/5 + 1/4) s^2 = 0.0001125, t = 0.02 / 0.0106066 = 1.88562, 4 degrees of freedom:
+    # F(t) = 1/2 + 3/8 (sin a)(1 + cos^2 a / 3) x 4/3 with tan a = t / 2 (Abramowitz and Stegun 26.7.4).
+    angle = math.atan(1.88562 / 2)
+    two_sided = math.sin(angle) * (1 + math.cos(angle) ** 2 / 2)
+    assert corrected_t([0.01, 0.03, 0.02, 0.00, 0.04], 1 / 4) == pytest.approx(1 - two_sided, abs=1e-5)
+    assert corrected_t([-0.01, -0.03, -0.02, 0.00, -0.04], 1 / 4) == pytest.approx(1 - two_sided, abs=1e-5)
+    assert (corrected_t([0.0, 0.0], 0.1), corrected_t([0.1, 0.1], 0.1)) == (1.0, 0.0)
+    # Without a correction for overlap it is the paired t test.
+    assert corrected_t([0.3, 0.1, 0.2], 0.0) == pytest.approx(ttest_1samp([0.3, 0.1, 0.2], 0).pvalue)
+
+
+@pytest.mark.slow
+def test_corrected_t_gives_the_published_example() -> None:
+    # scikit-learn's user guide, "Statistical comparison of models using grid search": corrected p 0.227, one-sided.
+    x, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    scores = [
+        cross_val_score(SVC(kernel=kernel, random_state=0), x, y, scoring="roc_auc", cv=folds)
+        for kernel in ("rbf", "linear")
+    ]
+    assert corrected_t((scores[0] - scores[1]).tolist(), 10 / 90) / 2 == pytest.approx(0.227, abs=5e-4)
+
+
+def test_folds_of_one_training_set_are_one_larger_test_set() -> None:
+    sets = {fold: f"session {(fold + 1) // 2}" for fold in range(1, 11)}
+    records = with_splits(board_records(["IFMMIN", "MMIN"], range(1, 11), [0, 1], "MSP-IMPROV"), sets)
+    board = summarise_board(records)
+    test = next(entry for entry in board.entries if entry.model == "MMIN").test["UA"]
+    assert test is not None
+    assert (test.folds, test.training_sets) == (10, 5)
+    pairs = [(values_of(records, "MMIN", fold), values_of(records, "IFMMIN", fold)) for fold in range(1, 11)]
+    by_fold = [mean(one) - mean(two) for one, two in pairs]
+    by_set = [mean(by_fold[place : place + 2]) for place in range(0, 10, 2)]
+    t = mean(by_set) / math.sqrt((1 / 5 + 10 * 553 / (5 * 4000)) * stdev(by_set) ** 2)
+    assert test.p_t == pytest.approx(2 * student.sf(abs(t), 4))
+    assert test.p_t_holm == test.p_t
+    assert board.training_note().startswith("The 10 folds rest on 5 training sets: folds 1/2, 3/4, 5/6, 7/8, 9/10 ")
+    assert "Nadeau and Bengio 2003" in board.test_note()
+
+
+def values_of(records: list[dict[str, Any]], model: str, fold: int) -> list[float]:
+    return [r["metrics"]["mean"]["UA"] for r in records if (r["model"], r["fold"]) == (model, fold)]
+
+
+def test_iemocap_is_known_to_share_and_no_other_corpus_is() -> None:
+    note = summarise_board(board_records(["MMIN"], range(1, 11), [0])).training_note()
+    assert "rest on 5 training sets: folds 1/2," in note
+    assert summarise_board(board_records(["MMIN"], [1, 3, 5], [0])).training_note() == ""
+    for corpus, synthetic in (("MSP-IMPROV", False), ("IEMOCAP", True)):
+        assert summarise_board(board_records(["MMIN"], range(1, 11), [0], corpus, synthetic)).training_note() == ""
+    # What the records say comes first.
+    own = with_splits(board_records(["MMIN"], [1, 2], [0]), {1: "x", 2: "y"})
+    assert summarise_board(own).training_note() == ""
+
+
+def test_without_sizes_there_is_no_t_test(board: Summary) -> None:
+    assert {test.p_t for entry in board.entries for test in entry.test.values() if test} == {None}
+    assert "Nadeau" not in board.test_note()
+
+
+def test_validation_stands_apart(records: list[dict[str, Any]]) -> None:
+    validated = deepcopy(records)
+    for record in validated:
+        record["validation"] = deepcopy(record["metrics"])
+        for row in record["validation"].values():
+            row["UA"] = None if row["UA"] is None else row["UA"] / 2
+    board = summarise_board(validated)
+    for entry, plain in zip(board.entries, summarise_board(records).entries, strict=True):
+        assert replace(entry, validation=plain.validation) == plain
+    entry = next(entry for entry in board.entries if entry.model == "MMIN")
+    cell, tested = entry.validation["UA"]["a"], entry.cells["UA"]["a"]
+    assert cell and tested and cell.mean == pytest.approx(tested.mean / 2)
+    lines = [line for line in csv.DictReader(io.StringIO(csv_text(board))) if line["kind"] == "validation"]
+    found = [line for line in lines if (line["model"], line["metric"], line["condition"]) == ("MMIN", "UA", "a")]
+    assert [line["mean"] for line in found] == [f"{100 * cell.mean:.2f}"]
+    assert not any(line["rank"] or line["p"] for line in lines)
+    (column,) = [c for c in board_table(board, board.task.score("UA")).columns if c.key == "validation"]
+    assert column.page_only
+
+
+def test_what_was_trained_elsewhere_shares_no_table() -> None:
+    records = board_records(["IFMMIN", "MMIN"], [1, 2], [0])
+    for origin in ({"corpus": "MSP-IMPROV", "fold": 1, "seed": 0}, {"corpus": "IEMOCAP", "fold": 2, "seed": 0}):
+        with pytest.raises(InputError, match=f"{origin['corpus']} fold {origin['fold']}; it shares no table"):
+            summarise_board([records[0] | {"trained_on": origin}, *records[1:]])
+    summarise_board([records[0] | {"trained_on": {"corpus": "IEMOCAP", "fold": 1, "seed": 0}}, *records[1:]])
