@@ -22,6 +22,7 @@ from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_options
 from ifmmin.cards import ModelCard
+from ifmmin.finite import FiniteLoss
 from ifmmin.optimization import (
     PAPER_UTTERANCES,
     Decay,
@@ -162,6 +163,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         self.loss_weights = {}
         self.counts = self.task.metric()
         self.mean_loss = MeanMetric()
+        self._finite = FiniteLoss(type(self).__name__)
         self._loss_sums: dict[str, Tensor | float] = {}
         self._losses_of = 0
         self.evaluated: Tensor | None = None
@@ -282,9 +284,14 @@ class MissingModalityModule(L.LightningModule, ABC):
         torch.manual_seed(hash((seed, self.trainer.global_step, self.trainer.global_rank)) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Weighted loss of one mini-batch."""
+        """Weighted loss of one mini-batch.
+
+        Raises:
+            InputError: it is NaN or infinite, on a CPU; on a GPU :meth:`on_train_epoch_end` says so.
+        """
         losses = self.losses(batch)
         total = self.total_loss(losses)
+        self._finite.look(total, batch.utterances, self.current_epoch)
         for name, value in {**losses, "loss": total}.items():
             self._loss_sums[name] = self._loss_sums.get(name, 0.0) + len(batch) * value.detach()
         self._losses_of += len(batch)
@@ -304,13 +311,15 @@ class MissingModalityModule(L.LightningModule, ABC):
         """Abort if the training loss is NaN or infinite.
 
         Raises:
-            InputError: it is.
+            InputError: it is, naming the epoch, counted from 1, the batch and its utterances.
         """
         self._log_losses()  # of an epoch that was cut short
+        self._finite.conclude(self.current_epoch)
         loss = self.trainer.callback_metrics.get(f"{self.log_prefix}train/loss")
         if loss is not None and not torch.isfinite(loss):
             raise InputError(
-                f"{type(self).__name__}: the training loss is {float(loss)} in epoch {self.current_epoch}; "
+                f"{type(self).__name__}: the training loss is {float(loss)} in epoch {self.current_epoch + 1}, on "
+                "another device; "
                 "lower --model.learning_rate, or look at the corpus with `check`."
             )
 
@@ -341,8 +350,15 @@ class MissingModalityModule(L.LightningModule, ABC):
     def _log_metrics(self, split: str) -> None:
         self.evaluated = self.counts.compute().cpu()
         self.counts.reset()
-        self.log(f"{self.log_prefix}{split}/loss", self.mean_loss.compute())
+        loss = self.mean_loss.compute()
         self.mean_loss.reset()
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking and not loss.isfinite():
+            # Before a checkpoint of these weights is kept as the best: scores of NaN are numbers too.
+            raise InputError(
+                f"{type(self).__name__}: the {split} loss is {float(loss)} after epoch {self.current_epoch + 1}; "
+                "lower --model.learning_rate, or look at the corpus with `check`."
+            )
+        self.log(f"{self.log_prefix}{split}/loss", loss)
         for row, scores in self.task.summarise(self.evaluated).items():
             for name, value in scores.items():
                 if value is not None:

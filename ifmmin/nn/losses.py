@@ -76,7 +76,7 @@ def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -
         std_y: σ₂, [M, D], positive.
 
     Returns:
-        [N, M], non-negative; 0 with a zero gradient where two Gaussians coincide.
+        [N, M], non-negative, float32 for Gaussians in half precision; 0 with a zero gradient where two coincide.
 
     >>> import torch
     >>> one = torch.ones(1, 1)
@@ -84,5 +84,6 @@ def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -
     5.0
     """
     x, y = torch.cat([mean_x, std_x], dim=-1), torch.cat([mean_y, std_y], dim=-1)
+    exact = torch.promote_types(x.dtype, torch.float32)  # cdist knows no half precision
     # Not by matrix products: they lose the small distances, which are those that matter.
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(x.to(exact), y.to(exact), compute_mode="donot_use_mm_for_euclid_dist")

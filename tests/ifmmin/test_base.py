@@ -266,9 +266,27 @@ def test_terms_are_weighted() -> None:
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_the_training(corpus: Path, poison: float) -> None:
     model = small(poison=poison, constant_epochs=3)
-    with pytest.raises(InputError, match=r"Small: the training loss is (nan|inf) in epoch 0; lower --model") as error:
+    with pytest.raises(InputError, match=r"Small: the training loss is (nan|inf) in epoch 1, batch 1 \(utter") as error:
         trainer().fit(model, datamodule=IEMOCAP(str(corpus)))
     assert "\n" not in str(error.value)
+
+
+class Breaking(Small):
+    """Its weights are NaN after the first epoch's last step, though every loss was finite."""
+
+    def on_validation_epoch_start(self) -> None:
+        with torch.no_grad():
+            self.offset.weight.fill_(torch.nan)
+
+
+def test_weights_that_are_not_finite_are_never_the_best_epoch(corpus: Path, tmp_path: Path) -> None:
+    data = IEMOCAP(str(corpus))
+    model = Breaking(feature_dims=data.feature_dims, class_names=data.class_names, constant_epochs=3)
+    kept = L.pytorch.callbacks.ModelCheckpoint(tmp_path / "kept", monitor=model.monitor_key, mode="max")
+    fit = trainer(callbacks=[kept], enable_checkpointing=True, limit_val_batches=1.0)
+    with pytest.raises(InputError, match="Breaking: the val loss is nan after epoch 1; lower"):
+        fit.fit(model, datamodule=data)
+    assert not (tmp_path / "kept").exists()
 
 
 # Evaluation.
