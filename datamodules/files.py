@@ -17,6 +17,23 @@ _LOCK = ".lock"
 _TEMPORARY = ".ifmmin-"
 
 
+def expanded(path: str | Path) -> Path:
+    """``path`` with ``~`` replaced by the home folder.
+
+    Raises:
+        InputError: there is no such user, or it is not the name of a file: it has a NUL, or is not UTF-8.
+    """
+    try:
+        str(path).encode("utf-8")
+        found = Path(path).expanduser()
+    except (RuntimeError, UnicodeEncodeError) as error:
+        what = "no such user's home" if isinstance(error, RuntimeError) else "not UTF-8"
+        raise InputError(f"{printable(path)}: {what}; give another path.") from error
+    if "\0" in str(path):
+        raise InputError(f"{printable(path)}: has a NUL character, so it names no file; give another path.")
+    return found
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, synced and moved onto it when the block ends without an error.

@@ -11,16 +11,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import IO
 
 from datamodules.errors import InputError
-from datamodules.files import write_text
+from datamodules.files import lock, sweep, unlock, write_text
 
 _SHARED = "IFMMIN_RUN_DIR"  # how the first process tells the other devices' processes which folder it made
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+STAGE1 = "stage1"
 _STAGE1_RECORD = "stage1/best.json"
+
+_locks: dict[Path, IO[str] | None] = {}
+"""Folders that this process holds."""
+
+_made: list[Path] = []
+"""Folders that this command has made, deepest first."""
 
 
 def _started_from_outside() -> tuple[int, int]:
@@ -44,7 +53,7 @@ def new_run_dir(parent: Path) -> Path:
         return Path(shared)
     if _started_from_outside()[1] > 1:
         raise InputError("several processes were started from outside: give --run_dir, the folder they all use.")
-    parent.mkdir(parents=True, exist_ok=True)
+    _make(parent)
     number = 1 + max((int(path.name[4:]) for path in parent.glob("run-*") if path.name[4:].isdigit()), default=0)
     while True:
         folder = parent / f"run-{number}"
@@ -53,22 +62,81 @@ def new_run_dir(parent: Path) -> Path:
         except FileExistsError:
             number += 1
             continue
+        _made.insert(0, folder)
+        hold(folder)
         return folder
 
 
 def claim_run_dir(folder: Path) -> Path:
-    """Make the folder that the user named.
+    """Make the folder that the user named, and hold it.
 
     Raises:
-        InputError: it contains a run already.
+        InputError: it contains a run already, or another process is using it.
     """
     if not os.environ.get(_SHARED) and _started_from_outside()[0] == 0:
+        _make(folder)
+        hold(folder)
         if (folder / CONFIG).exists():
             raise InputError(
                 f"{folder}: holds a run already; go on with it by --resume {folder}, or name another folder."
             )
-        folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, remembering which were not there."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    _made.extend(missing)
+
+
+def is_first_process() -> bool:
+    """Whether this process is not one that Lightning, torchrun or SLURM started for a further device or node."""
+    ranks = [os.environ.get(name, "0") for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK")]
+    return all(rank in ("", "0") for rank in ranks) and _started_from_outside()[0] == 0
+
+
+def hold(folder: Path) -> None:
+    """Keep other processes from using a run's folder until :func:`leave`, and sweep what a killed one left.
+
+    Raises:
+        InputError: one is using it; it is named.
+    """
+    place = folder.resolve()
+    if place in _locks or not is_first_process():
+        return
+    try:
+        _locks[place] = lock(folder, "run")
+    except PermissionError:  # a read-only folder; what is written there later says so
+        return
+    for part in (folder, folder / "checkpoints", folder / STAGE1, folder / STAGE1 / "checkpoints"):
+        sweep(part)
+
+
+def leave(failed: bool = False) -> None:
+    """Let go of this command's folders, and remove those it made where nothing came of the run.
+
+    Args:
+        failed: the command ended by an error, so a configuration without a finished epoch is nothing either.
+    """
+    for held in _locks.values():
+        if held is not None:
+            unlock(held)
+    _locks.clear()
+    for folder in _made:
+        if not folder.is_dir():
+            continue
+        if failed and (folder / CONFIG).is_file() and not any(_has_work(path) for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not any(folder.iterdir()):
+            folder.rmdir()
+    _made.clear()
+
+
+def _has_work(path: Path) -> bool:
+    """Whether a file is of a run that has finished an epoch, or is not ours."""
+    ours = path.is_dir() or path.name in (CONFIG, "hparams.yaml") or path.name.startswith("events.out.tfevents")
+    return not ours
 
 
 def share_run_dir(folder: Path | None) -> None:
@@ -94,22 +162,16 @@ def free_name(folder: Path, name: str) -> str:
     return free
 
 
-def drop_if_empty() -> None:
-    """Remove this run's folder where nothing came of the run."""
-    shared = os.environ.get(_SHARED)
-    if shared and Path(shared).is_dir() and not any(Path(shared).iterdir()):
-        Path(shared).rmdir()
-
-
 def resumable(folder: Path) -> Path:
-    """The configuration of a run that is to go on.
+    """The configuration of a run that is to go on; the folder is held from here on.
 
     Raises:
-        InputError: there is no run, or it is finished.
+        InputError: there is no run, it is finished, or another process is using it.
     """
     config = folder / CONFIG
     if not config.is_file():
         raise InputError(f"{folder}: no {CONFIG} there, so no run to go on with; name the folder a fit printed.")
+    hold(folder)
     if (folder / METRICS).is_file():
         raise InputError(f"{folder}: this run is finished; its result is in {folder / METRICS}.")
     return config
@@ -127,9 +189,10 @@ def record_stage1(run: Path, checkpoint: Path) -> None:
 
 
 def finished_stage1(run: Path) -> Path | None:
-    """The best checkpoint of a stage 1 that is done, or None."""
-    record = run / _STAGE1_RECORD
-    if not record.is_file():
+    """The best checkpoint of a stage 1 that is done; None if it is not, or its record is torn or names no file."""
+    try:
+        named = json.loads((run / _STAGE1_RECORD).read_text(encoding="utf-8"))["checkpoint"]
+        checkpoint = run / STAGE1 / "checkpoints" / Path(named).name  # in this folder, wherever it was moved from
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    checkpoint = run / json.loads(record.read_text(encoding="utf-8"))["checkpoint"]
     return checkpoint if checkpoint.is_file() else None

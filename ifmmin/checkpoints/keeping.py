@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 FOLDER = "checkpoints"
@@ -79,12 +80,13 @@ class LastEpoch(ModelCheckpoint):
         return super().state_dict() | {"resumed": list(self.resumed)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore ``resumed``; the only file is overwritten, so nothing else matters."""
-        self.resumed = [int(epoch) for epoch in state_dict.get("resumed", [])]
+        """Nothing: the only file is overwritten, and a test that loads the best epoch's state is no resumption."""
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that this training goes on."""
-        self._loaded = True
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._loaded = True
+            self.resumed = list(checkpoint["callbacks"].get(self.state_key, {}).get("resumed", []))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record after which epoch."""

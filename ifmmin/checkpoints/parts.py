@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.files import expanded
 from ifmmin.checkpoints.published import read_published_parts
 from ifmmin.checkpoints.reading import read_checkpoint, trained_model
 
@@ -36,14 +37,21 @@ def read_stage1(path: str | Path, stage1: type[Pretraining]) -> dict[str, dict[s
     Raises:
         InputError: it cannot be read, or is a checkpoint of another model.
     """
-    path = Path(path)
+    return read_stage1_and_data(path, stage1)[0]
+
+
+def read_stage1_and_data(
+    path: str | Path, stage1: type[Pretraining]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None]:
+    """:func:`read_stage1`, and the record of its training data, None where there is none."""
+    path = expanded(path)
     if path.is_dir():
-        return read_published_parts(path, stage=1)
+        return read_published_parts(path, stage=1), None
     checkpoint = read_checkpoint(path, needs_data=False)
     trained = trained_model(checkpoint["ifmmin"])
     if trained != stage1.__name__:
         raise InputError(f"{path}: a checkpoint of {trained}, but stage 1 of this model is {stage1.__name__}.")
-    return split_parts(checkpoint["state_dict"])
+    return split_parts(checkpoint["state_dict"]), checkpoint["ifmmin"].get("data")
 
 
 def split_parts(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

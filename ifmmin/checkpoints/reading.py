@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from datamodules.errors import InputError
+from datamodules.files import expanded
 from datamodules.text import printable
 from ifmmin.checkpoints.contents import ContentError, check_contents
 
@@ -28,11 +29,11 @@ def load_safely(path: str | Path, legacy: bool = False) -> Any:
     Raises:
         InputError: the file is missing, truncated, no such file, compressed, or contains more than plain data.
     """
-    path = Path(path)
+    path = expanded(path)
     shown = printable(path)
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{shown}: there is no such checkpoint file.") from error
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}); see that the path is right.") from error
@@ -87,9 +88,10 @@ def read_checkpoint(path: str | Path, needs_data: bool = True) -> dict[str, Any]
     Raises:
         InputError: it cannot be read, something else wrote it, or its weights or statistics are no finite numbers.
     """
+    path = expanded(path)
     checkpoint = load_safely(path)
     try:
-        check_contents(checkpoint, Path(path).stat().st_size, needs_data)
+        check_contents(checkpoint, path.stat().st_size, needs_data)
     except ContentError as error:
         raise InputError(
             f"{printable(path)}: not a checkpoint that a fit of this library wrote: {error}. Take another copy."

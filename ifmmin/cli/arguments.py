@@ -10,13 +10,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from datamodules.errors import InputError
+from datamodules.files import expanded
 from ifmmin import runs
 from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
 from ifmmin.cli import configurations
@@ -138,12 +138,12 @@ def prepare(argv: list[str]) -> list[str]:
     """
     argv = in_order(checked(argv))
     seen = first_look(argv)
-    if seen.resume is not None:
-        folder = Path(seen.resume)
+    if seen.resume is not None and argv[0] not in ("test", "validate", "predict"):
+        folder = expanded(seen.resume)
         config = runs.resumable(folder)
         runs.share_run_dir(folder)
         # The run may have been moved since its configuration was written.
-        argv = ["fit", "--config", str(config), *seen.rest[1:], "--run_dir", str(folder)]
+        argv = ["fit", "--config", str(config), *_without_resume(argv[1:]), "--run_dir", str(folder)]
         seen = first_look(argv)
     for option in seen.follows:
         source = "--seed_everything" if option.startswith("--data") else "the data"
@@ -174,6 +174,15 @@ def by_path(argv: list[str], name: str, owner: type) -> list[str]:
     replaced = {f"{option}={name}": f"{option}={path}" for option in _NAMES}
     words = [replaced.get(word, word) for word in argv]
     return [path if word == name and i and words[i - 1] in _NAMES else word for i, word in enumerate(words)]
+
+
+def _without_resume(words: Sequence[str]) -> list[str]:
+    """The words without ``--resume RUN``; options before it and after it stay in their order."""
+    return [
+        word
+        for before, word in zip(("", *words), words, strict=False)
+        if before != "--resume" and word != "--resume" and not word.startswith("--resume=")
+    ]
 
 
 def _holds_settings(value: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import sys
 import time
@@ -21,7 +22,7 @@ from torch import Tensor
 from datamodules.base import EmotionDataModule
 from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
-from datamodules.files import check_writable
+from datamodules.files import check_writable, expanded, write_text
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import (
@@ -31,10 +32,12 @@ from ifmmin.checkpoints.compatibility import (
     check_same_model,
     model_arguments,
 )
+from ifmmin.checkpoints.keeping import resumed_after
 from ifmmin.checkpoints.reading import read_checkpoint
 from ifmmin.checkpoints.shapes import check_fits
+from ifmmin.checkpoints.training_state import check_training_state, usable_checkpoint
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
-from ifmmin.cli import ranks
+from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
 from ifmmin.cli.callbacks import Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
@@ -149,7 +152,7 @@ class IfmminCLI(LightningCLI):
 
     @property
     def _ckpt_path(self) -> str:
-        return str(self._options.get("ckpt_path"))
+        return str(expanded(self._options.ckpt_path))
 
     def _parse_ckpt_path(self) -> None:
         """Read the checkpoint's record: which model it is, and its hyperparameters, which win."""
@@ -160,6 +163,7 @@ class IfmminCLI(LightningCLI):
                     "A fit prints the path of its best checkpoint."
                 )
             return
+        self._options.ckpt_path = self._ckpt_path
         self.checkpoint = read_checkpoint(self._ckpt_path)
         model = self._options.model
         owner = class_at(model.class_path)
@@ -194,11 +198,17 @@ class IfmminCLI(LightningCLI):
                 name += f"-from-{re.sub(r'[^A-Za-z0-9_.-]', '_', trained_on['corpus'])}-fold{trained_on['fold']}"
             name += f"-{self.config.subcommand}"
         if options.run_dir:
-            self.run_dir = runs.claim_run_dir(Path(options.run_dir))
+            self.run_dir = runs.claim_run_dir(expanded(options.run_dir))
         else:
-            base = Path(options.trainer.get("default_root_dir") or "runs")
+            base = expanded(options.trainer.get("default_root_dir") or "runs")
             self.run_dir = runs.new_run_dir(base / data / f"fold{fold}" / name)
         runs.share_run_dir(self.run_dir)
+        self._goes_on = (self.run_dir / runs.CONFIG).is_file()
+        if self._goes_on:
+            parser = self._parser(self.subcommand)
+            started = parser.parse_path(self.run_dir / runs.CONFIG)
+            plain = (json.loads(parser.dump(each, skip_unset=False, format="json")) for each in (started, options))
+            resuming.check_options(self.run_dir, *plain)
         configured = options.trainer.get("logger")
         for logger in configured if isinstance(configured, list) else [configured]:
             if isinstance(logger, Namespace):
@@ -277,8 +287,15 @@ class IfmminCLI(LightningCLI):
 
     def fit(self, model: MissingModalityModule, ckpt_path: str | None = None, **_: Any) -> None:
         """Train stage 1 if the model has one, then the model itself, then test its best epoch."""
-        load_pretrained(model, self.run_dir, ckpt_path)
+        if ckpt_path is not None:
+            check_training_state(self.checkpoint or {}, model, ckpt_path)
+        elif not self._goes_on:
+            load_pretrained(model, self.datamodule)
         self._start()
+        if self._goes_on:
+            resuming.check_data(self.run_dir, self.datamodule, model)
+            # Its own checkpoints come before the one that it once started from.
+            ckpt_path = usable_checkpoint(self.run_dir, model) or ckpt_path
         self._save_config()
 
         def trainer_of(stage: MissingModalityModule, folder: Path) -> L.Trainer:
@@ -319,7 +336,7 @@ class IfmminCLI(LightningCLI):
 
     def predict(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Write what a checkpoint predicts of each utterance under each condition it allows."""
-        output = Path(self._options.output or self.run_dir / "predictions.csv").expanduser()
+        output = expanded(self._options.output or self.run_dir / "predictions.csv")
         check_predictions_path(output)
         for path in (output, record_path(output)):
             if path.exists() and self.trainer.is_global_zero:
@@ -359,6 +376,7 @@ class IfmminCLI(LightningCLI):
         return {
             "config": self._plain_config(),
             "checkpoint": checkpoint,
+            "resumed_after_epochs": resumed_after(self.trainer),
             "wall_time_s": round(time.monotonic() - self._clock, 3),
         }
 
@@ -370,8 +388,8 @@ class IfmminCLI(LightningCLI):
             found = stored["ifmmin"].get("validation")
             usable = isinstance(found, Tensor) and found.shape == (len(CONDITIONS), *model.task.shape)
             model.evaluated = found if usable else None
-            if model.evaluated is None:  # that epoch was trained by 0.1.0, and the run went on
-                self.trainer.validate(model, data, ckpt_path=fitted.checkpoint, verbose=False, weights_only=True)
+        if model.evaluated is None:  # trained by 0.1.0, or before the interruption
+            self.trainer.validate(model, data, ckpt_path=fitted.checkpoint, verbose=False, weights_only=True)
         assert model.evaluated is not None
         table = table_json(self._results("val", model.evaluated, {}))
         value = table[model.monitored_row][model.monitor]
@@ -421,9 +439,12 @@ class IfmminCLI(LightningCLI):
 
     @rank_zero_only
     def _save_config(self) -> None:
-        path = self.run_dir / runs.CONFIG
-        if not path.exists():
-            self._parser(self.subcommand).save(self._options, path, skip_unset=False)
+        """Write the configuration; that of a resumed run is of what it goes on with."""
+        write_text(self.run_dir / runs.CONFIG, self._config_text())
+
+    def _config_text(self) -> str:
+        text: str = self._parser(self.subcommand).dump(self._options, skip_unset=False)
+        return text
 
 
 def run(argv: list[str]) -> int:

@@ -70,7 +70,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @contextmanager
 def clean_process(argv: list[str]) -> Iterator[None]:
     """Set ``sys.argv``, warnings and logging for a command, and restore them afterwards."""
-    before = sys.argv
+    before, failed = sys.argv, False
     started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0"
     sys.argv = [before[0], *argv]
     threads_say = threading.excepthook
@@ -89,10 +89,13 @@ def clean_process(argv: list[str]) -> Iterator[None]:
             for message in _NOISE:
                 warnings.filterwarnings("ignore", message)
             yield
+    except Exception:
+        failed = True
+        raise
     finally:
         sys.argv = before
         threading.excepthook = threads_say
         log.removeHandler(handler)
         if not started_by_lightning:
-            runs.drop_if_empty()
+            runs.leave(failed)
             runs.share_run_dir(None)

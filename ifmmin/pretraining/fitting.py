@@ -11,10 +11,12 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.base import EmotionDataModule
+from datamodules.errors import InputError
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import best_epoch
 from ifmmin.checkpoints.parts import read_stage1, split_parts
+from ifmmin.checkpoints.training_state import usable_checkpoint
 from ifmmin.pretraining.stage2 import PretrainedModule
 
 MakeTrainer = Callable[[MissingModalityModule, Path], L.Trainer]
@@ -69,8 +71,9 @@ def fit_two_stages(
         fitted = fit_two_stages(model, data, lambda model, folder: L.Trainer(default_root_dir=folder), "run")
     """
     folder = Path(folder)
-    last = ckpt_path or runs.last_checkpoint(folder)
-    load_pretrained(model, folder, ckpt_path)
+    last = ckpt_path or usable_checkpoint(folder, model)
+    if last is None:
+        load_pretrained(model, data)
     if isinstance(model, PretrainedModule) and not model.taught and last is None:
         _pretrain(model, data, make_trainer, folder, seed, report)
     trainer = make_trainer(model, folder)
@@ -85,15 +88,14 @@ def fit_two_stages(
     return Fitted(trainer, best)
 
 
-def load_pretrained(model: MissingModalityModule, folder: Path, ckpt_path: str | None = None) -> None:
-    """Load the stage 1 that a model was given as ``pretrained``, unless its run goes on from a checkpoint.
+def load_pretrained(model: MissingModalityModule, data: EmotionDataModule) -> None:
+    """Load the stage 1 that a model was given as ``pretrained``, once.
 
     Raises:
-        InputError: it cannot be read, or does not fit.
+        InputError: it cannot be read, does not fit, or was trained on another fold of this corpus.
     """
-    going_on = ckpt_path or runs.last_checkpoint(folder)
-    if isinstance(model, PretrainedModule) and model.pretrained and not model.taught and not going_on:
-        model.load_stage1(read_stage1(model.pretrained, model.stage1), model.pretrained)
+    if isinstance(model, PretrainedModule) and model.pretrained and not model.taught:
+        model.load_pretrained(data)
 
 
 def _pretrain(
@@ -107,16 +109,20 @@ def _pretrain(
     """Train stage 1, or load a finished one, into ``model``."""
     done = runs.finished_stage1(run)
     if done is not None:
-        report(f"stage 1: done already, {done}")
-        model.load_stage1(read_stage1(done, model.stage1), str(done))
-        return
-    folder = run / "stage1"
+        try:
+            model.load_stage1(read_stage1(done, model.stage1), str(done))
+        except InputError as error:
+            report(f"{str(error).rstrip('.')}; stage 1 is done again.")
+        else:
+            report(f"stage 1: done already, {done}")
+            return
+    folder = run / runs.STAGE1
     L.seed_everything(seed, verbose=False)
     stage1 = model.stage1_module()
     count = trainable_parameters(stage1)
     report(f"stage 1: training {type(stage1).__name__} on complete data ({count:,} parameters)")
     trainer = make_trainer(stage1, folder)
-    trainer.fit(stage1, datamodule=data, ckpt_path=runs.last_checkpoint(folder), weights_only=True)
+    trainer.fit(stage1, datamodule=data, ckpt_path=usable_checkpoint(folder, stage1), weights_only=True)
     best = best_checkpoint(trainer)
     if best is None:
         model.load_stage1(split_parts(stage1.state_dict()))

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import declared_options
-from ifmmin.checkpoints.parts import load_part, read_stage1
+from ifmmin.checkpoints.compatibility import check_same_fold
+from ifmmin.checkpoints.parts import load_part, read_stage1_and_data
 from ifmmin.checkpoints.published import published_architecture, read_published_parts
 from ifmmin.fusion import EmbeddingModule
 from ifmmin.pretraining.stage1 import Pretraining
@@ -110,6 +112,21 @@ class PretrainedModule(EmbeddingModule):
         load_part(self.teacher.encoders, parts["encoders"], f"{source}: encoders")
         self.taught = True
 
+    def load_pretrained(self, data: EmotionDataModule | None) -> None:
+        """Load the stage 1 that this model was given as ``pretrained``.
+
+        Args:
+            data: what the model is to be trained on, None if unknown.
+
+        Raises:
+            InputError: it cannot be read, does not fit, or was trained on another fold of this corpus.
+        """
+        assert self.pretrained is not None
+        parts, trained_on = read_stage1_and_data(self.pretrained, self.stage1)
+        if data is not None and trained_on is not None:
+            check_same_fold(data, trained_on, self.pretrained)
+        self.load_stage1(parts, self.pretrained)
+
     @classmethod
     def from_published(
         cls, folder: str | Path, class_names: list[str], epoch: str | None = None, teacher: str | Path | None = None
@@ -155,7 +172,7 @@ class PretrainedModule(EmbeddingModule):
         """Load ``pretrained``, unless a checkpoint of this very stage is about to be restored."""
         super().setup(stage)
         if stage == "fit" and self.pretrained and not self.taught and self.trainer.ckpt_path is None:
-            self.load_stage1(read_stage1(self.pretrained, self.stage1), self.pretrained)
+            self.load_pretrained(self.datamodule)
 
     def on_fit_start(self) -> None:
         """Let the teacher embed the training utterances once."""

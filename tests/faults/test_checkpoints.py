@@ -315,6 +315,17 @@ def test_a_class_that_is_not_installed(good: Path, tmp_path: Path) -> None:
         Predictor.load(path, model=ModalityDropout)
 
 
+NAMES = {"a\0b": "has a NUL character", "a\udcffb": "not UTF-8", "~nobody-here/x": "no such user's home"}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_of_no_file(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Predictor.load(name)
+    assert NAMES[name] in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 # Writing.
 
 
