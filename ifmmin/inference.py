@@ -15,7 +15,9 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.loading import normalized
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
+from datamodules.storage.features import LONGEST
 from datamodules.storage.statistics import Statistics
+from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints import load_model
 
@@ -83,17 +85,22 @@ class Predictor:
 
         Raises:
             InputError: no modality is there, or only such as the model does not answer; a name is unknown;
-                frames are empty, not finite, not [T, D], or of the wrong width.
+                frames are empty, not finite, no real numbers, not [T, D], of the wrong width, or above
+                :data:`~datamodules.storage.features.LONGEST`; the answer is not finite.
         """
         batch = self.batch(features)
         with torch.inference_mode():
             answers = self.model.task.answers(self.model(batch))
+        if not bool(answers.isfinite().all()):
+            raise InputError(f"{self.source}: no finite answer to these features; see that they are of the usual size.")
         return self.model.task.named(answers[0])
 
     def batch(self, features: Features) -> Batch:
         """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
-        if unknown := features.keys() - set(MODALITIES):
-            raise InputError(f"{min(unknown)!r} is no modality: give {', '.join(MODALITIES)}, those that are there.")
+        if not isinstance(features, Mapping):
+            raise InputError(f"features: a {type(features).__name__}; give frames by name, {{'audio': frames, ...}}.")
+        if unknown := sorted(printable(repr(name), 60) for name in features if name not in MODALITIES):
+            raise InputError(f"{unknown[0]} is no modality: give {', '.join(MODALITIES)}, those that are there.")
         given = [features.get(name) for name in MODALITIES]
         present = tuple(frames is not None for frames in given)
         if not any(present):
@@ -120,22 +127,42 @@ class Predictor:
         if given is None:
             return torch.zeros(1, 0, dim)
         try:
-            frames = _copied(given)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: not an array of numbers ({error}); give frames [T, {dim}].") from error
-        if frames.dim() != 2 or frames.shape[1] != dim:
-            shape = list(frames.shape)
-            raise InputError(f"{name}: shape {shape}, but {self.source} was trained on frames [T, {dim}].")
-        if not len(frames):
-            raise InputError(f"{name}: no frames; leave {name} out where it is absent.")
+            array = _numbers(given)
+            if array.ndim != 2 or array.shape[1] != dim:
+                shape = list(array.shape)
+                raise InputError(f"{name}: shape {shape}, but {self.source} was trained on frames [T, {dim}].")
+            if not 0 < len(array) <= LONGEST:
+                what = f"{len(array)} frames, more than {LONGEST}" if len(array) else "no frames"
+                raise InputError(f"{name}: {what}; leave {name} out where it is absent, and cut what is long.")
+            frames = _copied(array)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            reason = printable(str(error).partition("\n")[0])
+            raise InputError(f"{name}: not an array of numbers ({reason}); give frames [T, {dim}].") from error
         if not bool(frames.isfinite().all()):
             raise InputError(f"{name}: NaN or infinite values; correct the features, or leave {name} out.")
         true = torch.ones(1, len(frames), dtype=torch.bool)
         return normalized(frames[None], true, self._normalization[modality], self._statistics[modality])
 
 
-def _copied(given: npt.ArrayLike | Tensor) -> Tensor:
-    """Float32 on the CPU; a copy, for normalisation works in place."""
+def _numbers(given: npt.ArrayLike | Tensor) -> npt.NDArray[Any] | Tensor:
+    """An array or tensor of real numbers, dense and on the CPU; masked values are NaN.
+
+    Raises:
+        TypeError: it is text, complex, or no array.
+    """
     if isinstance(given, Tensor):
-        return given.detach().to("cpu", torch.float32, copy=True)
-    return torch.from_numpy(np.array(given, dtype=np.float32))
+        if given.is_complex():
+            raise TypeError(f"{given.dtype}")
+        return given.detach().cpu().to_dense()
+    array: npt.NDArray[Any] = np.ma.filled(given, np.nan)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(f"{array.dtype}")
+    return array
+
+
+def _copied(array: npt.NDArray[Any] | Tensor) -> Tensor:
+    """Float32; a copy, for normalisation works in place."""
+    if isinstance(array, Tensor):
+        return array.to(torch.float32, copy=True)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return torch.from_numpy(np.array(array, dtype=np.float32))

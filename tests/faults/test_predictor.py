@@ -1,0 +1,107 @@
+"""What a program may hand to ``Predictor.predict``: an answer, or one line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.errors import InputError
+from datamodules.storage.features import LONGEST
+from ifmmin import Predictor
+from tests.batches import CLASSES, DIMS
+from tests.ifmmin.models import Small
+
+D = DIMS[0]
+
+
+def small() -> Predictor:
+    torch.manual_seed(0)
+    model = Small(feature_dims=list(DIMS), class_names=CLASSES)
+    return Predictor(model, {"normalization": ["none", "none", "none"], "statistics": {}}, "small.ckpt")
+
+
+def spoilt(value: Any, dtype: Any = float) -> Any:
+    frames = np.zeros((3, D), dtype)
+    frames[1, 1] = value
+    return frames
+
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("no mapping", [np.zeros((2, D))], "features: a list; give frames by name"),
+    ("None", None, "features: a NoneType; give frames by name"),
+    ("text in place of features", "audio", "features: a str; give frames by name"),
+    ("a name that is no text", {0: np.zeros((2, D)), "audio": None}, "0 is no modality: give audio, visual, text"),
+    ("several unknown names", {"b": 1, 2: 1}, "'b' is no modality"),
+    ("a name with control characters", {"\x1b[2J": 1}, "is no modality"),
+    ("text", {"audio": "zeros"}, "audio: not an array of numbers (<U5)"),
+    ("digits as text", {"audio": [["1"] * D]}, "audio: not an array of numbers (<U1)"),
+    ("bytes", {"audio": np.full((2, D), b"1")}, "audio: not an array of numbers (|S1)"),
+    ("ragged lists", {"audio": [[1.0] * D, [1.0]]}, "audio: not an array of numbers (setting an array"),
+    ("objects", {"audio": np.full((2, D), object())}, "audio: not an array of numbers (float() argument"),
+    ("None inside", {"audio": spoilt(None, object)}, "audio: NaN or infinite values"),
+    ("a dictionary", {"audio": {"frames": 1}}, "audio: shape [], but small.ckpt was trained on frames [T, 5]."),
+    ("a number", {"audio": 3.0}, "audio: shape [], but"),
+    ("complex", {"audio": spoilt(1j, complex)}, "audio: not an array of numbers (complex128)"),
+    ("a complex tensor", {"audio": torch.zeros(2, D, dtype=torch.complex64)}, "(torch.complex64)"),
+    ("dates", {"audio": np.zeros((2, D), "datetime64[s]")}, "audio: not an array of numbers (datetime64[s])"),
+    (
+        "a tensor without data",
+        {"audio": torch.zeros(2, D, device="meta")},
+        "audio: not an array of numbers (Cannot copy",
+    ),
+    ("NaN", {"audio": spoilt(math.nan)}, "audio: NaN or infinite values"),
+    ("infinite", {"audio": spoilt(-math.inf)}, "audio: NaN or infinite values"),
+    ("more than float32 can hold", {"audio": spoilt(1e39)}, "audio: NaN or infinite values"),
+    ("a whole number without end", {"audio": spoilt(10**400, object)}, "audio: not an array of numbers ("),
+    ("a masked value", {"audio": np.ma.masked_equal(spoilt(7.0), 7.0)}, "audio: NaN or infinite values"),
+    ("a batch of utterances", {"audio": np.zeros((1, 2, D))}, "audio: shape [1, 2, 5], but small.ckpt was trained on"),
+    ("turned", {"audio": np.zeros((D, 2))}, "audio: shape [5, 2], but small.ckpt was trained on frames [T, 5]."),
+    ("no frames", {"audio": np.zeros((0, D))}, "audio: no frames; leave audio out where it is absent"),
+    ("an empty list", {"audio": []}, "audio: shape [0], but"),
+    ("too many frames", {"audio": np.broadcast_to(0.0, (LONGEST + 1, D))}, f"audio: {LONGEST + 1} frames, more than"),
+    ("10 billion frames", {"audio": np.broadcast_to(0.0, (10**10, D))}, "audio: 10000000000 frames, more than"),
+    ("an answer that is not finite", {"audio": np.full((2, D), 3e38)}, "small.ckpt: no finite answer"),
+]
+
+
+@pytest.mark.parametrize(("features", "expected"), [pytest.param(*case[1:], id=case[0]) for case in REFUSED])
+def test_refused_in_one_line(features: Any, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        small().predict(features)
+    line = str(refused.value)
+    assert expected in line
+    assert line.isprintable() and len(line) < 400
+
+
+class Frames:
+    """Frames of another library: NumPy can read them."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.ones((2, D), dtype)
+
+
+ANSWERED: list[tuple[str, Any]] = [
+    ("whole numbers", np.ones((2, D), np.int16)),
+    ("half precision", np.ones((2, D), np.float16)),
+    ("long doubles", np.ones((2, D), np.longdouble)),
+    ("big-endian", np.ones((2, D), ">f4")),
+    ("numbers as objects", np.ones((2, D), object)),
+    ("reversed", np.ones((2, D))[::-1]),
+    ("read-only", np.broadcast_to(1.0, (2, D))),
+    ("Fortran's order", np.asfortranarray(np.ones((2, D)))),
+    ("nothing masked", np.ma.masked_equal(np.ones((2, D)), 7.0)),
+    ("tuples", tuple((1.0,) * D for _ in range(2))),
+    ("another library's", Frames()),
+    ("bfloat16", torch.ones(2, D, dtype=torch.bfloat16)),
+    ("a sparse tensor", torch.ones(2, D).to_sparse()),
+    ("a tensor with a gradient", torch.ones(2, D, requires_grad=True)),
+]
+
+
+@pytest.mark.parametrize("frames", [pytest.param(case[1], id=case[0]) for case in ANSWERED])
+def test_answered_like_plain_frames(frames: Any) -> None:
+    assert small().predict({"audio": frames}) == small().predict({"audio": np.ones((2, D))})
