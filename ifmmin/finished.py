@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
@@ -15,7 +13,7 @@ from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints import load_model
 from ifmmin.discovery import check_name, corpus_names, find_corpus, model_names
-from ifmmin.results.files import from_json
+from ifmmin.results.reading import read_result
 from ifmmin.results.results import Results
 
 
@@ -104,10 +102,4 @@ def read_run(folder: Path) -> FinishedRun:
     path = folder / runs.METRICS
     if not path.is_file():
         raise InputError(f"{path}: not there, so the run is not finished; go on with: fit --resume {folder}")
-    try:
-        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return FinishedRun(folder, from_json(written))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not what a fit writes ({type(error).__name__}: {error}); take another copy."
-        ) from error
+    return FinishedRun(folder, read_result(path))

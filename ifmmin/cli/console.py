@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from datamodules.text import printable
 from ifmmin import runs
@@ -65,6 +68,15 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
     name = failure.thread.name if failure.thread else "a thread"
     reason = first_sentence(str(failure.exc_value)) or failure.exc_type.__name__
     logging.getLogger("ifmmin").warning(f"{name} in the background failed: {reason}")
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where there is no terminal, as wide as it wants to be."""
+    console = Console()
+    if not console.is_terminal:
+        wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+        console.width = max(console.width, wanted)
+    console.print(table)
 
 
 @contextmanager

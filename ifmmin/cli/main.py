@@ -19,6 +19,7 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
     "predict": "write what a checkpoint predicts of each utterance under each condition",
+    "compare": "compare two runs of one fold, utterance by utterance",
     "check": "list everything that is wrong with a corpus",
     "models": "list the models, with their papers",
 }
@@ -70,6 +71,8 @@ def _imported(name: str) -> Callable[[list[str]], int]:
     """Import what runs a command; that takes seconds."""
     if name == "check":
         from ifmmin.cli.check import check_command as command
+    elif name == "compare":
+        from ifmmin.cli.compare import compare_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:

@@ -10,15 +10,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.measure import Measurement
 
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.storage.layouts import speaker_of
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
-from ifmmin.cli.console import print_rank_zero
+from ifmmin.cli.console import print_rank_zero, print_table
 from ifmmin.pretraining.fitting import trainable_parameters
 from ifmmin.results.breakdown import class_rows, class_table, speaker_rows, speaker_table
 from ifmmin.results.files import write_json, write_results
@@ -153,14 +151,8 @@ def record_path(output: Path) -> Path:
 
 
 def _print_tables(results: Results, tables: Mapping[str, list[dict[str, Any]]]) -> None:
-    console = Console()
-    shown = [results_table(results)]
+    print_table(results_table(results))
     if rows := tables.get("per_class.csv"):
-        shown.append(class_table(rows))
+        print_table(class_table(rows))
     if rows := tables.get("per_speaker.csv"):
-        shown.append(speaker_table(results.task, rows))
-    for table in shown:
-        if not console.is_terminal:  # a log has no width to fit into
-            wanted = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-            console.width = max(console.width, wanted)
-        console.print(table)
+        print_table(speaker_table(results.task, rows))

@@ -36,8 +36,9 @@ def results_table(results: Results) -> Table:
         table.add_column(heading, justify="right")
     for row in results.rows():
         cells = [score.format(row.scores[score.name]) for score in scores]
-        for place, score in enumerate(scores[:_WITH_INTERVALS]):
-            cells[place] += interval_text(results, row.condition, score)
+        if results.intervals is not None:
+            for place, score in enumerate(scores[:_WITH_INTERVALS]):
+                cells[place] += interval_text(score, results.intervals.values[row.condition][score.name])
         if with_bayes:
             cells.append(WA.format(row.bayes_WA))
         if with_n:
@@ -48,9 +49,13 @@ def results_table(results: Results) -> Table:
     return table
 
 
-def interval_text(results: Results, row: str, score: Score) -> str:
-    """`` [52.1, 61.9]``: an interval as it follows its score, one digit shorter; ``""`` where there is none."""
-    ends = None if results.intervals is None else results.intervals.values.get(row, {}).get(score.name)
+def interval_text(score: Score, ends: tuple[float, float] | None) -> str:
+    """`` [52.1, 61.9]``: an interval as it follows its score, with one digit less; ``""`` where there is none.
+
+    >>> interval_text(Score("WA"), (0.52149, 0.61851)), interval_text(Score("MAE", False, False), (0.9, 1.096))
+    (' [52.1, 61.9]', ' [0.90, 1.10]')
+    """
     if ends is None:
         return ""
-    return f" [{score.format(ends[0])[:-1]}, {score.format(ends[1])[:-1]}]"
+    low, high = (f"{100 * end:.1f}" if score.percent else f"{end:.2f}" for end in ends)
+    return f" [{low}, {high}]"

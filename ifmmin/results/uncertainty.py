@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -122,20 +122,35 @@ def bootstrap_intervals(task: Task, counts: Tensor, over: Units = "utterances", 
     Returns:
         None of fewer than two units, which cannot vary.
     """
+    if len(counts) < 2:
+        return None
+    values = percentiles(task, counts, lambda drawn: table_scores(task, drawn), seed)
+    return Intervals(over, len(counts), values)
+
+
+def percentiles(
+    task: Task, counts: Tensor, scores: Callable[[Tensor], npt.NDArray[np.float64]], seed: int = 0
+) -> dict[str, dict[str, tuple[float, float] | None]]:
+    """Ends of the percentile interval of every value of a table, by row and score.
+
+    Args:
+        task: what was predicted.
+        counts: ``[N, ...]`` of N >= 2 units.
+        scores: computes [B, 9, S] of the summed counts ``[B, ...]`` of B resamples.
+        seed: of the draws.
+    """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
-    units = len(counts)
-    if units < 2:
-        return None
+    units, shape = len(counts), counts.shape[1:]
     flat = counts.double().reshape(units, -1).numpy()
 
     def drawn(index: npt.NDArray[np.int64], axis: int = -1) -> npt.NDArray[np.float64]:
-        """Scores [K, B] of resamples [B, N], over the counts of what was drawn."""
+        """Values [K, B] of resamples [B, N]: how often each unit was drawn, times its counts."""
         resamples = index.shape[0]
         cells = index + units * np.arange(resamples)[:, None]
         weights = np.bincount(cells.ravel(), minlength=resamples * units).reshape(resamples, units)
-        summed = torch.from_numpy(weights.astype(np.float64) @ flat)
-        return table_scores(task, summed.reshape(resamples, *counts.shape[1:])).reshape(resamples, -1).T
+        summed = torch.from_numpy(weights.astype(np.float64) @ flat).reshape(resamples, *shape)
+        return scores(summed).reshape(resamples, -1).T
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DegenerateDataWarning)  # of conditions that are not answered
@@ -152,10 +167,9 @@ def bootstrap_intervals(task: Task, counts: Tensor, over: Units = "utterances", 
         ).confidence_interval
     names = [score.name for score in task.scores]
     low, high = (ends.reshape(len(SUMMARY_ROWS), len(names)).tolist() for ends in (found.low, found.high))
-    values = {
+    return {
         row: {name: _ends(low[i][j], high[i][j]) for j, name in enumerate(names)} for i, row in enumerate(SUMMARY_ROWS)
     }
-    return Intervals(over, units, values)
 
 
 def table_scores(task: Task, counts: Tensor) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> N
 
 
 def test_the_commands_are_lightnings_and_check() -> None:
-    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check", "models"}
+    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check", "compare", "models"}
 
 
 @pytest.mark.parametrize(
