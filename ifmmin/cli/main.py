@@ -19,8 +19,8 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
     "predict": "write what a checkpoint predicts of each utterance under each condition",
-    "compare": "compare two runs of one fold, utterance by utterance",
     "check": "list everything that is wrong with a corpus",
+    "compare": "compare two runs of one fold, utterance by utterance",
     "models": "list the models, with their papers",
 }
 """Commands and what they do."""

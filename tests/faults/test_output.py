@@ -74,7 +74,10 @@ def without(key: str) -> Callable[[Path], None]:
 
 
 def content(name: str, written: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(written) and None
+    def make(folder: Path) -> None:
+        (folder / name).write_bytes(written)
+
+    return make
 
 
 def pipe(name: str) -> Callable[[Path], None]:
