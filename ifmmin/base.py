@@ -330,7 +330,9 @@ class MissingModalityModule(L.LightningModule, ABC):
             outputs [R, O], the stored utterance [R] and the position in CONDITIONS [R] of each answer.
         """
         rows, condition = under_conditions(batch, conditions)
-        return self(rows), rows.row, condition
+        # Where an utterance has none of the modalities that are asked for, a batch may have no row.
+        outputs = self(rows) if len(condition) else condition.new_zeros(0, self.task.outputs, dtype=torch.float32)
+        return outputs, rows.row, condition
 
     def _score(self, batch: Batch, conditions: Sequence[str]) -> dict[str, Tensor]:
         outputs, row, condition = self.evaluate(batch, conditions)

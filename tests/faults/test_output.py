@@ -26,7 +26,7 @@ from ifmmin.results.results import Results
 from ifmmin.results.tables import results_table
 from ifmmin.results.uncertainty import utterance_counts
 from ifmmin.tasks import Classification
-from tests.cli.running import best, fit, sample
+from tests.cli.running import SAMPLES, best, fit, sample
 from tests.faults.cases import Case, one_line, table
 
 
@@ -203,6 +203,14 @@ def test_the_results_as_they_are_compare(results_of: Path, tmp_path: Path, capsy
 Words = Callable[[Path], list[str]]
 
 
+def faceless(folder: Path) -> list[str]:
+    """A corpus without faces, of which the condition with faces alone is asked."""
+    (folder / "corpus").mkdir()
+    for name in ("A", "L", "target"):
+        (folder / "corpus" / name).symlink_to(SAMPLES["IEMOCAP"] / name)
+    return ["--data.root", str(folder / "corpus"), "--data.conditions", '["v"]']
+
+
 def beside_a_record(folder: Path) -> list[str]:
     return ["--output", str(touched(folder / "p.json").with_suffix(".csv"))]
 
@@ -224,7 +232,7 @@ OUTPUTS: list[tuple[str, str, Words, str]] = [
     ("output without ending", "predict", lambda f: ["--output", str(f / "predictions")], "written as .csv or .parquet"),
     ("output in a file", "predict", lambda f: ["--output", str(touched(f / "file") / "p.csv")], "file"),
     ("output in /proc", "predict", lambda _: ["--output", "/proc/here/p.csv"], "/proc/here"),
-    ("no batches to predict", "predict", lambda _: ["--trainer.limit_predict_batches", "0"], "nothing was predicted"),
+    ("nothing to see", "predict", faceless, "nothing was predicted"),
     ("no batches to test", "test", lambda _: ["--trainer.limit_test_batches", "0"], "limit_test_batches 0"),
     ("no batches to validate", "validate", lambda _: ["--trainer.limit_val_batches", "0"], "limit_val_batches 0"),
     ("intervals over frames", "test", lambda _: ["--intervals", "frames"], "intervals"),
@@ -243,7 +251,7 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     base = [command, "--model", "MeanFusion", *sample("IEMOCAP"), "--ckpt_path", str(best(run).resolve())]
     given = words(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     monkeypatch.chdir(tmp_path)
     assert expected in one_line(capsys, [*base, "--run_dir", str(tmp_path / "run"), *given])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
