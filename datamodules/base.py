@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,11 +23,13 @@ from datamodules.errors import CorpusError, InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.layouts import Layout
 from datamodules.storage.problems import Problems
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
+from datamodules.text import printable
 
 DEFAULT_BUDGET_GB = 0.5
 
@@ -154,6 +157,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=self.layout.labels.dtype)
         self._soft_labels: Tensor | None = None
+        self._widths = list(self.feature_dims)
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
@@ -195,7 +199,7 @@ class EmotionDataModule(L.LightningDataModule):
         return read_corpus(self.root, self.corpus_layout, utterances, require_all=require_all, memory_budget=budget)
 
     def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
-        self._corpus, self.targets = corpus, targets
+        self._corpus, self.targets = self._of_trained_widths(corpus), targets
         self._position = {name: position for position, name in enumerate(corpus.utterances)}
         scheme = self.layout.labels
         self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
@@ -224,8 +228,9 @@ class EmotionDataModule(L.LightningDataModule):
             )
         shared = shared_speakers(targets, self.corpus_layout)
         if shared and not self.allow_shared_speakers:
+            names = printable(", ".join(sorted(shared)))
             raise CorpusError(
-                f"{self.root}/target/{self.fold}: speaker {', '.join(sorted(shared))} is in train and in test; "
+                f"{self.root}/target/{self.fold}: speaker {names} is in train and in test; "
                 "the test is leaked. Fix the split, or give --data.allow_shared_speakers true."
             )
 
@@ -330,10 +335,21 @@ class EmotionDataModule(L.LightningDataModule):
         """
         audio, visual, text = record["normalization"]
         self.normalization = (audio, visual, text)
+        self._widths = list(record["feature_dims"])
+        if self._corpus is not None:
+            self._corpus = self._of_trained_widths(self._corpus)
         stored = record["statistics"]
         self._statistics = tuple(
             Statistics(stored[name]["mean"], stored[name]["std"]) if name in stored else None for name in MODALITIES
         )
+
+    def _of_trained_widths(self, corpus: Corpus) -> Corpus:
+        """``corpus``, with no frames of the trained width where a modality has no file: models expect that width."""
+        audio, visual, text = (
+            frames if frames.dim else RaggedFrames(torch.empty(0, width), frames.offsets)
+            for frames, width in zip(corpus.frames, self._widths, strict=True)
+        )
+        return replace(corpus, frames=(audio, visual, text))
 
     # Batches.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -16,10 +18,12 @@ from torch.utils.data import Dataset, DistributedSampler
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import BoolArray, MaskSampler, restrict, utterance_keys
 from datamodules.batches.pooling import pool_sequences, pool_steps
-from datamodules.conditions import per_modality
+from datamodules.conditions import MODALITIES, per_modality
+from datamodules.errors import CorpusError
 from datamodules.storage.corpus import Corpus
 from datamodules.storage.frames import Frames, RaggedFrames
 from datamodules.storage.statistics import Statistics
+from datamodules.text import printable
 
 Normalization = Literal["train", "utterance", "none"]
 IntArray = npt.NDArray[np.int64]
@@ -38,6 +42,14 @@ class Request:
     indices: IntArray
     epoch: int
     following: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+def memory_of_machine() -> float:
+    """Bytes of physical memory, infinite where the system does not say."""
+    names: Mapping[str, int] = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return math.inf
+    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
 
 
 def padded(frames: Frames, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,6 +157,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.seed = seed
         self.hidden_frames = hidden_frames
         self.steps = steps
+        self._memory = memory_of_machine()
         self._keys = utterance_keys(corpus.utterances)
         self._available: BoolArray = (corpus.lengths > 0).numpy()
         self._shown = self._available
@@ -184,9 +197,26 @@ class UtteranceDataset(Dataset[Batch]):
         # The mean of normalised frames is the normalised mean, but an utterance's own statistics are of its frames.
         if self.steps is not None and how != "utterance":
             return normalized(*pooled(frames, indices, self.steps), how, statistics)
+        self._refuse_too_large(modality, indices)
         gathered, true = padded(frames, indices)
         normal = normalized(gathered, true, how, statistics)
         return normal if self.steps is None else pool_steps(normal, true.sum(dim=1), self.steps)
+
+    def _refuse_too_large(self, modality: int, indices: Tensor) -> None:
+        """Refuse to pad a batch to a length for which the machine has no memory.
+
+        Raises:
+            CorpusError: naming the longest utterance.
+        """
+        lengths = self.corpus.lengths[indices, modality]
+        longest = int(lengths.max()) if len(lengths) else 0
+        size = 4 * len(indices) * longest * self.corpus.frames[modality].dim
+        if size > self._memory:
+            utterance = self.corpus.utterances[int(indices[lengths.argmax()])]
+            raise CorpusError(
+                f"utterance {printable(utterance, 80)}: {longest} {MODALITIES[modality]} frames, so that its batch of "
+                f"{len(indices)} takes {size / 1e9:.0f} GB; cut it, or lower the batch size."
+            )
 
     def _present(self, indices: IntArray, epoch: int) -> BoolArray:
         """Bool [n, 3], what the mask shows of ``indices`` [n]."""

@@ -9,6 +9,7 @@ datasets) is refused, and declared sizes are bounded before memory is taken.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from datamodules.storage.problems import Problems, Strict
 from datamodules.text import has_control
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+LARGEST_CHUNK = 10_000_000
+"""Values in a chunk, which HDF5 decompresses as a whole."""
 
 LONGEST = 100_000
 """Frames that an utterance may have: a quarter of an hour at 100 frames a second."""
@@ -216,7 +220,7 @@ class FeatureFile:
 
     def _refusal(self, dataset: Any, shape: Any, kind: Any, offset: int | None) -> Refusal | None:
         """Why a dataset is not read, None if it is."""
-        filters = 0
+        filters, chunk = 0, 0
         if offset is None:
             made = dataset.get_create_plist()
             if made.get_external_count() > 0:
@@ -224,6 +228,7 @@ class FeatureFile:
             if made.get_layout() == h5d.VIRTUAL:
                 return Refusal("a virtual dataset: it would read other datasets", _COPY)
             filters = made.get_nfilters()
+            chunk = math.prod(made.get_chunk()) if made.get_layout() == h5d.CHUNKED else 0
         if shape and shape[0] == 0:
             return None
         if not shape or len(shape) != 2 or shape[1] == 0:
@@ -235,6 +240,8 @@ class FeatureFile:
         if width > WIDEST or frames * width > MOST_VALUES:
             limits = f"wider than {WIDEST} values, or more than {MOST_VALUES} values in all"
             return Refusal(limits, "cut it into utterances, or pool its frames", f": [{frames}, {width}]")
+        if chunk > LARGEST_CHUNK:
+            return Refusal(f"in chunks of more than {LARGEST_CHUNK} values", "store it in smaller ones", f": {chunk}")
         stored, declared = dataset.get_storage_size(), frames * width * kind.get_size()
         if stored == 0:
             return _UNWRITTEN

@@ -24,12 +24,12 @@ from datamodules.storage.odd import OddFrames
 from datamodules.storage.problems import Problems, Strict
 
 
-def read_at(file: FileIO, into: Any, position: int) -> int:
+def read_at(file: Any, into: Any, position: int) -> int:
     """Read ``into.nbytes`` bytes at ``position``; the number of bytes read."""
     if hasattr(os, "preadv"):  # Unix: no shared file position, so workers and threads do not disturb each other
         return os.preadv(file.fileno(), [into], position)
     file.seek(position)
-    return file.readinto(into)
+    return int(file.readinto(into))
 
 
 class Frames(Protocol):

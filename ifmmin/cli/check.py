@@ -15,6 +15,7 @@ from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
 from datamodules.storage.targets import SPLITS
+from datamodules.text import printable
 from ifmmin.cli.arguments import Parser, by_path, class_at, first_look
 from ifmmin.cli.words import checked, in_order
 from ifmmin.discovery import corpus_names, find_corpus
@@ -55,7 +56,7 @@ def check_command(argv: Sequence[str]) -> int:
 
 def render_check(report: CheckReport) -> RenderableType:
     """Render the report as tables for a terminal, the problems last."""
-    parts: list[RenderableType] = [Text(f"{report.corpus} at {report.root}", style="bold")]
+    parts: list[RenderableType] = [Text(f"{report.corpus} at {printable(report.root)}", style="bold")]
     summary = report.summary
     if summary.modalities:
         parts += [_modality_table(summary), Text(_summary(summary))]

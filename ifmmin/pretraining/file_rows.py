@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.storage.frames import read_at
 
 
 class FileRows:
@@ -42,12 +43,16 @@ class FileRows:
         """Write ``rows`` [n, *shape] at the positions ``index`` [n]."""
         stored = rows.cpu().contiguous().view(torch.uint8).numpy()
         for position, row in zip(index.tolist(), stored, strict=True):
-            os.pwrite(self._file.fileno(), row, position * self._size)
+            if hasattr(os, "pwrite"):
+                os.pwrite(self._file.fileno(), row, position * self._size)
+            else:  # Windows
+                self._file.seek(position * self._size)
+                self._file.write(row)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """The rows [n, *shape] at the positions ``index`` [n]."""
         rows = self._blank.new_empty(len(index), *self._blank.shape[1:], device="cpu")
         stored = rows.view(torch.uint8).numpy()
         for position, row in zip(index.tolist(), stored, strict=True):
-            os.preadv(self._file.fileno(), [row], position * self._size)
+            read_at(self._file, row, position * self._size)
         return rows.to(self._blank.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 import pickle
@@ -23,7 +24,8 @@ from datamodules.errors import CorpusError
 from datamodules.storage.check import check_corpus
 from datamodules.storage.layouts import EMOTIONS, Layout
 from datamodules.storage.writing import write_features, write_targets
-from tests.faults.cases import Case, table
+from ifmmin.cli.main import main
+from tests.faults.cases import Case, one_line, table
 
 NAMES = [f"Ses0{session}F_impro_{gender}{take}" for session in (1, 2, 3) for gender in "FM" for take in (0, 1)]
 FIRST, SECOND = NAMES[:2]
@@ -135,6 +137,10 @@ def bomb(file: h5py.File) -> None:
     file.create_dataset(FIRST, (50_000, 3), "f4", chunks=(1000, 3), compression="gzip")[0, 0] = 1
 
 
+def large_chunk(file: h5py.File) -> None:
+    file.create_dataset(FIRST, (2, 3), "f8", maxshape=(None, 3), chunks=(10**8, 3), compression="gzip")
+
+
 def values(frames: Any, name: str = FIRST) -> Callable[[Path], None]:
     return audio(lambda file: file.create_dataset(name, data=frames), name)
 
@@ -223,6 +229,7 @@ FEATURES = [
     Case("never written, compressed", dataset(2, 3, compression="gzip"), "was never written"),
     Case("partly written", audio(partly_written), "not wholly written: 96 bytes declared, 24 stored"),
     Case("compressed out of measure", audio(bomb), "not wholly written: 600000 bytes declared"),
+    Case("a chunk of 2.4 GB", audio(large_chunk), "in chunks of more than 10000000 values: 300000000"),
     Case("one vector", values(np.ones(3)), "not of the shape [frames, width] but [3]"),
     Case("batch of one", values(np.ones((1, 2, 3))), "not of the shape [frames, width] but [1, 2, 3]"),
     Case("scalar", values(1.0), "not of the shape [frames, width] but []"),
@@ -360,6 +367,7 @@ def test_prediction_goes_on_without_any_one_feature_file(root: Path, folder: str
     data.setup("predict")
     for batch in data.predict_dataloader():
         lost = "AVL".index(folder)
+        assert [frames.shape[2] for frames in batch.frames] == [3, 4, 5]
         assert not batch.available[:, lost].any()
         assert batch.available.sum(dim=1).eq(2).all()
         assert batch.frames[lost].numel() == 0
@@ -398,6 +406,101 @@ def test_statistics_that_nobody_needs_are_a_note(case: Case, root: Path, caplog:
     (note,) = [record.getMessage() for record in caplog.records]
     assert case.expected in note and note.endswith("it is not needed.")
     assert note in check_corpus(root, Tiny.layout).lines
+
+
+def test_a_batch_that_the_machine_cannot_hold_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(root / "A" / "a.h5", "r+") as file:
+        del file[SECOND]
+        file[SECOND] = np.ones((1000, 3), dtype=np.float32)
+    monkeypatch.setattr("datamodules.batches.loading.memory_of_machine", lambda: 50_000.0)
+    data = Tiny(str(root))
+    data.setup("fit")
+    with pytest.raises(CorpusError, match=rf"utterance {SECOND}: 1000 audio frames, so that its batch of 8 takes 0 GB"):
+        list(data.train_dataloader())
+
+
+# Through the command line.
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample_iemocap"
+
+
+def first_entry(change: Callable[[h5py.File, str], object]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        with h5py.File(root / "A" / "comparE.h5", "r+") as file:
+            name = sorted(file)[0]
+            del file[name]
+            change(file, name)
+
+    return make
+
+
+def first_id(name: str) -> Callable[[Path], None]:
+    """Another first id, as an object: in an array of text all would be as long."""
+
+    def make(root: Path) -> None:
+        ids = np.load(root / IDS).ravel().astype(object)
+        ids[0] = name.encode()
+        np.save(root / IDS, ids)
+
+    return make
+
+
+def ten_million(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, (10**7, 26), "f4", chunks=(1000, 26))
+
+
+COMMANDS = [
+    Case("external link", first_entry(lambda f, n: f.__setitem__(n, h5py.ExternalLink("x.h5", n))), "an external link"),
+    Case("1e7 frames", first_entry(ten_million), "longer than 100000"),
+    Case("a pipe", replaced("V/denseface.h5", os.mkfifo), "denseface.h5: is a pipe, not a file"),
+    Case("1e12 labels", replaced(LABEL, npy(of("<f8", "(1000000000000, 4)"))), "is not a whole NumPy file"),
+    Case("a pickled command", raw_pickle(pickle.dumps(Runs())), "which is refused as unsafe"),
+    Case("an id that moves the cursor", first_id("a\x1b[2J"), r"utterance a\x1b[2J: an id with control"),
+    Case("an id of 100 kB", first_id("x" * 10**5), "xxx…"),
+]
+
+
+@pytest.mark.parametrize("case", table(COMMANDS))
+def test_fit_and_check_say_one_line_and_leave_no_file(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(SAMPLE, tmp_path / "corpus"))
+    case.make(root)
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    corpus = ["--data", "IEMOCAP", "--data.root", str(root)]
+    line = one_line(capsys, ["fit", "--model", "MeanFusion", *corpus], codes=(1,))
+    assert case.expected in line
+    assert main(["check", *corpus]) == 1
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert case.expected in shown.out
+    assert all(each.isprintable() and len(each) < 1200 for each in shown.out.splitlines())
+    assert not [path for path in place.rglob("*") if path.is_file()]
+
+
+def test_predict_answers_without_any_one_feature_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "MeanFusion", "--data", "IEMOCAP", "--trainer.enable_progress_bar", "false"]
+    whole = ["--data.root", str(SAMPLE)]
+    assert main(["fit", *words, *whole, "--trainer.max_epochs", "1", "--run_dir", "run"]) == 0
+    (checkpoint,) = Path("run/checkpoints").glob("epoch*.ckpt")
+    for number, name in enumerate(("A/comparE.h5", "V/denseface.h5", "L/bert_large.h5")):
+        root = Path(shutil.copytree(SAMPLE, tmp_path / str(number)))
+        (root / name).unlink()
+        output = tmp_path / f"{number}.csv"
+        rest = ["--data.root", str(root), "--ckpt_path", str(checkpoint), "--output", str(output)]
+        assert main(["predict", *words, *rest]) == 0, capsys.readouterr().err
+        with output.open(encoding="utf-8") as file:
+            conditions = {row["condition"] for row in csv.DictReader(file)}
+        assert conditions == {"".join(left) for left in _subsets("avt".replace("avt"[number], ""))}
+
+
+def _subsets(letters: str) -> list[str]:
+    return [*letters, letters]
 
 
 # Arrays of objects, as data frames and older scripts leave them.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,14 @@ def test_embeddings_in_a_file_are_those_in_memory(monkeypatch: pytest.MonkeyPatc
         [[0, 1, 2], [3, 4, 5]],
         [[6, 7, 8], [9, 10, 11]],
     ]
+
+
+def test_rows_are_kept_where_the_system_has_no_positioned_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("posix_fallocate", "pwrite", "preadv"):
+        monkeypatch.delattr(os, name, raising=False)
+    rows = FileRows(5, (2,), torch.empty(0))
+    rows[torch.tensor([4, 1])] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert rows[torch.tensor([1, 4])].tolist() == [[3, 4], [1, 2]]
 
 
 def test_a_full_disk_is_said_before_the_teacher_starts(monkeypatch: pytest.MonkeyPatch) -> None:
