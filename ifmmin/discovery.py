@@ -143,7 +143,10 @@ def _reason(error: BaseException) -> str:
     """Why an import failed, in one printable line."""
     if isinstance(error, SystemExit):
         return f"it ends the program, with code {printable(error.code, 60)}"
-    return printable(error) if str(error).strip() else type(error).__name__
+    try:
+        return printable(error) if str(error).strip() else type(error).__name__
+    except Exception:  # its __str__ fails too
+        return type(error).__name__
 
 
 def _near(given: str, names: Iterable[str]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -17,17 +17,19 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from datamodules.errors import InputError
 from datamodules.files import expanded
+from datamodules.text import printable
 from ifmmin import runs
 from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
 from ifmmin.cli import configurations
 from ifmmin.cli.failures import input_error_in
+from ifmmin.cli.loggers import LIBRARIES, library_needed
 from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.words import check_options, checked, in_order
 from ifmmin.discovery import discover_models, find_corpus, find_model, model_names, path_of
 
 _NAMES = ("--model", "--data", "--resume", "--seed_everything", "--model.help", "--data.help")
 _CONFIG = ("--config", "-c")
-_OF_OTHER_COMMANDS = {"resume", "test", "output", "ckpt_path"}
+_OF_OTHER_COMMANDS = {"resume", "test", "output", "intervals", "ckpt_path"}
 
 
 class _ParserError(InputError):
@@ -69,9 +71,8 @@ class Parser(LightningArgumentParser):
         options = {name.removeprefix("--") for name in parser._option_string_actions}
         given = words[place + 1 :]
         check_options(given, options | _class_options(given))
-        top = {name.partition(".")[0] for name in options}
         for i, path in _configs(given):
-            given[i] = _checked_config(given[i], path, top, _OF_OTHER_COMMANDS)
+            given[i] = _checked_config(given[i], path, options - {"-h", "-c", "config"}, _OF_OTHER_COMMANDS)
         return words[: place + 1] + given
 
 
@@ -91,10 +92,19 @@ def _checked_config(word: str, path: str, known: set[str], elsewhere: set[str]) 
     """The word that names a configuration; where it has options of other commands, one with the rest in place."""
     if "{" in path:  # in place, checked as a word
         return word
-    foreign = configurations.check(path, known, elsewhere)
+    foreign, settings = configurations.check(path, known, elsewhere), configurations.read(path)
+    for text in configurations.strings(settings):
+        expanded(text)
+    try:
+        if name := configurations.class_named(settings, "model"):
+            find_model(name)
+        if name := configurations.class_named(settings, "data"):
+            find_corpus(name)
+    except InputError as error:
+        raise InputError(f"{printable(path)}: {error}") from None
     if not foreign:
         return word
-    rest = {name: value for name, value in configurations.read(path).items() if name not in foreign}
+    rest = {name: value for name, value in settings.items() if name not in foreign}
     return word.removesuffix(path) + json.dumps(rest)
 
 
@@ -192,12 +202,13 @@ def _holds_settings(value: str | None) -> bool:
 def class_at(path: str) -> Any:
     """Import the class of a class path that a parser has accepted."""
     module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    return getattr(import_module(module), name)
 
 
 def bad_seed(given: object) -> str:
     """Explain what a seed is."""
-    return f"--seed_everything {given}: give a whole number from 0 to {2**32 - 1}, so that the run repeats."
+    shown = "" if given is None else f" {printable(given)}"
+    return f"--seed_everything{shown}: give a whole number from 0 to {2**32 - 1}, so that the run repeats."
 
 
 def defaults_of(owner: type) -> dict[str, Any]:
@@ -213,7 +224,14 @@ def defaults_of(owner: type) -> dict[str, Any]:
 def concise(message: str, argv: Sequence[str]) -> str:
     """Shorten an error of jsonargparse to the line that matters, with the nearest name of a mistyped option."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if needed := re.search(r"the following arguments are required: (?:\w+\.)?(model|data)\b", message):
+        return f"--{needed[1]} is needed."
     key = re.fullmatch(r'Parser key "([\w.]+)":', lines[0])
+    if key and (unknown := re.search(r"Expected a dot import path string: ([^\s.]+)$", message, re.M)):
+        return _no_class(key[1], unknown[1])
+    located = re.search(r"Problem with given class_path '[\w.]*?(\w+)'", message)
+    if located and (package := LIBRARIES.get(located[1])):
+        return library_needed(located[1], package)
     # Lightning types every class option as Optional; drop jsonargparse's "not None" complaints.
     reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
     if key is None:
@@ -231,6 +249,16 @@ def concise(message: str, argv: Sequence[str]) -> str:
     if key[1] == "seed_everything":
         return bad_seed(given[0] if given else first_look(argv).seed_everything)
     return reason if reason.startswith("--") else f"--{key[1]}: {reason}"
+
+
+def _no_class(key: str, name: str) -> str:
+    """Say that an option of the trainer names no class, with the nearest of Lightning's."""
+    if package := LIBRARIES.get(name):
+        return library_needed(name, package)
+    group = import_module("lightning.pytorch." + {"logger": "loggers"}.get(key.rpartition(".")[2], "callbacks"))
+    near = difflib.get_close_matches(name, group.__all__, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"--{key}: there is no class {printable(name)}.{hint} Give the name of one of Lightning's, or a class path."
 
 
 def _not_an_option(argv: Sequence[str], key: str, name: str) -> str:

@@ -42,6 +42,7 @@ from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepar
 from ifmmin.cli.callbacks import Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
+from ifmmin.cli.loggers import check_loggers
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
 from ifmmin.cli.trainer_options import ScheduleNote, check_monitors, check_trainer_options
@@ -187,6 +188,7 @@ class IfmminCLI(LightningCLI):
         """Make the run's folder and point the loggers at it."""
         options = self._options
         check_trainer_options(vars(options.trainer), self.config.subcommand)
+        check_loggers(options.trainer.get("logger"))
         self._finish_data_names(options)
         model, data = (options[key].class_path.rpartition(".")[2] for key in ("model", "data"))
         fold = options.data.init_args.get("fold", 1)

@@ -6,6 +6,9 @@ YAML can name a list within a list within a list ..., so that a file of 400 byte
 from __future__ import annotations
 
 import difflib
+import os
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool",
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUPS = ("trainer", "model", "data")
 _CLASSES = ("model", "data")  # may be given by name alone
+_OF_CLASS = ("class_path", "init_args", "dict_kwargs")
 _OLD = {"weights_only", "verbose", "return_predictions"}  # written by earlier versions, without an effect
 
 
@@ -51,6 +55,9 @@ def read(path: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{shown}: not UTF-8 (byte {error.start}); save it as UTF-8.") from error
     loaded = parse(text, shown)
+    for value in strings(loaded):
+        if any(letter not in "\n\t\r" and unicodedata.category(letter) == "Cc" for letter in value):
+            raise InputError(f"{shown}: {printable(value, 60)} holds a control character; leave it out.")
     if not isinstance(loaded, dict):
         what = "empty" if loaded is None else f"holds {_kind(loaded)}"
         raise InputError(f"{shown}: {what}, not options by name, such as 'seed_everything: 1'.")
@@ -73,6 +80,19 @@ def parse(text: str, where: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = printable(str(error).partition("\n")[0])
         raise InputError(f"{where}: not YAML ({reason}).") from error
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All text in a loaded value, names of options too."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from strings(name)
+            yield from strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings(each)
+    elif isinstance(value, str):
+        yield value
 
 
 def _check_size(text: str, where: str) -> None:
@@ -106,12 +126,12 @@ def _check_size(text: str, where: str) -> None:
             raise InputError(f"{line} grows to more than {MAX_NODES:,} values; a configuration does not.")
 
 
-def check(path: str, known: set[str], elsewhere: set[str]) -> set[str]:
+def check(path: str, options: set[str], elsewhere: set[str]) -> set[str]:
     """Check a configuration file, and the files of settings that it names.
 
     Args:
         path: of the file.
-        known: names of the options that the command has.
+        options: names of the options that the command has, such as ``trainer.max_epochs``.
         elsewhere: names of those that other commands have.
 
     Returns:
@@ -121,47 +141,76 @@ def check(path: str, known: set[str], elsewhere: set[str]) -> set[str]:
         InputError: as :func:`read`; or a name is not known, or a group of options is none.
     """
     settings, shown = read(path), printable(path)
+    known = {name.partition(".")[0] for name in options}
     foreign = set()
     for key, value in settings.items():
         if not isinstance(key, str):
             raise InputError(f"{shown}: {printable(key)} is no name of an option.")
         name = key.partition(".")[0]
         if name not in known | elsewhere | _OLD:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
-            raise InputError(f"{shown}: the option {printable(name)} is not known.{hint}")
+            raise InputError(_unknown(shown, name, known))
         if name not in known:
             foreign.add(key)
         elif key in _GROUPS:
             _check_group(shown, key, value)
+            if isinstance(value, str) and value.endswith(SETTINGS):
+                read(str(Path(path).expanduser().parent / value))
+            if key == "trainer" and isinstance(value, dict):
+                of_trainer = {option.removeprefix("trainer.") for option in options if option.startswith("trainer.")}
+                for inner in value:
+                    if inner not in of_trainer:
+                        raise InputError(
+                            _unknown(shown, f"trainer.{inner}", {f"trainer.{each}" for each in of_trainer})
+                        )
     for inner in _files_named(settings, Path(path).expanduser().parent):
         read(inner)
     return foreign
 
 
+def _unknown(where: str, name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{where}: the option {printable(name)} is not known.{hint}"
+
+
 def _check_group(where: str, key: str, value: Any) -> None:
-    if value is None or isinstance(value, dict) or (isinstance(value, str) and (key in _CLASSES or _is_file(value))):
-        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-            raise InputError(f"{where}: {key} holds a name that is no text.")
-        return
-    wanted = "a class name, or class_path and init_args" if key in _CLASSES else "options by name"
-    raise InputError(f"{where}: {key} holds {_kind(value)}; it takes {wanted}.")
+    """Refuse a value of ``trainer``, ``model`` or ``data`` that holds no options."""
+    of_class = key in _CLASSES
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str) or (of_class and "class_path" in value and name not in _OF_CLASS):
+                raise InputError(_unknown(where, f"{key}.{name}", {f"{key}.{each}" for each in _OF_CLASS}))
+        inner = value.get("init_args") if of_class else None
+        if inner is not None and not isinstance(inner, dict):
+            raise InputError(f"{where}: {key}.init_args holds {_kind(inner)}; it takes options by name.")
+    elif value is not None and not (isinstance(value, str) and (of_class or value.endswith(SETTINGS))):
+        wanted = "a class name, or class_path and init_args" if of_class else "options by name"
+        raise InputError(f"{where}: {key} holds {_kind(value)}; it takes {wanted}.")
+
+
+def class_named(settings: dict[str, Any], key: str) -> str | None:
+    """The class that ``model`` or ``data`` names in a checked configuration, None where another file does."""
+    value = settings.get(key)
+    name = value.get("class_path") if isinstance(value, dict) else value
+    return name if isinstance(name, str) and not name.endswith(SETTINGS) else None
 
 
 def _kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else printable(repr(value), 60)
 
 
-def _is_file(value: str) -> bool:
-    return value.endswith(SETTINGS)
+def no_file(path: str) -> bool:
+    """Whether there is a pipe, a socket or a device, from which reading may never end."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and path != os.devnull
 
 
 def _files_named(value: Any, folder: Path) -> Iterator[str]:
-    """Files of settings that are named anywhere in ``value`` and are there."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _files_named(each, folder)
-    elif isinstance(value, str) and _is_file(value) and (folder / value).exists():
-        yield str(folder / value)
+    """Files of settings that are named anywhere in ``value`` and are there, and what is no file."""
+    for text in strings(value):
+        place = str(folder / text)
+        if no_file(text) or no_file(place) or (text.endswith(SETTINGS) and Path(place).exists()):
+            yield text if no_file(text) else place

@@ -79,7 +79,10 @@ def first_sentence(text: str) -> str:
 
 
 def _of(error: Exception) -> str:
-    sentence = printable(first_sentence(str(error)), 400)
+    try:
+        sentence = printable(first_sentence(str(error)), 400)
+    except Exception:  # its __str__ fails too
+        return ""
     return f": {sentence}" if sentence else ""
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 from datamodules.errors import InputError
+from datamodules.files import expanded
 from datamodules.text import printable
 from ifmmin.cli import configurations
 
 _CLASSES = ("--model", "--data")
+_WRITTEN = ("--json", "--output")
 _UNPRINTABLE = ("Cc", "Zl", "Zp")
 _MEANT = {
     "seed": "seed_everything",
@@ -29,7 +30,25 @@ def checked(words: Iterable[str]) -> list[str]:
         InputError: a word holds control characters or is not UTF-8, ``~`` names nobody, or a value is YAML that is
             too large.
     """
-    return [_checked(word) for word in words]
+    found = [_checked(word) for word in words]
+    for option, value in _values(found):
+        if option in _WRITTEN:
+            continue
+        if configurations.no_file(value):
+            raise InputError(f"{printable(value)}: a pipe or a device, not a file; copy it into one.")
+        if value.endswith(configurations.SETTINGS) and (option in _CLASSES or option.startswith("--trainer")):
+            configurations.read(value)
+    return found
+
+
+def _values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options of a command line with their values."""
+    for i, word in enumerate(words):
+        if word.startswith("--") and "=" in word:
+            option, _, value = word.partition("=")
+            yield option, value
+        elif i and words[i - 1].startswith("-") and not word.startswith("-"):
+            yield words[i - 1], word
 
 
 def _checked(word: str) -> str:
@@ -44,23 +63,8 @@ def _checked(word: str) -> str:
     if structured or ("&" in value and "*" in value):
         configurations.parse(value, printable(option or word, 60))
     if value.startswith("~"):
-        value = expanded(value)
+        value = str(expanded(value))
     return f"{option}{equals}{value}"
-
-
-def expanded(path: str) -> str:
-    """A path with ``~`` expanded.
-
-    Raises:
-        InputError: there is no such user.
-    """
-    if not path.startswith("~"):
-        return path
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError:
-        user = path.partition("/")[0].removeprefix("~")
-        raise InputError(f"{printable(path)}: there is no user {printable(user)!r} with a home folder.") from None
 
 
 def in_order(words: Sequence[str]) -> list[str]:

@@ -122,14 +122,10 @@ IN_ONE_LINE = [
     ("fit --model IFM\x07MIN", r"IFM\x07MIN: holds a control character"),
     ("check --data IEMOCAP --data.root a\x9bb", r"a\x9bb: holds a control character"),
     ("fit --model IFMMIN --run_dir \udcff", "not UTF-8"),
-    ("fit --model IFMMIN --run_dir ~nobody_of_this_name/x", "there is no user 'nobody_of_this_name'"),
-    ("test --model IFMMIN --ckpt_path=~nobody_of_this_name", "there is no user 'nobody_of_this_name'"),
-    ("check --data IEMOCAP --data.root ~nobody_of_this_name", "there is no user 'nobody_of_this_name'"),
+    ("fit --model IFMMIN --run_dir ~nobody_of_this_name/x", "no such user's home"),
+    ("test --model IFMMIN --ckpt_path=~nobody_of_this_name", "no such user's home"),
+    ("check --data IEMOCAP --data.root ~nobody_of_this_name", "no such user's home"),
     ("fit --model IFMMIN --trainer", "argument --trainer: expected one argument"),
-    # The trainer's own errors: their first sentence.
-    ("fit --model MeanFusion --trainer.devices x", "should be an int > 0; IFMMIN_DEBUG=1 shows where."),
-    ("fit --model MeanFusion --trainer.accelerator none", "accelerator name"),
-    ("fit --model MeanFusion --trainer.strategy foo", "invalid strategy name"),
 ]
 
 
