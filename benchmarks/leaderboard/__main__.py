@@ -9,10 +9,12 @@ Each finished run adds a line to BOARD/records.jsonl; the same command again doe
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -25,17 +27,28 @@ from benchmarks.leaderboard.report.page import write_page
 from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
 from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
 from benchmarks.leaderboard.summary import summarise_board
-from benchmarks.leaderboard.tracking import Tracking
+from benchmarks.leaderboard.tracking import Tracking, check_project
 from datamodules.errors import InputError
-from datamodules.files import locked
+from datamodules.files import locked, sweep
 from datamodules.text import printable
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{printable(message)}; --help lists the options.")
+
+
+MOST = {"seeds": 10_000, "jobs": 1024, "threads": 1024}
+"""The largest number that an option takes: beyond it is a slip of the keyboard."""
+
+
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The board's own options, and the words for ``fit``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m benchmarks.leaderboard",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -71,9 +84,13 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--wandb", metavar="PROJECT", help="log every run and the board to this Weights & Biases project")
     add("--report", action="store_true", help="run nothing: only write the tables of what is recorded")
     options, words = parser.parse_known_args(argv)
-    for name in ("seeds", "jobs", "threads"):
-        if getattr(options, name) < 1:
-            raise InputError(f"--{name} {getattr(options, name)}: it must be at least 1.")
+    for name, most in MOST.items():
+        if not 1 <= getattr(options, name) <= most:
+            raise InputError(f"--{name} {getattr(options, name)}: it must be at least 1 and at most {most}.")
+    if not 0 <= options.gpus < math.inf:
+        raise InputError(f"--gpus {options.gpus}: it must be at least 0.")
+    if options.wandb is not None:
+        check_project(options.wandb)
     return options, words
 
 
@@ -85,9 +102,13 @@ def choose_folds(given: Sequence[str], count: int, corpus: str) -> list[int]:
     """
     if list(given) == ["all"]:
         return list(range(1, count + 1))
-    if wrong := [fold for fold in given if not (fold.isdecimal() and 1 <= int(fold) <= count)]:
-        raise InputError(f"--folds {wrong[0]}: {corpus} has folds 1..{count}; give some of them, or all.")
+    if wrong := [fold for fold in given if not _is_fold(fold, count)]:
+        raise InputError(f"--folds {printable(wrong[0])}: {corpus} has folds 1..{count}; give some of them, or all.")
     return sorted({int(fold) for fold in given})
+
+
+def _is_fold(word: str, count: int) -> bool:
+    return word.isdecimal() and len(word) < 7 and 1 <= int(word) <= count
 
 
 def matching(records: Sequence[Record], jobs: Sequence[Job], console: Console) -> dict[Key, Record]:
@@ -140,7 +161,7 @@ def work(
                 append(board / RECORDS, outcome.record)
                 done[outcome.job.key] = outcome.record
             if outcome.error:
-                failures.append(f"{outcome.job}:\n{outcome.error}")
+                failures.append(f"{outcome.job}: {outcome.error}")
             progress.finished(outcome)
     return failures
 
@@ -174,12 +195,12 @@ def run(argv: Sequence[str]) -> int:
     # Names and paths are text, not markup.
     console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
     known = discover_models()
-    settings = sort_settings(words, known)
+    models = chosen_models(options.models, known)
+    settings = sort_settings(words, {**known, **models})
     corpus = corpus_class(settings)
     folds = choose_folds(options.folds, corpus.layout.folds, corpus.__name__)
-    models = chosen_models(options.models, known)
     if options.reference and options.reference not in models:
-        raise InputError(f"--reference {options.reference}: not among the models, {', '.join(models)}.")
+        raise InputError(f"--reference {printable(options.reference)}: not among the models, {', '.join(models)}.")
     fingerprints = {}
     for fold in folds:
         words = [word for option in settings.data for word in option]
@@ -193,6 +214,7 @@ def run(argv: Sequence[str]) -> int:
         jobs = [tracking.follow(job) for job in jobs]
     board.mkdir(parents=True, exist_ok=True)
     with locked(board, "board"):
+        sweep(board)
         records, torn = read_lines(board / RECORDS)
         then = "it is left out" if options.report else "its run is done again"
         for number, why in torn.items():
@@ -209,7 +231,10 @@ def run(argv: Sequence[str]) -> int:
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     if failures:
-        print(f"error: {len(failures)} runs failed; the same command tries them again.", file=sys.stderr)
+        print(
+            f"error: {len(failures)} run{'s' * (len(failures) > 1)} failed; the same command tries them again.",
+            file=sys.stderr,
+        )
     return 1 if failures else 0
 
 

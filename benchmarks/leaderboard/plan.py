@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -10,9 +11,10 @@ from typing import Any
 from benchmarks.leaderboard.identity import digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.arguments import Parser, first_look
-from ifmmin.discovery import Models, check_name, find_corpus
+from ifmmin.discovery import BASELINES_PACKAGE, Models, check_name, find_corpus, find_model, path_of
 from ifmmin.pretraining.stage1 import Pretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
 
@@ -20,15 +22,26 @@ Words = tuple[str, ...]
 Option = Words  # one option: its name and its values
 
 OWN = {
-    "--data.fold": "--folds",
-    "--data.seed": "--seeds",
-    "--seed_everything": "--seeds",
-    "--run_dir": "--board",
-    "--ckpt_path": "--board",
-    "--trainer.default_root_dir": "--board",
-    "--trainer.logger": "--wandb",
+    "--model": "the models are those of --models",
+    "--data.fold": "the board runs all folds, or those of --folds",
+    "--data.seed": "the board runs the seeds of --seeds",
+    "--seed_everything": "the board runs the seeds of --seeds",
+    "--run_dir": "each run has a folder of its own in --board",
+    "--ckpt_path": "each run starts anew; what is in --board is gone on with",
+    "--resume": "the same command goes on with what is in --board",
+    "--test": "every run is tested, for the test is what the board shows",
+    "--intervals": "the board's spread is over folds and seeds",
+    "--config": "give options, of which each run's identity is made",
+    "-c": "give options, of which each run's identity is made",
+    "--print_config": "each run's config.yaml is in its folder in --board",
+    "--trainer.default_root_dir": "each run has a folder of its own in --board",
+    "--trainer.logger": "each run logs into its folder; see --wandb",
+    "--data.predict_split": "the board predicts the test split",
 }
-"""Options of ``fit`` that the board sets itself, and the option of the board for each."""
+"""Options of ``fit`` that the board sets itself, and what it does instead."""
+
+_WHOLE = ("--model", "--test", "-c")
+"""Those of them that are no beginning of other options."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +132,15 @@ def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
     passed_on: dict[str, list[Option]] = {"--data": [], "--trainer": [], "--model": []}
     single: dict[str, list[Option]] = {f"--{name}": [] for name in models}
     for option in _options(words):
-        if replaced := next((ours for theirs, ours in OWN.items() if option[0].startswith(theirs)), None):
-            raise InputError(f"{option[0]}: the board sets it itself; see {replaced}.")
+        if instead := next((how for theirs, how in OWN.items() if _is(option[0], theirs)), None):
+            raise InputError(f"{printable(option[0])}: the board sets it itself: {instead}.")
         head, dot, _ = option[0].partition(".")
         group = (passed_on | single).get(head)
         if group is None or not (dot or head == "--data"):
             raise InputError(
-                f"{option[0]}: not known. The board takes its own options (--help), and --data..., --trainer.X, "
-                "--model.X (every model) and --MODEL.X (one model), which go to `fit`."
+                f"{printable(option[0])}: not known.{_near(option[0], single)} The board takes its own options "
+                "(--help), and --data..., --trainer.X, --model.X (every model) and --MODEL.X (one model), which go to "
+                "`fit`."
             )
         group.append(option)
     if all(option[0] != "--data" for option in passed_on["--data"]):
@@ -139,17 +153,29 @@ def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
     )
 
 
+def _is(option: str, own: str) -> bool:
+    """Whether an option is ``own``, or a part of it such as ``--trainer.logger.project``."""
+    return option.rstrip("+") == own or (own not in _WHOLE and option.startswith(f"{own}."))
+
+
+def _near(option: str, models: Iterable[str]) -> str:
+    """A hint at the head that is nearly the option's."""
+    head, dot, rest = option.partition(".")
+    near = difflib.get_close_matches(head, [*models, "--data", "--trainer", "--model"], n=1, cutoff=0.7)
+    return f" Did you mean {near[0]}{dot}{printable(rest)}?" if near and near[0] != head else ""
+
+
 def _options(words: Sequence[str]) -> list[Option]:
     """Split ``--a 1 --b=2 --c 3 4`` into ``(--a, 1), (--b, 2), (--c, 3, 4)``."""
     options: list[list[str]] = []
     for word in words:
-        if word.startswith("--"):
+        if word.startswith("--") or word == "-c":
             name, equals, value = word.partition("=")
             options.append([name, value] if equals else [name])
         elif options:
             options[-1].append(word)
         else:
-            raise InputError(f"{word}: belongs to no option.")
+            raise InputError(f"{printable(word) or 'an empty word'}: belongs to no option.")
     return [tuple(option) for option in options]
 
 
@@ -170,16 +196,27 @@ def make_data(words: Sequence[str], fold: int, seed: int) -> EmotionDataModule:
 
 
 def chosen_models(names: Sequence[str], known: Models) -> Models:
-    """The models to run; ``all`` are those that can be asked for a prediction, not the stages 1.
+    """The models to run, by class name; ``all`` are those that can be asked for a prediction, not the stages 1.
+
+    Args:
+        names: of known models, or class paths of any.
+        known: by name.
 
     Raises:
-        InputError: a name is unknown.
+        InputError: one is unknown, cannot be imported, predicts nothing, or shares its name with another.
     """
-    if list(names) == ["all"]:
-        return {name: model for name, model in known.items() if not issubclass(model, Pretraining)}
+    chosen: Models = {}
     for name in names:
-        check_name(name, [*known, "all"], "model")
-    return {name: known[name] for name in dict.fromkeys(names)}
+        if name == "all":
+            found = {each: model for each, model in known.items() if not issubclass(model, Pretraining)}
+        else:
+            check_name(name, [*known, "all"], "model")
+            model = known.get(name) or find_model(name)
+            found = {model.__name__: model}
+        for each, model in found.items():
+            if chosen.setdefault(each, model) is not model:
+                raise InputError(f"--models {printable(name)}: another model of the board is named {each}; rename one.")
+    return chosen
 
 
 def corpus_class(settings: Settings) -> type[EmotionDataModule]:
@@ -238,11 +275,14 @@ def make_jobs(
         common = (*settings.data, *settings.trainer)
         for name, model in models.items():
             own = settings.of(name)
+            # A name of ours is known to every process; another class is found by its path alone.
+            ours = model.__module__.partition(".")[0] in ("ifmmin", BASELINES_PACKAGE)
+            path = name if ours else path_of(model) or name
             stage1 = None
             if issubclass(model, PretrainedModule) and all(option[0] != "--model.pretrained" for option in own):
-                path = f"{model.stage1.__module__}.{model.stage1.__qualname__}"
-                stage1 = cell.job(path, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
-            jobs.append(cell.job(name, model, (*common, *own), stage1=stage1))
+                first = f"{model.stage1.__module__}.{model.stage1.__qualname__}"
+                stage1 = cell.job(first, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
+            jobs.append(cell.job(path, model, (*common, *own), stage1=stage1))
     return jobs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
@@ -273,7 +274,7 @@ def append(path: str | Path, record: Record) -> None:
     """Add one record, on disk when this returns.
 
     Raises:
-        OSError: the disk is full or the file cannot be written; what was in it stays.
+        OSError: the disk is full or the file cannot be written; it names ``path``, which is as before.
     """
     line = json.dumps(record.to_json(), allow_nan=False).encode() + b"\n"
     path = Path(path)
@@ -284,6 +285,11 @@ def append(path: str | Path, record: Record) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # the last writer was killed: its line must not swallow this one
                 line = b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), size)
+            raise OSError(error.errno, error.strerror, str(path)) from error

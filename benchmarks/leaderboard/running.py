@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import InputError
-from datamodules.files import write_text
+from datamodules.files import sweep, write_text
+from datamodules.text import printable
 from ifmmin import runs
 from ifmmin.cli import starting
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 LOG = "output.log"
-_LAST_LINES = 8
+_TAIL = 65_536  # bytes of a log, which hold its last lines
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Outcome:
     Attributes:
         job: which.
         record: of a finished run; None for a stage 1 and for a run that failed.
-        error: the last lines it printed before it failed; None where it did not.
+        error: one line that says why it failed; None where it did not.
         seconds: it took, without what an earlier, interrupted try took.
     """
 
@@ -99,10 +100,13 @@ def read_record(path: Path, job: Job) -> Record:
 
 
 def _last_words(log: Path, code: int) -> str:
-    """Why a run failed: its last lines, and what its exit code means."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+    """Why a run failed, in one line: its error, or the last it printed, and what its exit code means."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "no word")
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return "\n".join([*lines, f"({how}; all it printed: {log})"])
+    return f"{printable(last.removeprefix('error: '), 600)} ({how}; all it printed: {printable(log)})"
 
 
 # What follows runs in the job's own process.
@@ -113,6 +117,7 @@ def main() -> int:
     job, board = Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])
     _end_with_parent()
     folder = board / job.folder
+    sweep(folder)
     if (folder / RECORD).exists() or (job.pretraining and best_checkpoint(folder)):
         return 0
     if code := _fit(job, board):
@@ -219,10 +224,11 @@ def load_run(job: Job, checkpoint: Path) -> tuple[MissingModalityModule, Emotion
     """Load the model of a checkpoint, and its data set up as it was trained on."""
     from benchmarks.leaderboard.plan import make_data
     from ifmmin.checkpoints import load_model
+    from ifmmin.discovery import find_model
 
     data = make_data(job.data, job.fold, job.seed)
     data.setup("test")
-    model, trained_on = load_model(checkpoint)
+    model, trained_on = load_model(checkpoint, find_model(job.model))
     data.adopt_preprocessing(trained_on)
     return model, data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,22 @@ from pathlib import Path
 
 from benchmarks.leaderboard.plan import Job, Words
 from benchmarks.leaderboard.summary import Summary
+from datamodules.errors import InputError
+from datamodules.text import has_control, printable
 from ifmmin.tasks import SUMMARY_ROWS
+
+
+def check_project(name: str) -> None:
+    """Refuse a project that Weights & Biases would refuse after the first run, and a missing library.
+
+    Raises:
+        InputError: saying what a name may be.
+    """
+    shown = f"--wandb {printable(name, 60) or repr(name)}"
+    if not 0 < len(name) <= 128 or has_control(name) or set(name) & set("/\\#?%:") or not name.strip():
+        raise InputError(f"{shown}: a project's name has 1 to 128 letters, none of / \\ # ? % : and no line breaks.")
+    if importlib.util.find_spec("wandb") is None:
+        raise InputError(f"{shown}: Weights & Biases is not installed; pip install wandb.")
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_one_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     done = run(tmp_path / "board", "--MMIN.cls_weigth", "3")
     assert done.returncode == 1
     assert "failed: MMIN fold 1 seed 0" in done.stdout and "cls_weigth" in done.stdout
-    assert "error: 1 runs failed; the same command tries them again." in done.stdout
+    assert "error: 1 run failed; the same command tries them again." in done.stdout
     assert [record.model for record in read_records(tmp_path / "board" / RECORDS)] == ["ModalityDropout"]
     assert "Traceback" not in done.stdout
 

@@ -70,7 +70,7 @@ def test_settings_reach_the_runs_they_name() -> None:
         (["--data.fold", "2"], "--folds"),
         (["--seed_everything", "2"], "--seeds"),
         (["--trainer.logger", "WandbLogger"], "--wandb"),
-        (["--model", "MMIN"], "not known"),
+        (["--model", "MMIN"], "--models"),
         (["--nonsense", "1"], "not known"),
         (["word"], "belongs to no option"),
     ],
