@@ -45,10 +45,14 @@ def expanded(root: str) -> Path:
     """Path of a corpus's folder, with ``~`` written out.
 
     Raises:
-        InputError: there is no such user.
+        InputError: there is no such user, or no file system takes such a path.
     """
     try:
-        return Path(root).expanduser()
+        path = Path(root).expanduser()
+        path.exists()
+        return path
+    except OSError as error:
+        raise InputError(f"--data.root {printable(root)}: {error.strerror}.") from error
     except RuntimeError as error:
         raise InputError(f"--data.root {root}: there is no such home folder.") from error
 
@@ -177,7 +181,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     def read_feature_dims(self) -> list[int]:
         """Find the widths of audio, visual and text frames; 0 without a file."""
-        return feature_dims(self.root, self.corpus_layout)
+        try:
+            return feature_dims(self.root, self.corpus_layout)
+        except OSError as error:
+            raise CorpusError(f"{printable(error.filename)}: {error.strerror}; check the feature names.") from error
 
     def setup(self, stage: str) -> None:
         """Read and check targets and features, once."""

@@ -24,7 +24,7 @@ from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t
 from datamodules.storage.hdf5 import H5_ERRORS, h5_name, open_hdf5
 from datamodules.storage.ids import EXACT, MatchRule, key_of, rule_that_matches, tidy
 from datamodules.storage.problems import Problems, Strict
-from datamodules.text import has_control
+from datamodules.text import has_control, printable
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
@@ -127,8 +127,12 @@ class FeatureFile:
         """Whether there is an entry of this id, by the rule of matching."""
         return key_of(utterance, self._match_ids) in self._stored
 
-    def report_names(self, problems: Problems) -> None:
-        """Report ids that cannot be shown, and those that several entries match."""
+    def report_members(self, problems: Problems) -> None:
+        """Report groups in place of utterances, ids that cannot be shown, and those that several entries match."""
+        members = list(self._stored.values())[:100]
+        if members and all(self._group_in(name) is not None for name in members):
+            what = f"holds groups ({', '.join(map(printable, members[:3]))}) where utterances are expected"
+            problems.add(self.path, what, "write one dataset for each utterance, at the top of the file")
         hidden = [name for name in self.names if has_control(name)]
         problems.add_if_any(self.path, hidden, "an id with control characters", "rename the entry")
         what = f"one of {len(self.ambiguous)} entries that --data.match_ids {self._match_ids} cannot tell apart"
@@ -290,10 +294,6 @@ class FeatureFile:
         for name in self.names:
             if width := self.entries([name], False, problems).width:
                 return width
-        groups = [name for name in list(self._stored.values())[:100] if self._group_in(name) is not None]
-        if len(groups) == min(len(self._stored), 100) > 0:
-            what = f"holds groups ({', '.join(groups[:3])}) where utterances are expected"
-            Strict().add(self.path, what, "write one dataset for each utterance, at the top of the file")
         for problem in problems.found[:1]:
             Strict().add(problem.path, problem.what, problem.remedy, self.names)
         return 0
@@ -341,7 +341,7 @@ def open_features(
     if opened is None:
         return None
     file = FeatureFile(path, opened, match_ids, empty_is_absent)
-    file.report_names(problems)
+    file.report_members(problems)
     return file
 
 

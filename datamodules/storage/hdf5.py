@@ -31,7 +31,7 @@ def open_hdf5(path: Path, problems: Problems) -> Any:
     access.set_sieve_buf_size(0)
     try:
         return h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         problems.add(path, "does not exist", remedy_for_missing(path))
     except PermissionError:
         problems.add(path, "cannot be read (permission denied)", "let yourself read it")

@@ -6,6 +6,7 @@ from typing import Any
 
 from datamodules.base import EmotionDataModule
 from datamodules.errors import CorpusError, InputError
+from datamodules.storage.hdf5 import remedy_for_missing
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.reading import trained_model
 
@@ -22,6 +23,8 @@ def model_arguments(data: EmotionDataModule) -> dict[str, Any]:
     for modality, dim in enumerate(data.feature_dims):
         if not dim:
             path = data.corpus_layout.feature_path(data.root, modality)
+            if not path.is_file():
+                raise CorpusError(f"{path}: does not exist; {remedy_for_missing(path)}.")
             raise CorpusError(f"{path}: no features there; training needs all three modalities.")
     return {
         "feature_dims": data.feature_dims,

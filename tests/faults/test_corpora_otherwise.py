@@ -325,6 +325,53 @@ def test_near_names_and_folders_are_proposed(root: Path) -> None:
         fitted(outer)
 
 
+@pytest.mark.parametrize("inner", ["{name}/feature", "{session}/{name}"])
+def test_groups_in_place_of_utterances_are_named_by_fit_and_check(root: Path, inner: str) -> None:
+    with h5py.File(root / "A" / "a.h5", "r+") as file:
+        for name in NAMES:
+            file.move(name, "moved")
+            file[inner.format(name=name, session=name[:5])] = file["moved"][()]
+            del file["moved"]
+    with pytest.raises(CorpusError, match=r"a\.h5: holds groups \(Ses01.*\) where utterances are expected") as caught:
+        fitted(root)
+    assert str(caught.value) in checked(root).lines
+
+
+@pytest.mark.parametrize("options", [{"root": "/x" * 3000}, {"audio_features": "x" * 300}], ids=["root", "features"])
+def test_a_path_that_no_file_system_takes_is_one_line(root: Path, options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="File name too long") as caught:
+        Tiny(options.get("root", str(root)), audio_features=options.get("audio_features"))
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--data.visual_features", "facenet"],
+            "V/facenet.h5: does not exist; check the root folder and the feature name",
+        ),
+        (
+            ["--data.audio_features", "comparE.h5", "--data.text_features", "L/bert"],
+            "bert.h5: does not exist; check the",
+        ),
+        (["--data.match_ids", "nearly"], "match_ids: Expected"),
+        (["--data.drop_unknown_labels", "maybe"], "drop_unknown_labels: Expected a bool"),
+    ],
+)
+def test_options_of_a_corpus_are_refused_by_the_command_line(
+    options: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample = str(Path(__file__).parents[1] / "data" / "sample_iemocap")
+    words = ["fit", "--model", "MeanFusion", "--data", "IEMOCAP", "--data.root", sample, *options]
+    assert expected in one_line(capsys, words)
+
+
 def test_a_home_folder_is_written_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root.parent))
     assert fitted(Path("~/corpus")).root == root
