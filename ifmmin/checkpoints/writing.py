@@ -11,7 +11,7 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 
 from datamodules.errors import InputError
-from datamodules.files import write_bytes
+from datamodules.files import atomic_path
 from ifmmin.checkpoints.reading import load_safely
 
 _SCORED = ("state_dict", "hyper_parameters", "hparams_name", "ifmmin", "epoch", "global_step")
@@ -43,7 +43,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise InputError(f"{self.run}: this run's folder was deleted while it ran; start it again.")
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        write_bytes(path, content.getvalue())
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -45,6 +45,7 @@ from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.loggers import check_loggers
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
+from ifmmin.cli.resuming import name_devices
 from ifmmin.cli.trainer_options import ScheduleNote, check_monitors, check_trainer_options
 from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
 from ifmmin.results.files import table_json
@@ -187,6 +188,7 @@ class IfmminCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Make the run's folder and point the loggers at it."""
         options = self._options
+        name_devices(options.trainer.get("callbacks"))
         check_trainer_options(vars(options.trainer), self.config.subcommand)
         check_loggers(options.trainer.get("logger"))
         self._finish_data_names(options)
@@ -318,6 +320,10 @@ class IfmminCLI(LightningCLI):
         except SystemExit:  # Lightning's answer to Ctrl-C
             print_rank_zero(f"interrupted; go on with: fit --resume {self.run_dir}")
             raise
+        except OSError as error:
+            if self.run_dir.is_dir():
+                raise
+            raise InputError(f"{self.run_dir}: this run's folder was deleted while it ran; start it again.") from error
         selected = self._selected(fitted)
         if self._options.test:
             self._score("test", fitted.checkpoint, **selected)

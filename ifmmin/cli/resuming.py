@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from jsonargparse import Namespace
+
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.text import printable
@@ -58,6 +61,16 @@ def check_options(run: Path, started: Mapping[str, Any], asked: Mapping[str, Any
                 f"{run}: was started with {option} {_shown(old)}, not {_shown(value)}; "
                 "leave the option out, or start a new run."
             )
+
+
+def name_devices(callbacks: Any) -> None:
+    """Put names in place of device objects, which no configuration can hold: StochasticWeightAveraging has one."""
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        settings = callback.get("init_args") if isinstance(callback, Namespace) else None
+        if isinstance(settings, Namespace):
+            for name, value in vars(settings).items():
+                if isinstance(value, torch.device):
+                    settings[name] = str(value)
 
 
 def check_data(run: Path, data: EmotionDataModule, model: MissingModalityModule) -> None:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from jsonargparse import Namespace
 
 from datamodules.errors import InputError
 from datamodules.files import locked
@@ -23,7 +24,7 @@ from ifmmin.checkpoints.keeping import epoch_files
 from ifmmin.checkpoints.training_state import usable_checkpoint
 from ifmmin.checkpoints.writing import AtomicCheckpointIO
 from ifmmin.cli.main import main
-from ifmmin.cli.resuming import check_options
+from ifmmin.cli.resuming import check_options, name_devices
 from tests.cli.running import SAMPLES, best, fit, metrics, same, sample, weights
 from tests.faults.cases import Case, one_line, table
 from tests.faults.test_checkpoints import Bomb, deflate, put, replace
@@ -253,6 +254,12 @@ def test_an_option_that_differs_is_named(option: str) -> None:
 @pytest.mark.parametrize("option", ALLOWED)
 def test_where_and_how_a_run_goes_on_is_free(option: str) -> None:
     check_options(Path("run"), STARTED, changed(option))
+
+
+def test_a_device_is_written_by_its_name() -> None:
+    averaging = Namespace(class_path="StochasticWeightAveraging", init_args=Namespace(device=torch.device("cpu")))
+    name_devices([averaging, None])
+    assert averaging.init_args.device == "cpu"
 
 
 WORDS = [
