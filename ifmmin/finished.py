@@ -37,7 +37,7 @@ class FinishedRun:
                 not there any more, or have changed.
         """
         check_name(self.results.model, model_names(), f"{self.folder}: model")
-        kept = self.results.record["checkpoint"]
+        kept = self.results.record.get("checkpoint")
         if kept is None:
             raise InputError(f"{self.folder}: the run kept no checkpoint; fit again with checkpointing.")
         # Recorded as seen from where fit was started; the folder may have been moved since.
@@ -56,7 +56,7 @@ class FinishedRun:
         settings = self.results.record["config"]["data"]
         name = str(settings["class_path"])
         leaf = name.rpartition(".")[2]
-        data = find_corpus(leaf if leaf in corpus_names() else name)(**(settings["init_args"] or {}))
+        data = find_corpus(leaf if leaf in corpus_names() else name)(**(settings.get("init_args") or {}))
         data.setup("test")
         return data
 
@@ -102,4 +102,8 @@ def read_run(folder: Path) -> FinishedRun:
     path = folder / runs.METRICS
     if not path.is_file():
         raise InputError(f"{path}: not there, so the run is not finished; go on with: fit --resume {folder}")
-    return FinishedRun(folder, read_result(path))
+    results = read_result(path)
+    checkpoint, data = results.record.get("checkpoint"), (results.record.get("config") or {}).get("data")
+    if not isinstance(checkpoint, (str, type(None))) or not isinstance(data, dict) or "class_path" not in data:
+        raise InputError(f"{path}: its record names no checkpoint or no corpus, as no fit writes; take another copy.")
+    return FinishedRun(folder, results)

@@ -4,7 +4,9 @@ RUN/config.yaml                 the configuration, complete
 RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done
 RUN/checkpoints/                the best epoch and the last
 RUN/logs/, RUN/tensorboard/     curves
-RUN/metrics.json, .csv, .png    the result; metrics.json is written last of all by a finished run
+RUN/predictions.csv             every answer of the test
+RUN/*.csv, confusion.png        its tables, by class and by speaker, and its confusion matrices
+RUN/metrics.json                the result, written last of all by a finished run
 """
 
 from __future__ import annotations

@@ -349,8 +349,8 @@ class IfmminCLI(LightningCLI):
         for path in (output, record_path(output)):
             if path.exists() and self.trainer.is_global_zero:
                 raise InputError(f"{path}: exists already; give another --output, or move it away.")
-        check_writable(output)
         self._start()
+        check_writable(output)
         self.trainer.callbacks.append(collector := AnswerCollector())  # type: ignore[attr-defined]
         self.trainer.predict(
             model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False, weights_only=True

@@ -90,6 +90,8 @@ def report_results(
             results.intervals = bootstrap_intervals(results.task, counts)
         elif over == "speakers":
             results.intervals = bootstrap_intervals(results.task, add_up(counts, named)[1], "speakers")
+        if over != "none" and results.intervals is None:
+            print_rank_zero(f"no intervals: the split has fewer than two {over}")
     fitted = results.monitor is not None
     paths = write_results(
         results,

@@ -20,6 +20,7 @@ from ifmmin.cli.arguments import class_at
 MAY_CHANGE = (
     "run_dir",  # a moved folder goes on in itself
     "intervals",
+    "test",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

@@ -40,6 +40,10 @@ def test_two_devices_train_and_count_every_utterance_once(model: str, tmp_path: 
     words = ["test", "--model", model, *ODD, "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path / "one")]
     assert main([*words, "--trainer.accelerator", "cpu"]) == 0
     assert metrics(tmp_path / "one")["confusion"] == two["confusion"]
+    answered = [
+        (folder / "predictions.csv").read_text(encoding="utf-8").splitlines() for folder in (run, tmp_path / "one")
+    ]
+    assert [line.split(",")[:5] for line in answered[0]] == [line.split(",")[:5] for line in answered[1]]
 
 
 def test_two_devices_predict_each_row_once(tmp_path: Path) -> None:
