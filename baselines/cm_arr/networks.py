@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.attention import packed_layer
 from ifmmin.nn.losses import wasserstein2
-from ifmmin.nn.padding import frame_mask
+from ifmmin.nn.padding import checked_lengths, frame_mask
 from ifmmin.nn.precision import full_precision
 
 LOG_STD_BOUND = 3.0
@@ -46,8 +46,15 @@ class GaussianEncoder(nn.Module):
         self.mean = nn.Linear(dim, dim)
         self.log_std = nn.Linear(dim, dim)
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode frames [K, T, D] with lengths int64 [K] in 1..T to μ and σ, each [K, E]."""
+    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode frames [K, T, D] with lengths int64 [K] in 1..T to μ and σ, each [K, E].
+
+        Without lengths nothing is padding.
+
+        Raises:
+            InputError: shapes or lengths are others.
+        """
+        lengths = checked_lengths(frames, lengths, self.project.in_features)
         longest = frames.shape[1]
         ascending, order = lengths.sort()
         position = order[:, None] * longest + torch.arange(longest, device=order.device)

@@ -19,7 +19,7 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.visible import Visible, visible
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.kernels.winning_window import winning_responses
-from ifmmin.nn.padding import by_time, padding_mask
+from ifmmin.nn.padding import by_time, checked_lengths, padding_mask
 from ifmmin.nn.precision import in_autocast, lstm_states
 
 Pooling = Literal["max", "last", "attention"]
@@ -49,9 +49,13 @@ class SequenceEncoder(nn.Module, ABC):
         """Turn what was pooled [K, P] into embeddings [K, E]; by default it is the embedding."""
         return pooled
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Encode frames [K, T, D] with lengths int64 [K] in 1..T to [K, E]."""
-        return self.head(self.pool(frames, lengths))
+    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Encode frames [K, T, D] with lengths int64 [K] in 1..T to [K, E]; without lengths nothing is padding.
+
+        Raises:
+            InputError: shapes or lengths are others.
+        """
+        return self.head(self.pool(frames, checked_lengths(frames, lengths, self.input_dim)))
 
     def zero_frames(self) -> tuple[Tensor, Tensor]:
         """The one sequence [1, absent_frames, D], and its length [1], as which an absent modality is read."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.errors import InputError
 from ifmmin.nn.kernels import use_plain
 
 
@@ -27,6 +28,34 @@ def padding_mask(lengths: Tensor, longest: int) -> Tensor | None:
     if lengths.device.type == "cpu" and not use_plain("padding") and bool((lengths >= longest).all()):
         return None
     return ~frame_mask(lengths, longest)
+
+
+def checked_lengths(frames: Tensor, lengths: Tensor | None, width: int) -> Tensor:
+    """Lengths int64 [K] of the sequences ``frames``, those of whole sequences if None.
+
+    Args:
+        frames: [K, T, width].
+        lengths: [K], in 1..T; looked at on a CPU only, and not under a tracer.
+        width: of a frame.
+
+    Raises:
+        InputError: the shapes are others, or a length is out of range.
+    """
+    shape = list(frames.shape)
+    if len(shape) != 3 or shape[2] != width or not shape[1]:
+        single = "; of one sequence frames[None]" if shape[1:] == [width] else ""
+        raise InputError(f"frames {shape}: give [K, T, {width}]{single}.")
+    if lengths is None:
+        return torch.full((shape[0],), shape[1], device=frames.device)
+    if list(lengths.shape) != shape[:1] or lengths.is_floating_point():
+        raise InputError(
+            f"lengths {list(lengths.shape)}: give a whole number of frames for each of {shape[0]} sequences."
+        )
+    if lengths.device.type == "cpu" and not use_plain("padding") and len(lengths):
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 1 or high > shape[1]:
+            raise InputError(f"lengths from {low} to {high}: each must be from 1 to {shape[1]}.")
+    return lengths
 
 
 def by_time(frames: Tensor, sequences: int) -> Tensor:
