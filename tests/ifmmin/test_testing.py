@@ -1,0 +1,126 @@
+"""The contract tests for authors: each mistake of the guide is named, and every model that is found passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datamodules.batches.batch import Batch
+from datamodules.batches.visible import visible
+from datamodules.errors import InputError
+from ifmmin.base import MissingModalityModule
+from ifmmin.testing import check_model
+from tests.ifmmin.models import Small
+
+
+class ReadsPadding(Small):
+    """Averages over the longest sequence of the batch."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        outputs: Tensor = self.offset(torch.ones(len(batch), 1, dtype=self.offset.weight.dtype))
+        for modality, reader in enumerate(self.readers.values()):
+            seen = visible(batch, modality)
+            outputs = outputs + seen.spread(reader(seen.frames.mean(dim=1)))
+        return outputs
+
+
+class ReadsFrames(Small):
+    """Takes frames past ``visible``, with all padding of the batch."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch) + batch.frames[0].nan_to_num().mean(dim=(1, 2))[batch.row, None]
+
+
+class ReadsNeighbours(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        outputs = super().forward(batch)
+        return outputs - outputs.mean(dim=0)
+
+
+class ReadsOrder(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        outputs = super().forward(batch)
+        return outputs + 0.1 * torch.arange(len(outputs))[:, None]
+
+
+class ReadsAbsent(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch) + batch.lengths[batch.row, :1] * (~batch.present[:, :1])
+
+
+class LeavesOut(Small):
+    """A parameter has no gradient where audio is absent everywhere."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        if not bool(batch.present[:, 0].any()):
+            return {"cls": self.offset.weight.sum()}
+        return super().losses(batch)
+
+
+class NotFinite(Small):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"cls": super().losses(batch)["cls"], "other": self.offset.weight.sum() * torch.inf}
+
+
+class BadGradient(Small):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"cls": super().losses(batch)["cls"] + (0 * self.offset.weight).sum().sqrt()}
+
+
+class TooWide(Small):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.offset = nn.Linear(1, self.task.outputs + 1, bias=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        outputs: Tensor = self.offset(torch.ones(len(batch), 1, dtype=self.offset.weight.dtype))
+        return outputs
+
+
+class AlwaysDrops(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        return nn.functional.dropout(super().forward(batch), 0.5)
+
+
+class OddOption(Small):
+    def __init__(self, *, activation: Any = torch.relu, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+class Fails(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        raise RuntimeError("first line\nsecond line")
+
+
+MISTAKES = [
+    (ReadsFrames, "with more padding: divide by seen.lengths"),
+    (ReadsPadding, "in a batch and alone differ by "),
+    (ReadsNeighbours, "in a batch and alone differ by "),
+    (ReadsOrder, "with the order of the batch"),
+    (ReadsAbsent, "with what is absent: read frames through visible() alone"),
+    (LeavesOut, "with only v present, parameter readers."),
+    (NotFinite, "loss other is no finite scalar"),
+    (BadGradient, "parameter offset.weight has a gradient that is not finite"),
+    (TooWide, "forward gives [8, 5] for 8 rows, not [8, 4]"),
+    (AlwaysDrops, "two answers to the same batch differ in eval mode"),
+    (OddOption, "option activation is no plain value"),
+    (Fails, "it fails in the check of padding (RuntimeError: first line)"),
+]
+
+
+@pytest.mark.parametrize(("model", "expected"), MISTAKES)
+def test_a_mistake_is_named_in_one_line(model: type[MissingModalityModule], expected: str) -> None:
+    with pytest.raises(InputError) as wrong:
+        check_model(model)
+    line = str(wrong.value)
+    assert line.startswith(f"{model.__name__}: ")
+    assert expected in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_right_model_passes(seed: int) -> None:
+    check_model(Small, seed)
