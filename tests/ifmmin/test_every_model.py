@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.batches.batch import Batch
-from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
+from datamodules.conditions import CONDITIONS, present_under
 from ifmmin.base import MissingModalityModule
 from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.testing import check_model
 from tests.batches import DIMS, Utterance, batch_of, holding, random_batch, random_utterances
 from tests.ifmmin.models import MODELS, build
 
@@ -98,39 +98,29 @@ def test_evaluate_answers_each_condition_as_if_it_were_the_only_one(name: str) -
     assert len(logits) == count > len(stored)
 
 
-def training_batch(name: str, condition: str | None) -> Batch:
-    """Eight utterances, under one missing condition or each under its own."""
-    batch = random_batch(8, seed=5)
-    if condition:
-        return replace(batch, present=torch.tensor(present_under(condition)).expand(8, -1))
-    return replace(batch, present=torch.from_numpy(answered(name, 8, 5)))
+def training_batch(name: str) -> Batch:
+    """Eight utterances, each under a condition of its own."""
+    return replace(random_batch(8, seed=5), present=torch.from_numpy(answered(name, 8, 5)))
 
 
 @every_model
-@pytest.mark.parametrize("condition", [None, *MISSING_CONDITIONS])
-def test_losses_are_finite_and_reach_every_parameter(name: str, condition: str | None) -> None:
-    """Several devices wait for the gradient of every parameter in every step, whatever is missing."""
-    if condition and not model(name).answers(condition):
-        pytest.skip("not answered")
+def test_the_contract(name: str) -> None:
+    """Padding, company, order, what is absent, finite gradients for every parameter under every mask, plain options."""
+    check_model(MODELS[name])
+
+
+@every_model
+def test_the_losses_reach_every_part(name: str) -> None:
     trained = build(name).train()
-    losses = trained.losses(training_batch(name, condition))
-    assert losses
-    for term, value in losses.items():
-        assert value.shape == (), term
-        assert value.isfinite(), term
-    trained.total_loss(losses).backward()
-    for parameter_name, parameter in trained.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
-        assert parameter.grad is None or parameter.grad.isfinite().all(), parameter_name
-    if condition is None:
-        for part_name, part in trained.subnetworks():
-            assert any(bool(p.grad.any()) for p in part.parameters() if p.grad is not None), part_name
+    trained.total_loss(trained.losses(training_batch(name))).backward()
+    for part_name, part in trained.subnetworks():
+        assert any(bool(p.grad.any()) for p in part.parameters() if p.grad is not None), part_name
 
 
 @every_model
 def test_training_reads_what_the_model_says_it_reads(name: str) -> None:
     """Whole utterances are loaded for those models only that cannot do without."""
-    trained, batch = build(name).train(), training_batch(name, None)
+    trained, batch = build(name).train(), training_batch(name)
     if isinstance(trained, PretrainedModule):
         trained.teacher.remember([batch], len(batch))
     expected = losses_of(trained, name)
@@ -152,7 +142,7 @@ def test_every_trained_parameter_belongs_to_one_clipped_part(name: str) -> None:
 
 @every_model
 def test_a_few_steps_lower_the_loss_without_any_trainer(name: str) -> None:
-    trained, batch = build(name), training_batch(name, None)  # in eval mode: dropout would blur the comparison
+    trained, batch = build(name), training_batch(name)  # in eval mode: dropout would blur the comparison
     optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], lr=1e-3)
     history = []
     for _ in range(4):
@@ -184,28 +174,7 @@ def test_state_dict_round_trip_is_bit_equal(name: str) -> None:
 def losses_of(made: MissingModalityModule, name: str, batch: Batch | None = None) -> dict[str, float]:
     """Of a training batch, with always the same dropout."""
     torch.manual_seed(0)
-    return {term: float(value) for term, value in made.losses(batch or training_batch(name, None)).items()}
-
-
-def plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and plain(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return all(map(plain, value))
-    return value is None or type(value) in (str, int, float, bool)
-
-
-@every_model
-def test_hyperparameters_are_plain_and_rebuild_the_model(name: str) -> None:
-    hyperparameters = dict(model(name).hparams)
-    assert plain(hyperparameters), hyperparameters
-    file = io.BytesIO()
-    torch.save(hyperparameters, file)
-    file.seek(0)
-    loaded = torch.load(file, weights_only=True)
-    assert loaded == hyperparameters
-    shapes = {key: value.shape for key, value in MODELS[name](**loaded).state_dict().items()}
-    assert shapes == {key: value.shape for key, value in model(name).state_dict().items()}
+    return {term: float(value) for term, value in made.losses(batch or training_batch(name)).items()}
 
 
 @every_model
