@@ -9,7 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.style import COLOURS, HATCHES, MARKERS, plain
+from benchmarks.figures.style import HATCHES, MARKERS, plain
+from benchmarks.leaderboard.looks import COLOURS, looks
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
@@ -42,6 +43,7 @@ def bars_figure(summary: Summary, metric: str) -> Figure:
     figure = empty_figure(12.5, 5.6)
     axes = figure.subplots()
     width = _BARS_WIDTH / len(entries)
+    look = looks(entry.model for entry in entries)
     for number, entry in enumerate(entries):
         cells = [entry.cells[metric][row] for row in BAR_ROWS]
         places = [place + (number - (len(entries) - 1) / 2) * width for place in range(len(BAR_ROWS))]
@@ -54,8 +56,8 @@ def bars_figure(summary: Summary, metric: str) -> Figure:
             [scale * cell.mean for _, cell in shown],
             width,
             yerr=[_error(cell, scale) for _, cell in shown],
-            color=COLOURS[number % len(COLOURS)],
-            hatch=HATCHES[number // len(COLOURS) % len(HATCHES)],
+            color=COLOURS[look[entry.model] % len(COLOURS)],
+            hatch=HATCHES[look[entry.model] // len(COLOURS) % len(HATCHES)],
             edgecolor="white",
             linewidth=0.4,
             error_kw={"elinewidth": 0.9, "capsize": min(2.5, 12 * width), "ecolor": "#303030"},
@@ -127,9 +129,10 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
     figure = empty_figure(8, 6.2)
     axes = figure.subplots()
     # Shifted, so that the error bars of close models can be told apart.
+    look = looks(entry.model for entry in summary.entries)
     step = min(0.006, 0.07 / len(entries))
     for place, entry in enumerate(entries):
-        number = summary.entries.index(entry)
+        number = look[entry.model]
         named = place < MOST_LINES
         rates = sorted(entry.sweep[metric], key=float)
         cells = [entry.sweep[metric][rate] for rate in rates]
@@ -140,7 +143,7 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
             yerr=[_error(cell, scale) for cell in cells] if named else None,
             color=COLOURS[number % len(COLOURS)] if named else "#c8c8c8",
             zorder=2 if named else 1,
-            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+            marker=MARKERS[(number + 2 * (number // len(COLOURS))) % len(MARKERS)],
             markersize=5,
             linewidth=1.4,
             elinewidth=0.9,

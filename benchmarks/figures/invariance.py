@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from benchmarks.figures.style import COLOURS, MARKERS, plain
+from benchmarks.figures.style import MARKERS, plain
+from benchmarks.leaderboard.looks import COLOURS
 from datamodules.base import EmotionDataModule
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import random_bits, utterance_keys

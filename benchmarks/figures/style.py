@@ -10,14 +10,11 @@ from matplotlib.figure import Figure
 from datamodules.files import atomic_path
 from datamodules.text import printable
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999", "#F0E442", "#000000")
-"""Okabe and Ito's colours and their grey, which colour-blind readers tell apart; the best seen on white first."""
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-"""A second way to tell series apart, as many as :data:`COLOURS`."""
+"""A second way to tell series apart."""
 
 HATCHES = ("", "///", "...", "xxx")
-"""Where there are more series than colours, the second nine get the second pattern, and so on."""
+"""Of bars, by the style of a model's look."""
 
 
 def plain(text: str) -> str:

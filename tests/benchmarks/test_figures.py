@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -35,7 +37,9 @@ from benchmarks.figures.invariance import (
     loss_figure,
     predicted_invariant_points,
 )
+from benchmarks.leaderboard.looks import COLOURS, looks
 from benchmarks.leaderboard.published import METRICS, Metric
+from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
@@ -428,3 +432,20 @@ def test_many_models_are_a_heat_map_and_the_first_lines_coloured() -> None:
     assert len({(line.get_color(), line.get_marker()) for line in lines[:9]}) == 9
     assert {line.get_color() for line in lines[9:]} == {"#c8c8c8"}
     assert len(axes.get_legend_handles_labels()[1]) == 10
+
+
+def test_a_model_looks_the_same_in_every_picture_and_on_every_board() -> None:
+    few, many = ["MMIN", "IFMMIN"], ["Mine", "MCTN", "IFMMIN", "CMARR", "MMIN", *(f"Model{n}" for n in range(30))]
+    assert looks(many)["MMIN"] == looks(few)["MMIN"] and looks(many)["IFMMIN"] == looks(few)["IFMMIN"]
+    assert looks(["Mine"])["Mine"] == looks(["Mine", "MMIN"])["Mine"]
+    for names in (few, many[:15], many[:20]):
+        assert len(set(looks(names).values())) == len(names)
+    css = (CHECKOUT / "benchmarks/leaderboard/report/page.css").read_text(encoding="utf-8")
+    assert re.findall(r"--c[0-7]: (#\w+)", css)[: len(COLOURS)] == list(COLOURS)
+    summary = summarise_board(board_records(few[::-1], [1], [0]))
+    (axes,) = pictures.bars_figure(summary, "UA").axes
+    bars = {str(bar.get_label()): bar.patches[0] for bar in axes.containers if isinstance(bar, BarContainer)}
+    assert {name: to_hex(bar.get_facecolor()) for name, bar in bars.items()} == {"IFMMIN": "#0072b2", "MMIN": "#d55e00"}
+    embedded = re.search(r'id="data">(.*?)</script>', page_html(summary), re.DOTALL)
+    assert embedded
+    assert {model["name"]: model["look"] for model in json.loads(embedded[1])["models"]} == looks(few)

@@ -30,11 +30,12 @@ function shown(board, metric, value) {
 
 const spread = (board, metric, [mean, std]) => shown(board, metric, mean) + (std === null ? "" : ` ± ${shown(board, metric, std)}`);
 
-// Eight colours, then the same eight in a second and a third style.
-const look = (model) => `c${model % 8} s${Math.floor(model / 8) % 3}`;
+// By the model's name, see looks.py: eight colours, then the same eight in a second and a third style.
+const look = (model) => `c${board.models[model].look % 8} s${style(model)}`;
+const style = (model) => Math.floor(board.models[model].look / 8) % 3;
 
 function marker(model, x, y) {
-  const shape = Math.floor(model / 8) % 3;
+  const shape = style(model);
   if (shape === 0) return svg("circle", { class: `point ${look(model)}`, cx: x, cy: y, r: 3.5 });
   if (shape === 1) return svg("rect", { class: `point ${look(model)}`, x: x - 3, y: y - 3, width: 6, height: 6 });
   return svg("path", { class: `point ${look(model)}`, d: `M${x} ${y - 4.5}l4.5 8h-9z` });
@@ -150,7 +151,7 @@ function drawCurve(box, board, metric, models) {
   const all = swept.flatMap(points);
   const [low, high] = limits(all.map(([, mean, std]) => [mean, std]), false, board.percent[metric] ? 1 : Infinity);
   const rates = [...new Set(all.map(([rate]) => rate))].sort((one, other) => one - other);
-  const width = Math.max(480, box.clientWidth);
+  const width = Math.max(280, box.clientWidth);
   const { root, y, bottom } = axes(board, metric, width, 44, low, high);
   const last = rates[rates.length - 1] || 1;
   const x = (rate) => MARGIN.left + 16 + (rate / last) * (width - MARGIN.left - MARGIN.right - 32);

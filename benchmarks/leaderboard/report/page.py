@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.leaderboard.looks import looks
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.report.rows import EMPTY, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
@@ -57,6 +58,7 @@ def page_html(summary: Summary) -> str:
     return jinja.get_template("page.html").render(
         corpus=SYNTHETIC if summary.is_synthetic else summary.corpus,
         is_synthetic=summary.is_synthetic,
+        spread=any(entry.n > 1 for entry in summary.entries),
         facts=_facts(summary),
         tables=_tables(summary),
         notes=_notes(summary),
@@ -101,11 +103,17 @@ def _table(summary: Summary, board: BoardTable) -> dict[str, Any]:
     against = f"; difference and p against {summary.reference}" if compared else ""
     return {
         "metric": board.score.name,
-        "caption": f"{board.unit}, mean ± standard deviation over n runs{against}",
+        "caption": f"{board.unit}, {_spread(summary)}{against}",
         "columns": board.columns,
         "bodies": [{"kind": kind, "rows": rows} for kind, rows in bodies.items()],
         "notes": notes,
     }
+
+
+def _spread(summary: Summary) -> str:
+    """What a cell's numbers are; a single run has no deviation."""
+    single = all(entry.n == 1 for entry in summary.entries)
+    return "of one run a model" if single else "mean ± standard deviation over n runs"
 
 
 def _hash(text: str) -> str:
@@ -151,6 +159,7 @@ def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:
 
 def _data(summary: Summary) -> dict[str, Any]:
     """The summary and its runs for ``page.js``; fractions in [0, 1], None where there is no number."""
+    look = looks(entry.model for entry in summary.entries)
     return {
         "metrics": summary.score_names,
         "percent": {score.name: score.percent for score in summary.scores},
@@ -162,7 +171,7 @@ def _data(summary: Summary) -> dict[str, Any]:
         "folds": summary.folds,
         "seeds": summary.seeds,
         "bayes": summary.bayes,
-        "models": [_model(entry) for entry in summary.entries],
+        "models": [_model(entry, look[entry.model]) for entry in summary.entries],
         "runs": _runs(summary),
     }
 
@@ -172,9 +181,10 @@ def _pair(cell: Cell | None) -> list[float | None] | None:
     return None if cell is None else [cell.mean, cell.std]
 
 
-def _model(entry: Entry) -> dict[str, Any]:
+def _model(entry: Entry, look: int) -> dict[str, Any]:
     return {
         "name": entry.model,
+        "look": look,
         "cells": {metric: {row: _pair(cell) for row, cell in cells.items()} for metric, cells in entry.cells.items()},
         "sweep": {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in entry.sweep.items()},
         "confusion": entry.confusion,

@@ -103,7 +103,8 @@ class BoardTable:
     @property
     def heading(self) -> str:
         """What the numbers are."""
-        return f"{self.unit}: mean ± sample standard deviation over n runs"
+        spread = any(cell.spread for row in self.rows for cell in row.cells.values())
+        return f"{self.unit}: " + ("mean ± sample standard deviation over n runs" if spread else "one run a model")
 
     def text_columns(self) -> list[Column]:
         """Columns of tables for paper and terminal."""
