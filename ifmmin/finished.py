@@ -61,7 +61,7 @@ class FinishedRun:
         return data
 
     def logged(self, name: str) -> dict[int, float]:
-        """A logged value by epoch, counted from 0.
+        """A logged value by epoch, counted from 1; the column ``epoch`` of the CSV logs is Lightning's, from 0.
 
         Where a run was interrupted and went on, the epochs after its last checkpoint were logged
         twice; the later value counts.
@@ -79,7 +79,7 @@ class FinishedRun:
         for path in sorted(paths, key=_log_number):
             with path.open(newline="", encoding="utf-8") as file:
                 try:
-                    values |= {int(row["epoch"]): float(row[name]) for row in csv.DictReader(file) if row.get(name)}
+                    values |= {int(row["epoch"]) + 1: float(row[name]) for row in csv.DictReader(file) if row.get(name)}
                 except (KeyError, ValueError) as error:
                     raise InputError(f"{path}: damaged ({error}); take another copy.") from error
         return values

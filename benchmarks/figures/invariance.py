@@ -151,7 +151,7 @@ def loss_figure(run: FinishedRun) -> Figure:
     figure = empty_figure(7, 4.5)
     axes = figure.subplots()
     epochs = sorted(values)
-    axes.plot([epoch + 1 for epoch in epochs], [values[epoch] for epoch in epochs], color=COLOURS[0], marker=".")
+    axes.plot(epochs, [values[epoch] for epoch in epochs], color=COLOURS[0], marker=".")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)

@@ -42,6 +42,10 @@ class BestEpoch(ModelCheckpoint):
             mode=mode,
         )
 
+    def format_checkpoint_name(self, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> str:
+        """Count epochs from 1 in names, as the progress lines do; Lightning counts from 0."""
+        return super().format_checkpoint_name({**metrics, "epoch": metrics["epoch"] + 1}, *args, **kwargs)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best epoch of this very folder, wherever it was when the state was saved."""
         assert self.dirpath is not None

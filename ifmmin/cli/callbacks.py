@@ -36,19 +36,40 @@ class ProgressLines(Callback):
         if not trainer.is_global_zero or not isinstance(pl_module, MissingModalityModule):
             return
         if epoch == epochs or trainer.should_stop or epoch % max(1, epochs // _LINES) == 0:
-            seen = trainer.callback_metrics
-            loss = float(seen.get(f"{pl_module.log_prefix}train/loss", torch.nan))
-            score = pl_module.task.score(pl_module.monitor)
-            value = score.format(float(seen.get(pl_module.monitor_key, torch.nan)))
-            unit = " %" if score.percent else ""
-            name = pl_module.monitor_key.removeprefix(pl_module.log_prefix)
             elapsed = time.monotonic() - self._started
-            print(f"  epoch {epoch:>3}/{epochs}  loss {loss:.4f}  {name} {value}{unit}  {elapsed:.0f} s", flush=True)
+            values = "  ".join(f"{name} {value}" for name, value in seen_so_far(trainer, pl_module).items())
+            print(f"  epoch {epoch:>3}/{epochs}  {values}  {elapsed:.0f} s", flush=True)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1 and the values of the progress lines."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Loss and monitored score of the last epoch that has them, and what the model logs for the bar."""
+        seen = seen_so_far(trainer, pl_module) if isinstance(pl_module, MissingModalityModule) else {}
+        known = {name: value for name, value in seen.items() if not value.startswith("nan")}
+        return {**known, **trainer.progress_bar_metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        of = "" if self.trainer.max_epochs is None else f"/{self.trainer.max_epochs}"
+        return f"Epoch {current_epoch + 1}{of}".ljust(len(self.validation_description))  # or the bar would flicker
+
+
+def seen_so_far(trainer: L.Trainer, model: MissingModalityModule) -> dict[str, str]:
+    """Training loss and monitored score by name, as shown while training."""
+    seen = trainer.callback_metrics
+    loss = float(seen.get(f"{model.log_prefix}train/loss", torch.nan))
+    score = model.task.score(model.monitor)
+    value = score.format(float(seen.get(model.monitor_key, torch.nan)))
+    name = model.monitor_key.removeprefix(model.log_prefix)
+    return {"loss": f"{loss:.4f}", name: f"{value} %" if score.percent else value}
 
 
 def progress_callback() -> Callback:
     """A bar on a terminal, lines anywhere else."""
-    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
+    return ProgressBar() if sys.stdout.isatty() else ProgressLines()
 
 
 class Stopping(Callback):

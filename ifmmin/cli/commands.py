@@ -401,7 +401,7 @@ class IfmminCLI(LightningCLI):
         assert model.evaluated is not None
         table = table_json(self._results("val", model.evaluated, {}))
         value = table[model.monitored_row][model.monitor]
-        epoch = None if stored is None else int(stored["epoch"])
+        epoch = None if stored is None else int(stored["epoch"]) + 1  # counted from 1
         return {"validation": table, "monitor": {"name": model.monitor_key, "value": value, "epoch": epoch}}
 
     def _results(self, split: str, counts: Tensor, record: dict[str, Any], **selected: Any) -> Results:

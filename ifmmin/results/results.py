@@ -63,7 +63,7 @@ class Results:
         record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
         trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None if unknown (files up to 0.1.0).
         validation: of a fit, the table of its selected epoch on the validation split, by row and column.
-        monitor: of a fit, ``name``, ``value`` and ``epoch`` (as in the checkpoint's name) of what selected the epoch.
+        monitor: of a fit, ``name``, ``value`` and ``epoch`` (from 1) of what selected the epoch.
         intervals: of the scores, if they were asked for.
     """
 

@@ -73,7 +73,7 @@ def test_it_learns_and_the_best_epoch_has_the_least_error(run: Path, corpus: Pat
     assert full["MAE"] < 1.0 < 1.5  # the mean of uniform values has an error of 1.5
     assert full["Corr"] > 0.8
     logged = list(csv.DictReader((run / "logs" / "metrics.csv").open()))
-    by_epoch = {int(row["epoch"]): float(row["val/pooled/MAE"]) for row in logged if row["val/pooled/MAE"]}
+    by_epoch = {int(row["epoch"]) + 1: float(row["val/pooled/MAE"]) for row in logged if row["val/pooled/MAE"]}
     chosen = int(best(run).stem.removeprefix("epoch"))
     assert by_epoch[chosen] == min(by_epoch.values())
     assert (run / "confusion.png").stat().st_size > 10_000
