@@ -13,26 +13,32 @@ import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from rich.console import Console
+from ifmmin.cli import starting, stopping
 
-from benchmarks.leaderboard.fanout import Local, RayCluster
-from benchmarks.leaderboard.identity import differences
-from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
-from benchmarks.leaderboard.progress import Progress
-from benchmarks.leaderboard.records import RECORDS, Key, Record, append, read_lines
-from benchmarks.leaderboard.report.page import write_page
-from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
-from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
-from benchmarks.leaderboard.summary import summarise_board
-from benchmarks.leaderboard.tracking import Tracking, check_project
-from datamodules.errors import InputError
-from datamodules.files import locked, sweep
-from datamodules.text import printable
-from ifmmin.cli.main import reported
-from ifmmin.discovery import discover_models
+if __name__ == "__main__":
+    stopping.install(lambda: "what is done is kept; the same command goes on")
+with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
+    from rich.console import Console
+
+    from benchmarks.leaderboard.fanout import Local, RayCluster
+    from benchmarks.leaderboard.identity import differences
+    from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
+    from benchmarks.leaderboard.progress import Progress
+    from benchmarks.leaderboard.records import RECORDS, Key, Record, append, read_lines
+    from benchmarks.leaderboard.report.page import write_page
+    from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
+    from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
+    from benchmarks.leaderboard.summary import summarise_board
+    from benchmarks.leaderboard.tracking import Tracking, check_project
+    from datamodules.errors import InputError
+    from datamodules.files import locked, sweep
+    from datamodules.text import printable
+    from ifmmin.cli.main import reported
+    from ifmmin.discovery import discover_models
 
 
 class _Parser(argparse.ArgumentParser):

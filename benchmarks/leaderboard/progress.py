@@ -18,6 +18,7 @@ from rich.text import Text
 from benchmarks.leaderboard.plan import Job
 from benchmarks.leaderboard.running import LOG, Outcome
 from datamodules.text import printable
+from ifmmin.cli import stopping
 
 _TAIL = 4096  # bytes; the last line of a log fits in them
 
@@ -66,6 +67,7 @@ class Progress:
         """Begin to draw."""
         if self.console.is_terminal:
             self._live.start()
+            stopping.at_stop.append(self._live.stop)
         return self
 
     def __exit__(
@@ -74,6 +76,7 @@ class Progress:
         """Leave the last state on the screen."""
         if self.console.is_terminal:
             self._live.stop()
+            stopping.at_stop.remove(self._live.stop)
 
     @staticmethod
     def _row(job: Job) -> str:

@@ -21,7 +21,7 @@ from datamodules.errors import InputError
 from datamodules.files import sweep, write_text
 from datamodules.text import printable
 from ifmmin import runs
-from ifmmin.cli import starting
+from ifmmin.cli import ranks, starting, stopping
 
 if __name__ == "__main__":
     starting.large_pages()
@@ -71,10 +71,13 @@ def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
     threads = str(job.identity["threads"])
     variables = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | environment
     with (folder / LOG).open("ab") as log:
-        done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stopping.at_stop.append(process.terminate)
+        code = process.wait()
+        stopping.at_stop.remove(process.terminate)
     seconds = time.monotonic() - started
-    if done.returncode:
-        return Outcome(job, None, _last_words(folder / LOG, done.returncode), seconds)
+    if code:
+        return Outcome(job, None, _last_words(folder / LOG, code), seconds)
     if job.pretraining:
         return Outcome(job, None, None, seconds)
     try:
@@ -236,4 +239,4 @@ def load_run(job: Job, checkpoint: Path) -> tuple[MissingModalityModule, Emotion
 if __name__ == "__main__":
     from ifmmin.cli.main import reported
 
-    raise SystemExit(reported(main))
+    raise SystemExit(ranks.program(lambda: reported(main)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.pytorch.callbacks import RichProgressBar
@@ -16,9 +17,9 @@ LINE = re.compile(r"epoch +(\d+)/3  loss (\d\.\d{4})  val/pooled/UA (\d+\.\d\d %
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, object]], list[str]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], list[str]]:
     """A run with a bar, the values that it showed after each epoch, and its descriptions."""
-    shown: list[dict[str, object]] = []
+    shown: list[dict[str, Any]] = []
     described: list[str] = []
 
     class Watched(callbacks.ProgressBar):
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
 
 
 def test_the_bar_shows_what_the_lines_show(
-    run: tuple[Path, list[dict[str, object]], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: tuple[Path, list[dict[str, Any]], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, shown, described = run
     assert isinstance(callbacks.ProgressBar(), RichProgressBar)
@@ -46,7 +47,7 @@ def test_the_bar_shows_what_the_lines_show(
     assert [{"loss": loss, "val/pooled/UA": score} for _, loss, score in lines] == shown
 
 
-def test_epochs_are_counted_from_1_in_names_and_records(run: tuple[Path, list[dict[str, object]], list[str]]) -> None:
+def test_epochs_are_counted_from_1_in_names_and_records(run: tuple[Path, list[dict[str, Any]], list[str]]) -> None:
     folder, shown, _ = run
     epoch = int(best(folder).stem.removeprefix("epoch"))
     assert metrics(folder)["monitor"]["epoch"] == epoch

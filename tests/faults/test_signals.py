@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from ifmmin.cli.main import main
+from tests.benchmarks.leaderboard.small_board import CHOICE, WORDS, descendants
 from tests.cli.running import CHECKOUT, SMALL, fresh, metrics
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+WORDS_OF = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 BOTH = pytest.mark.parametrize("signum", [*CODES], ids=lambda each: signal.Signals(each).name)
 
 # A program of ours that loads no PyTorch; DO is what it does.
@@ -69,7 +70,7 @@ def test_the_line_says_how_to_go_on(signum: int, files: list[str] | None, expect
     shared = {} if files is None else {"IFMMIN_RUN_DIR": str(run)}
     done = python("stop(); time.sleep(30)", signum, **shared)
     assert done.returncode == CODES[signal.Signals(signum)]
-    assert line_of(done) == f"{WORDS[signal.Signals(signum)]}; {expected.replace('RUN', str(run))}"
+    assert line_of(done) == f"{WORDS_OF[signal.Signals(signum)]}; {expected.replace('RUN', str(run))}"
 
 
 def test_a_folder_with_blanks_and_escapes_is_named_so_that_the_line_can_be_pasted(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_stopped_fit_goes_on(place: str, signum: int, tmp_path: Path) -> None:
     prelude = AT.format(hook=hook, where=where, epoch=epoch, signum=int(signum))
     done = fresh(*words, cwd=tmp_path, prelude=prelude)
     assert done.returncode == CODES[signal.Signals(signum)], done.stderr
-    assert line_of(done) == f"{WORDS[signal.Signals(signum)]}; go on with: fit --resume {run}"
+    assert line_of(done) == f"{WORDS_OF[signal.Signals(signum)]}; go on with: fit --resume {run}"
     assert not (run / "metrics.json").exists()
     assert main(["fit", "--resume", str(run)]) == 0
     assert metrics(run)["confusion"]
@@ -310,3 +311,18 @@ def test_an_error_of_a_rank_is_said_once(ranks: str, tmp_path: Path) -> None:
     ]
     done = fresh(*words, cwd=tmp_path, prelude=prelude)
     assert (done.returncode, line_of(done)) == (1, "error: utterance 7 is wrong")
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_stopped_board_keeps_what_is_done(signum: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.leaderboard", *WORDS, *CHOICE, "--board", str(tmp_path / "board")]
+    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (running := descendants(process.pid)) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == CODES[signal.Signals(signum)]
+    assert err == f"{WORDS_OF[signal.Signals(signum)]}; what is done is kept; the same command goes on\n"
+    time.sleep(2)
+    assert not [pid for pid in running if _runs(pid)]

@@ -217,10 +217,12 @@ def test_callbacks_of_ones_own_work_beside_ours(tmp_path: Path, capsys: pytest.C
     words += ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor", "val/loss"]
     words += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath", str(tmp_path / "theirs")]
     words += ["--trainer.callbacks+=TQDMProgressBar", "--trainer.callbacks+=LearningRateMonitor"]
+    words += ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.01"]
     assert main([*words, "--trainer.min_epochs", "2"]) == 0
     assert len(list((run / "checkpoints").glob("epoch*.ckpt"))) == 1
     assert list((tmp_path / "theirs").glob("*.ckpt"))
     assert "checkpoints/epoch" in metrics(run)["record"]["checkpoint"]
+    assert "device: cpu" in (run / "config.yaml").read_text()  # of the averaging: it can be read back
     assert "best epoch by val/pooled/UA" in capsys.readouterr().out
 
 
