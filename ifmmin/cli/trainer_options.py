@@ -301,7 +301,7 @@ CALLBACK_RULES = (
 
 
 def check_trainer_options(options: Options, command: str) -> None:
-    """Refuse values of the trainer's options that cannot work; write the others so that they can be read back.
+    """Refuse values of the trainer's options that cannot work.
 
     Args:
         options: parsed, by name, without ``--trainer.``; classes are not made yet.
@@ -319,22 +319,11 @@ def check_trainer_options(options: Options, command: str) -> None:
             line = rule.line.replace("{max_epochs}", str(options.get("max_epochs")))
             line = line.replace("{max_steps}", str(options.get("max_steps")))
             raise InputError(f"--trainer.{rule.name} {shown}: {line}")
-    _name_devices(options)
     callbacks = options.get("callbacks") or []
     names = [_class_of(each) for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
     for callback in CALLBACK_RULES:
         if callback.name in names and callback.wrong(options):
             raise InputError(f"--trainer.callbacks {callback.name}: {callback.line}")
-
-
-def _name_devices(options: Options) -> None:
-    """Write devices, which some callbacks take, by name: a configuration could not be read back otherwise."""
-    callbacks = options.get("callbacks")
-    for each in callbacks if isinstance(callbacks, list) else [callbacks]:
-        if isinstance(each, Namespace):
-            for key, value in each.items():
-                if isinstance(value, torch.device):
-                    each[key] = str(value)
 
 
 def check_monitors(callbacks: Iterable[Callback], model: MissingModalityModule) -> None:
