@@ -286,7 +286,7 @@ def test_a_lost_rank_of_a_fit(rank: int, signum: int, tmp_path: Path) -> None:
         assert (done.returncode, line_of(done)) == (143, f"terminated; {go_on}")
     else:
         assert (done.returncode, line_of(done)) == (-9, f"error: rank 0 was lost; {go_on}")
-    assert main(["fit", "--resume", str(run)]) == 0
+    assert fresh("fit", "--resume", str(run), cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.slow
