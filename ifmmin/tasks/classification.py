@@ -39,7 +39,10 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Cross entropy, the mean over the rows, with class numbers [B] or probabilities [B, C]."""
-        return F.cross_entropy(outputs, label.to(outputs.dtype) if label.is_floating_point() else label)
+        if not label.is_floating_point():
+            return F.cross_entropy(outputs, label)
+        dtype = torch.promote_types(outputs.dtype, label.dtype)  # probabilities lose digits in half precision
+        return F.cross_entropy(outputs.to(dtype), label.to(dtype))
 
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
         """One 1 per row of known label, at [true class, most probable class]: int64 [B, C, C].

@@ -201,6 +201,9 @@ def test_soft_labels_are_trained_on_as_they_are_and_scored_by_the_most_probable_
         for c in range(4)
     ) / len(batch)
     assert float(loss) == pytest.approx(float(by_hand), rel=1e-5)
+    half = Classification(data.class_names).loss(outputs.bfloat16(), batch.target)
+    assert half.dtype == torch.float32
+    assert float(half) == pytest.approx(float(by_hand), rel=0.01)
     (hard,) = plain.train_dataloader()
     assert hard.soft_labels is None
     assert hard.target is not None and torch.equal(hard.target, hard.label)
