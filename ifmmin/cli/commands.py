@@ -42,7 +42,9 @@ from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepar
 from ifmmin.cli.callbacks import Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
+from ifmmin.cli.help import shorten_help
 from ifmmin.cli.loggers import check_loggers
+from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
 from ifmmin.cli.resuming import name_devices
@@ -87,17 +89,17 @@ class IfmminCLI(LightningCLI):
         return {name: known[name] for name in asked if name in known} or known
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the seed."""
-        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of weights, order, masks and dropout.")
+        """Add nothing: :meth:`_add_own_options` comes first."""
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the model and the data, then those of the trainer, which are many."""
+        parser.add_lightning_class_args(MissingModalityModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(EmotionDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(L.Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's folder, the built-in corpus as default, and links from the data to the model."""
-        parser.add_argument(
-            "--run_dir",
-            type=str | None,
-            default=None,
-            help="Folder of this run; by default the next free runs/CORPUS/foldN/MODEL-seedS/run-K.",
-        )
+        """Add the built-in corpus as default, and links from the data to the model."""
         parser.set_defaults({"data": {"class_path": "datamodules.Synthetic"}})
         parser.link_arguments("seed_everything", "data.init_args.seed")
         for name in FOLLOWS_THE_DATA:
@@ -110,7 +112,25 @@ class IfmminCLI(LightningCLI):
         super()._set_seed()
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser = self.init_parser(**kwargs)
+        self._add_own_options(parser, subcommand)
+        self._add_arguments(parser)
+        parser.description = COMMANDS[subcommand]
+        shorten_help(parser)
+        self._subcommand_method_arguments[subcommand] = ["ckpt_path"]
+        return parser
+
+    @staticmethod
+    def _add_own_options(parser: LightningArgumentParser, subcommand: str) -> None:
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of weights, order, masks and dropout.")
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of this run; by default the next free runs/CORPUS/foldN/MODEL-seedS/run-K.",
+        )
+        what = "to start from, with its optimiser" if subcommand == "fit" else "that is scored; needed"
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=f"Checkpoint {what}.")
         if subcommand == "fit":
             # Expanded before this parser sees it; here for --help.
             parser.add_argument("--resume", type=str | None, default=None, help="Folder of a killed run to go on with.")
@@ -125,7 +145,7 @@ class IfmminCLI(LightningCLI):
                 "--intervals",
                 type=Literal["utterances", "speakers", "none"],
                 default="utterances",
-                help="What the 95 %% bootstrap intervals of the table are over.",
+                help="What the 95-percent bootstrap intervals of the table are over.",
             )
         if subcommand == "predict":
             parser.add_argument(
@@ -134,7 +154,6 @@ class IfmminCLI(LightningCLI):
                 default=None,
                 help="File of the predictions, .csv or .parquet; by default predictions.csv in the run's folder.",
             )
-        return parser
 
     def _argument(self, name: str) -> Callable[[EmotionDataModule], Any]:
         """Value of a model argument that follows the data: the checkpoint's if there is one, else the corpus's."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "list everything that is wrong with a corpus",
     "compare": "compare two runs of one fold, utterance by utterance",
     "models": "list the models, with their papers",
+    "completion": "print a script by which a shell completes commands, names and options",
 }
 """Commands and what they do."""
 
@@ -73,6 +74,8 @@ def _imported(name: str) -> Callable[[list[str]], int]:
         from ifmmin.cli.check import check_command as command
     elif name == "compare":
         from ifmmin.cli.compare import compare_command as command
+    elif name == "completion":
+        from ifmmin.cli.completion import completion_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:
@@ -91,6 +94,7 @@ def _imported(name: str) -> Callable[[list[str]], int]:
 def _help() -> str:
     """Text of ``--help`` alone."""
     parser = argparse.ArgumentParser(description="Emotion recognition with missing modalities.", epilog=_EPILOG)
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, what in COMMANDS.items():
         commands.add_parser(name, help=what)

@@ -19,7 +19,8 @@ def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> N
     check = "import atexit; atexit.register(lambda: print('large:', {'torch', 'numpy', 'lightning'} & {*sys.modules}))"
     done = fresh("--help", cwd=tmp_path, prelude=check)
     assert done.returncode == 0
-    assert all(f"    {name} " in done.stdout for name in COMMANDS)
+    assert all(f"\n    {name}" in done.stdout for name in COMMANDS)
+    assert "--version" in done.stdout
     assert "large: set()" in done.stdout
 
 

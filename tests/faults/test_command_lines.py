@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from datamodules.errors import InputError
 from ifmmin.cli import starting
 from ifmmin.cli.arguments import prepare
+from ifmmin.cli.completion import completion_script
 from ifmmin.cli.failures import first_sentence, reported
 from ifmmin.cli.main import main
 from ifmmin.cli.words import in_order
@@ -251,3 +255,54 @@ def test_first_sentences() -> None:
     assert first_sentence("one line") == "one line"
     assert first_sentence("`Trainer(devices=0)` value is wrong. See the docs.") == "`Trainer(devices=0)` value is wrong"
     assert first_sentence("e.g. this, of 3.5 GB") == "e.g. this, of 3.5 GB"
+
+
+# Help and completion.
+
+
+def test_help_of_fit_shows_ours_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--help"])
+    assert not exit_.value.code
+    shown = capsys.readouterr().out
+    ours = ("--seed_everything", "--run_dir", "--ckpt_path", "--resume", "\n  --model ", "\n  --data ", "--trainer.")
+    places = [shown.index(option) for option in ours]
+    assert places == sorted(places)
+    assert "-1: as many as the model's recipe has" in " ".join(shown.split())
+    for internal in ("weights_only", "Linked arguments", "feature_dims", "PretrainedModule", "MissingModalityModule,"):
+        assert internal not in shown
+    assert shown.startswith("usage: ") and "fit [options]" in shown.splitlines()[0]
+
+
+@pytest.fixture(scope="module")
+def script() -> str:
+    return completion_script("bash")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["f"], ["fit"]),
+        (["fit", "--model", "MM"], ["MMIN", "MMINWithoutCycle"]),
+        (["check", "--data", ""], ["IEMOCAP", "MSPIMPROV", "Synthetic"]),
+        (["fit", "--trainer.max_"], ["--trainer.max_epochs", "--trainer.max_steps", "--trainer.max_time"]),
+        (["fit", "--model", "IFMMIN", "--model.lambda"], ["--model.lambda_img", "--model.lambda_inv"]),
+        (["test", "--data", "IEMOCAP", "--data.fo"], ["--data.fold"]),
+        (["fit", "--resu"], ["--resume"]),
+        (["test", "--resu"], []),
+        (["predict", "--outp"], ["--output"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_the_shell_completes(words: list[str], expected: list[str], script: str) -> None:
+    asked = " ".join(shlex.quote(word) for word in ["ifmmin", *words])
+    program = f"{script}\nCOMP_WORDS=({asked})\nCOMP_CWORD={len(words)}\n_ifmmin\necho ${{COMPREPLY[*]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == expected
+    assert done.stderr == ""
+
+
+def test_completion_of_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "fish" in one_line(capsys, ["completion", "fish"])
+    assert "bashcompinit" in completion_script("zsh")
