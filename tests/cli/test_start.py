@@ -25,7 +25,7 @@ def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> N
 
 
 def test_the_commands_are_lightnings_and_check() -> None:
-    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check", "compare", "models"}
+    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check", "compare", "models", "completion"}
 
 
 @pytest.mark.parametrize(
