@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import re
@@ -132,6 +133,8 @@ class IfmminCLI(LightningCLI):
         what = "to start from, with its optimiser" if subcommand == "fit" else "that is scored; needed"
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=f"Checkpoint {what}.")
         if subcommand == "fit":
+            # Without an effect: configurations of earlier runs hold it.
+            parser.add_argument("--weights_only", type=bool | None, default=None, help=argparse.SUPPRESS)
             # Expanded before this parser sees it; here for --help.
             parser.add_argument("--resume", type=str | None, default=None, help="Folder of a killed run to go on with.")
             parser.add_argument(
