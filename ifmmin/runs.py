@@ -1,12 +1,14 @@
 """A run's own folder: its place, its files, and how it resumes after a kill.
 
-RUN/config.yaml                 the configuration, complete
-RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done
-RUN/checkpoints/                the best epoch and the last
-RUN/logs/, RUN/tensorboard/     curves
-RUN/predictions.csv             every answer of the test
-RUN/*.csv, confusion.png        its tables, by class and by speaker, and its confusion matrices
-RUN/metrics.json                the result, written last of all by a finished run
+Its files::
+
+    RUN/config.yaml                 the configuration, complete
+    RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done
+    RUN/checkpoints/                the best epoch and the last
+    RUN/logs/, RUN/tensorboard/     curves
+    RUN/predictions.csv             every answer of the test
+    RUN/*.csv, confusion.png        its tables, by class and by speaker, and its confusion matrices
+    RUN/metrics.json                the result, written last of all by a finished run
 """
 
 from __future__ import annotations
