@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_the_run(here: Path, capsys: pytest.Captu
         "--trainer.max_epochs",
         "5",
     ]
-    assert "the training loss is nan" in complaint(capsys, *words)
+    assert "loss is nan after epoch 1" in complaint(capsys, *words)
 
 
 def test_a_full_disk(here: Path) -> None:

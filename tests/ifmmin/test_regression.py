@@ -110,4 +110,4 @@ def test_a_board_of_values_ranks_the_least_error_first(run: Path, tmp_path: Path
     assert len(terminal_tables(summary)) == len(SCORES)
     for path in [*write_tables(summary, tmp_path), write_page(summary, tmp_path / "board.html")]:
         assert "MAE" in path.read_text(encoding="utf-8")
-    assert "MAE: mean ± sample" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "MAE: one run a model" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
