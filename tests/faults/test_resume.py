@@ -140,7 +140,7 @@ def test_last_checkpoint(case: Case, run: Path, caplog: pytest.LogCaptureFixture
     assert usable_checkpoint(run, model) == str(run / LAST)
     (note,) = caplog.messages
     assert case.expected in note
-    assert note.endswith("; going on from epoch000.ckpt.")
+    assert note.endswith("; going on from epoch001.ckpt.")
     assert note.isprintable()
     assert (run / LAST).read_bytes() == kept.read_bytes()
     assert epoch_files(run / "checkpoints") == [kept]
@@ -157,11 +157,11 @@ def test_no_checkpoint_is_left(run: Path, caplog: pytest.LogCaptureFixture) -> N
 
 def test_epochs_of_before_the_kill_are_removed(run: Path) -> None:
     model, _ = load_model(best(run))
-    for name in ("epoch001.ckpt", "epoch000-v1.ckpt", "epoch=3.ckpt", "mine.ckpt"):
-        shutil.copy(best(run) if name == "epoch001.ckpt" else run / LAST, run / "checkpoints" / name)
+    for name in ("epoch002.ckpt", "epoch001-v1.ckpt", "epoch=3.ckpt", "mine.ckpt"):
+        shutil.copy(best(run) if name == "epoch002.ckpt" else run / LAST, run / "checkpoints" / name)
     assert usable_checkpoint(run, model) == str(run / LAST)
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert left == ["epoch000.ckpt", "epoch=3.ckpt", "last.ckpt", "mine.ckpt"]
+    assert left == ["epoch001.ckpt", "epoch=3.ckpt", "last.ckpt", "mine.ckpt"]
 
 
 STAGE1 = [
@@ -178,7 +178,7 @@ STAGE1 = [
 
 @pytest.mark.parametrize("case", table(STAGE1))
 def test_the_record_of_stage_1(case: Case, tmp_path: Path) -> None:
-    kept = tmp_path / "run" / "stage1" / "checkpoints" / "epoch000.ckpt"
+    kept = tmp_path / "run" / "stage1" / "checkpoints" / "epoch001.ckpt"
     kept.parent.mkdir(parents=True)
     kept.touch()
     (tmp_path / "secret.ckpt").touch()
@@ -448,5 +448,5 @@ def test_stage_1_of_another_fold(
     stage1 = best(fit(tmp_path / "stage1", *sample("IEMOCAP"), *TINY, model="InvariantPretraining"))
     words = ["fit", "--model", "IFMMIN", *sample("IEMOCAP"), *TINY, "--model.pretrained", str(stage1)]
     line = one_line(capsys, [*words, "--data.fold", "3", "--run_dir", "run"])
-    assert "epoch000.ckpt: trained on fold 1, whose training data include fold 3's test data" in line
+    assert "epoch001.ckpt: trained on fold 1, whose training data include fold 3's test data" in line
     assert not Path("run").exists()
