@@ -40,7 +40,7 @@ def load_safely(path: str | Path, legacy: bool = False) -> Any:
     if stat.S_ISDIR(mode):
         raise InputError(f"{shown}: there is no such checkpoint file, but a folder; name the .ckpt file in it.")
     if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
-        raise InputError(f"{shown}: there is no such checkpoint file, but a pipe or device; name a .ckpt file.")
+        raise InputError(f"{shown}: there is no such checkpoint file, but a pipe or a device; name a .ckpt file.")
     try:
         _check_container(path, legacy)
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from datamodules.errors import InputError
 from datamodules.text import printable
@@ -62,10 +65,25 @@ def _check_wandb(settings: Mapping[str, Any]) -> None:
     mode = os.environ.get("WANDB_MODE", "online")
     if settings.get("offline") or mode in ("offline", "disabled", "dryrun") or sys.stdin.isatty():
         return
-    import wandb
-
-    if not os.environ.get("WANDB_API_KEY") and not wandb.api.api_key:
+    if not _has_wandb_key():
         raise InputError(
             "--trainer.logger WandbLogger: no API key; run wandb login, set WANDB_API_KEY, "
             "or give --trainer.logger.offline true."
         )
+
+
+def _has_wandb_key() -> bool:
+    """Whether W&B would find a key, asked without wandb: that reads its environment once for the whole process."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    given = os.environ.get("NETRC")
+    for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if netrc(path).authenticators(host):
+                return True
+        except FileNotFoundError:
+            continue
+        except (OSError, NetrcParseError):  # wandb says what is wrong with it
+            return True
+    return False

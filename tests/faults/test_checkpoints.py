@@ -153,8 +153,8 @@ NOT_OURS = "not a checkpoint that a fit of this library wrote: "
 FILES = [
     Case("missing", Path.unlink, "there is no such checkpoint file"),
     Case("a folder", replace(Path.mkdir), "a folder; name the .ckpt file in it"),
-    Case("a FIFO", replace(os.mkfifo), "a pipe or device"),
-    Case("a device", replace(lambda path: path.symlink_to("/dev/zero")), "a pipe or device"),
+    Case("a FIFO", replace(os.mkfifo), "a pipe or a device"),
+    Case("a device", replace(lambda path: path.symlink_to("/dev/zero")), "a pipe or a device"),
     Case("a dead link", replace(lambda path: path.symlink_to("nowhere")), "there is no such checkpoint file"),
     Case("a link to itself", replace(lambda path: path.symlink_to(path.name)), "cannot be read"),
     Case("empty", lambda path: path.write_bytes(b""), "it is empty"),

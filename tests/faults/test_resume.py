@@ -102,7 +102,7 @@ TORN = [
     Case("text", lambda path: path.write_text("last"), "truncated, damaged"),
     Case("gone", Path.unlink, "there is no such checkpoint"),
     Case("a dead link", replace(lambda path: path.symlink_to("nowhere")), "there is no such checkpoint"),
-    Case("a FIFO", replace(os.mkfifo), "a pipe or device"),
+    Case("a FIFO", replace(os.mkfifo), "a pipe or a device"),
     Case("code", lambda path: torch.save({"state_dict": Bomb()}, path), "contains code, which is never run"),
     Case("compressed", deflate, "it is compressed"),
     Case("another model's", put("ifmmin", "model", value="MMIN"), "a checkpoint of MMIN, not of ModalityDropout"),
