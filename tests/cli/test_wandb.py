@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import wandb
 
 from ifmmin.discovery import discover_models
 from tests.cli.running import SMALL, end_to_end, fit, metrics
@@ -17,6 +18,7 @@ LOGGER = ["--trainer.logger", "WandbLogger"]
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()  # it reads its environment once a process, and an earlier test may have had it do so
 
 
 def names_in(found: OfflineRun) -> set[str]:
