@@ -36,48 +36,17 @@ class AnswerCollector(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the output of ``test_step``."""
-        self._keep(outputs)
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the output of ``validation_step``."""
-        self._keep(outputs)
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the output of ``predict_step``."""
-        self._keep(outputs)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Gather the test's answers."""
-        self._gather(trainer, pl_module)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Gather the validation's answers."""
-        self._gather(trainer, pl_module)
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Gather the answers."""
-        self._gather(trainer, pl_module)
-
-    def _keep(self, outputs: Any) -> None:
+        """Keep the answers of a batch, which the model's step returned."""
         # bfloat16, which NumPy lacks, comes of no task: answers are float32.
         self._parts.append({name: value.detach().cpu().numpy() for name, value in outputs.items()})
+
+    on_validation_batch_end = on_predict_batch_end = on_test_batch_end
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Gather the answers of all batches and devices."""
+        self._gather(trainer, pl_module)
+
+    on_validation_end = on_predict_end = on_test_end
 
     def _gather(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         assert isinstance(model, MissingModalityModule)

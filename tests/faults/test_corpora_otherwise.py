@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,7 @@ from datamodules.storage.layouts import IEMOCAP_LAYOUT, speaker_of
 from datamodules.synthetic import Synthetic
 from ifmmin.tasks import Classification
 from tests.faults.cases import Case, one_line, table
-from tests.faults.test_corpora import FIRST, LABELS, NAMES, SECOND, Tiny, write_split, write_tiny
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("tiny") / "corpus"
-    write_tiny(root)
-    return root
-
-
-@pytest.fixture
-def root(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "corpus"))
+from tests.faults.tiny import FIRST, LABELS, NAMES, SECOND, Tiny, write_split
 
 
 def fitted(root: Path, **options: Any) -> Tiny:
