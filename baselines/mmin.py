@@ -114,6 +114,11 @@ class MMINWithoutCycle(PretrainedModule):
         imagined, joint = self.imagination(h)
         return Imagined(h, imagined, joint, self.classifier(joint))
 
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Imagined h' and the teacher's h of the complete utterances, each [B, 3, E]."""
+        true = self.teacher.targets(batch)
+        return self.imagine(batch).imagined.view_as(true), true
+
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]."""
         return self.imagine(batch).outputs

@@ -188,6 +188,25 @@ class MissingModalityModule(L.LightningModule, ABC):
         """Whether the model answers under ``condition``; if not, it is reported as "–"."""
         return True
 
+    # What a model may show of its inside, for ``benchmarks.imagination``; None where it has nothing of the kind.
+
+    def modality_embeddings(self, batch: Batch) -> Tensor | None:
+        """Compute h [B, 3, E], the embedding of each modality in each row; of what is absent, what the model reads."""
+        return None
+
+    def invariant_features(self, batch: Batch) -> Tensor | None:
+        """Compute H [B, 3, E], what the model makes of h to tell as little as possible of the modality."""
+        return None
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Imagine the embeddings of what is absent in each row.
+
+        Returns:
+            what is imagined and what it should have been, each [B, 3, E]. Of the first only the absent modalities
+            are read. The second is of the whole utterance, whatever the row may see, and has no gradient.
+        """
+        return None
+
     # What every model has.
 
     @classmethod

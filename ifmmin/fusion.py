@@ -47,6 +47,11 @@ class EmbeddingModule(MissingModalityModule):
         """Make encoders of this model's sizes, with weights of their own."""
         return ModalityEncoders.of_dims(self.feature_dims, *self._encoder_settings)
 
+    def modality_embeddings(self, batch: Batch) -> Tensor:
+        """Compute h [B, 3, E]; of an absent modality the embedding of zero frames."""
+        h: Tensor = self.encoders(batch)
+        return h
+
 
 class Fusion(EmbeddingModule):
     """Encoders and a classifier that reads h; subclasses train it.

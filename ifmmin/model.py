@@ -119,6 +119,16 @@ class IFMMIN(PretrainedModule):
         """H' [B, 3E], the invariant features predicted from what is present in each row."""
         return self.imagine(batch).invariant
 
+    def invariant_features(self, batch: Batch) -> Tensor:
+        """Predict H' [B, 3, E] from what is present in each row."""
+        H: Tensor = self.invariance(self.encoders(batch))
+        return H
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Imagined h' and the teacher's h of the complete utterances, each [B, 3, E]."""
+        true = self.teacher.targets(batch)
+        return self.imagine(batch).imagined.view_as(true), true
+
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]."""
         return self.imagine(batch).outputs

@@ -33,6 +33,8 @@ def check_model(model: type[MissingModalityModule], seed: int = 0, **options: An
       length of what is absent.
     - Losses are finite scalars whose gradient reaches every parameter, whatever is missing.
     - Options are plain values that a checkpoint gives back.
+    - ``modality_embeddings``, ``invariant_features`` and ``imagined_embeddings``, of a model that has them, have their
+      shape, are finite, and do not depend on what is absent.
 
     Args:
         model: the class.
@@ -44,7 +46,7 @@ def check_model(model: type[MissingModalityModule], seed: int = 0, **options: An
     """
     wrong: list[str] = []
     tried = _Tried(model, seed, options)
-    for check in (_options, _padding, _company, _absent, _gradients):
+    for check in (_options, _padding, _company, _absent, _inside, _gradients):
         try:
             wrong += check(tried)
         except InputError:
@@ -168,15 +170,60 @@ def _company(tried: _Tried) -> list[str]:
 def _absent(tried: _Tried) -> list[str]:
     """Whether content and length of what is absent cannot be seen."""
     outputs = tried.answers(tried.sequences, tried.present)
-    others = tried.random(SIZE, longest=20)
+    if worst := _difference(tried.answers(_with_absent_changed(tried), tried.present), outputs):
+        return [f"its answers change by {worst:.2g} with what is absent: read frames through visible() alone"]
+    return []
+
+
+def _with_absent_changed(tried: _Tried) -> Sequences:
+    """The sequences of the trial, NaN of another length where a modality is absent."""
     changed: Sequences = []
-    for utterance, other, row in zip(tried.sequences, others, tried.present.tolist(), strict=True):
-        parts = zip(utterance, other, row, strict=True)
+    for utterance, other, row in zip(tried.sequences, tried.random(SIZE, longest=20), tried.present, strict=True):
+        parts = zip(utterance, other, row.tolist(), strict=True)
         changed.append(
             per_modality(own if seen else torch.full_like(foreign, torch.nan) for own, foreign, seen in parts)
         )
-    if worst := _difference(tried.answers(changed, tried.present), outputs):
-        return [f"its answers change by {worst:.2g} with what is absent: read frames through visible() alone"]
+    return changed
+
+
+def _inside(tried: _Tried) -> list[str]:
+    """Whether what a model shows of its inside has its shape, is finite and ignores what is absent."""
+    shown = _shown(tried.model, tried.batch(tried.sequences, tried.present))
+    again = _shown(tried.model, tried.batch(_with_absent_changed(tried), tried.present))
+    for name, values in shown.items():
+        if values.dim() != 3 or values.shape[:2] != (SIZE, len(MODALITIES)):
+            return [f"{name} gives {list(values.shape)} for {SIZE} rows, not [{SIZE}, {len(MODALITIES)}, E]"]
+        if not bool(values.isfinite().all()):
+            return [f"{name} gives values that are not finite"]
+        if worst := _difference(again[name], values):
+            return [f"{name} changes by {worst:.2g} with what is absent"]
+    return _truth(tried) if "imagined_embeddings" in shown else []
+
+
+@torch.no_grad()
+def _shown(model: MissingModalityModule, batch: Batch) -> dict[str, Tensor]:
+    """What a model shows of its inside, without what it has not."""
+    pair = model.imagined_embeddings(batch)
+    shown = {
+        "modality_embeddings": model.modality_embeddings(batch),
+        "invariant_features": model.invariant_features(batch),
+        "imagined_embeddings": None if pair is None else pair[0],
+    }
+    return {name: values for name, values in shown.items() if values is not None}
+
+
+def _truth(tried: _Tried) -> list[str]:
+    """Whether what should have been imagined is the same whatever a row may see, and has no gradient."""
+    batch = tried.batch(tried.sequences, tried.present)
+    pair, complete = tried.model.imagined_embeddings(batch), tried.model.imagined_embeddings(batch.unmasked())
+    assert pair is not None and complete is not None
+    imagined, true = pair
+    if true.shape != imagined.shape:
+        return [f"imagined_embeddings gives {list(imagined.shape)} and {list(true.shape)}, not one shape"]
+    if true.requires_grad:
+        return ["what imagined_embeddings should imagine has a gradient: detach it"]
+    if worst := _difference(true, complete[1]):
+        return [f"what imagined_embeddings should imagine changes by {worst:.2g} with the mask"]
     return []
 
 

@@ -116,6 +116,10 @@ class InvariantPretraining(Pretraining):
         h = self.encoders(batch)
         return h, self.invariance(h)
 
+    def invariant_features(self, batch: Batch) -> Tensor:
+        """Compute H [B, 3, E]."""
+        return self.embed(batch)[1]
+
     def classify(self, h: Tensor, H: Tensor) -> Tensor:
         """Outputs [B, O] = classifier([h; H])."""
         outputs: Tensor = self.classifier(torch.cat([h.flatten(1), H.flatten(1)], dim=1))

@@ -95,7 +95,66 @@ class Fails(Small):
         raise RuntimeError("first line\nsecond line")
 
 
+class Embeds(Small):
+    """Shows embeddings, and imagines their mean over what is present."""
+
+    def modality_embeddings(self, batch: Batch) -> Tensor:
+        return self.h(batch)
+
+    def h(self, batch: Batch) -> Tensor:
+        columns = []
+        for modality, reader in enumerate(self.readers.values()):
+            seen = visible(batch, modality)
+            columns.append(seen.spread(reader(seen.frames.sum(dim=1) / seen.lengths[:, None])))
+        return torch.stack(columns, dim=1)
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        h = self.h(batch)
+        mean = h.sum(dim=1, keepdim=True) / batch.present.sum(dim=1)[:, None, None]
+        return mean.expand_as(h), self.h(batch.unmasked())[batch.row].detach()
+
+
+class FlatEmbeddings(Embeds):
+    def modality_embeddings(self, batch: Batch) -> Tensor:
+        return self.h(batch).flatten(1)
+
+
+class InvariantToNothing(Embeds):
+    def invariant_features(self, batch: Batch) -> Tensor:
+        return self.h(batch).log()
+
+
+class ImaginesTheTruth(Embeds):
+    """Imagines from what is absent itself."""
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        true = super().imagined_embeddings(batch)[1]
+        return true.nan_to_num(), true
+
+
+class MaskedTruth(Embeds):
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return super().imagined_embeddings(batch)[0], self.h(batch).detach()
+
+
+class TeachesItself(Embeds):
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return super().imagined_embeddings(batch)[0], self.h(batch.unmasked())[batch.row]
+
+
+class OtherTruth(Embeds):
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        imagined, true = super().imagined_embeddings(batch)
+        return imagined, true[..., :2]
+
+
 MISTAKES = [
+    (FlatEmbeddings, "modality_embeddings gives [8, 12] for 8 rows, not [8, 3, E]"),
+    (InvariantToNothing, "invariant_features gives values that are not finite"),
+    (ImaginesTheTruth, "imagined_embeddings changes by "),
+    (MaskedTruth, "what imagined_embeddings should imagine changes by "),
+    (TeachesItself, "what imagined_embeddings should imagine has a gradient: detach it"),
+    (OtherTruth, "imagined_embeddings gives [8, 3, 4] and [8, 3, 2], not one shape"),
     (ReadsFrames, "with more padding: divide by seen.lengths"),
     (ReadsPadding, "in a batch and alone differ by "),
     (ReadsNeighbours, "in a batch and alone differ by "),
@@ -124,3 +183,4 @@ def test_a_mistake_is_named_in_one_line(model: type[MissingModalityModule], expe
 @pytest.mark.parametrize("seed", range(3))
 def test_a_right_model_passes(seed: int) -> None:
     check_model(Small, seed)
+    check_model(Embeds, seed)
