@@ -385,9 +385,17 @@ class EmotionDataModule(L.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
         )
 
-    def train_batches(self) -> int:
-        """Optimiser steps per epoch."""
-        return len(self._batches(self.indices("train"), True, self.batch_size or self._model_batch_size))
+    def count_batches(self, split: str, batch_size: int | None = None, devices: int = 1) -> int:
+        """Count the batches of an epoch, on the device that has fewest.
+
+        Args:
+            split: ``train``, ``val``, ``test`` or ``all``.
+            batch_size: of the model, unless the datamodule was given one; None counts those of an evaluation.
+            devices: that share them.
+        """
+        training, indices = batch_size is not None, self.indices(split)
+        size = (self.batch_size or batch_size) if batch_size is not None else self.eval_batch_size
+        return len(LengthBatches(indices, indices, size, shuffle=training, rank=devices - 1, world_size=devices))
 
     def _loader(self, split: str, training: bool) -> DataLoader[Batch]:
         size = (self.batch_size or self._model_batch_size) if training else self.eval_batch_size

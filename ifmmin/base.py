@@ -255,6 +255,14 @@ class MissingModalityModule(L.LightningModule, ABC):
             wanted.append(self.monitored_row)
         return wanted
 
+    def scheduled(self, datamodule: EmotionDataModule | None, devices: int = 1) -> Recipe:
+        """The settings with the number of epochs on a corpus that was set up."""
+        if datamodule is None or datamodule.schedule != "steps":
+            return self.settings
+        # On a small corpus the papers' epochs are too few steps to learn anything: keep their steps.
+        batches = datamodule.count_batches("train", self.settings.batch_size, devices)
+        return self.settings.scaled((PAPER_UTTERANCES // self.settings.batch_size) / batches)
+
     # Lightning's hooks.
 
     def setup(self, stage: str) -> None:
@@ -269,11 +277,7 @@ class MissingModalityModule(L.LightningModule, ABC):
                 f"conditions {', '.join(self.wanted_conditions()) or 'none'}: {type(self).__name__} selects its best "
                 "epoch by pooled missing conditions; give at least one of them that it answers."
             )
-        scale = 1.0
-        if datamodule is not None and datamodule.schedule == "steps":
-            # On a small corpus the papers' epochs are too few steps to learn anything: keep their steps.
-            scale = (PAPER_UTTERANCES // self.settings.batch_size) / datamodule.train_batches()
-        self._scheduled = self.settings.scaled(scale)
+        self._scheduled = self.scheduled(datamodule, self.trainer.world_size)
         limit, wanted = self.trainer.max_epochs, self._scheduled.epochs
         # Past the schedule's end the learning rate is zero.
         self.trainer.fit_loop.max_epochs = wanted if limit is None or limit < 0 else min(limit, wanted)

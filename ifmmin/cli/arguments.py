@@ -27,6 +27,7 @@ from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.words import check_options, checked, in_order
 from ifmmin.discovery import discover_models, find_corpus, find_model, model_names, path_of
 
+_ONCE = ("--model", "--data", "--resume")
 _NAMES = ("--model", "--data", "--resume", "--seed_everything", "--model.help", "--data.help")
 _CONFIG = ("--config", "-c")
 _OF_OTHER_COMMANDS = {"resume", "test", "output", "intervals", "ckpt_path"}
@@ -144,9 +145,12 @@ def prepare(argv: list[str]) -> list[str]:
 
     Raises:
         InputError: no model or an unknown one, an unknown corpus, a value for an option that is derived from another,
-            no run to resume, or words that no option takes.
+            no run to resume, two models, or words that no option takes.
     """
     argv = in_order(checked(argv))
+    for option in _ONCE:
+        if sum(word == option or word.startswith(f"{option}=") for word in argv) > 1:
+            raise InputError(f"{option}: given more than once; give one.")
     seen = first_look(argv)
     if seen.resume is not None and argv[0] not in ("test", "validate", "predict"):
         folder = expanded(seen.resume)

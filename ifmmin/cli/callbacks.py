@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from typing import Literal
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import BestEpoch, LastEpoch
 from ifmmin.cli import stopping
+
+_note = rank_zero_only(logging.getLogger("ifmmin").warning)
 
 _LINES = 10  # per stage, without a terminal
 
@@ -106,6 +110,30 @@ class Stopping(Callback):
     def _forget(self) -> None:
         if self._finish in stopping.at_stop:
             stopping.at_stop.remove(self._finish)
+
+
+class ScheduleNote(Callback):
+    """Says where the trainer's epochs and the recipe's schedule differ.
+
+    Args:
+        max_epochs: as given.
+        min_epochs: as given.
+    """
+
+    def __init__(self, max_epochs: int | None, min_epochs: int | None) -> None:
+        self.given = {"max_epochs": max_epochs, "min_epochs": min_epochs}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print a note."""
+        epochs, name = trainer.max_epochs or 0, type(pl_module).__name__
+        if epochs < 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for option, value in self.given.items():
+            if value is not None and value > epochs:
+                _note(
+                    f"--trainer.{option} {value}: {name}'s schedule ends after {epochs} epoch(s), where its learning "
+                    "rate is 0; lengthen it by --model.constant_epochs or --model.decay_epochs."
+                )
 
 
 def checkpoint_callbacks(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:

@@ -40,16 +40,17 @@ from ifmmin.checkpoints.training_state import check_training_state, usable_check
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.callbacks import Stopping, checkpoint_callbacks, progress_callback
+from ifmmin.cli.callbacks import ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
+from ifmmin.cli.counts import check_counts
 from ifmmin.cli.help import shorten_help
 from ifmmin.cli.loggers import check_loggers
 from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
 from ifmmin.cli.resuming import name_devices
-from ifmmin.cli.trainer_options import ScheduleNote, check_monitors, check_trainer_options
+from ifmmin.cli.trainer_options import check_monitors, check_trainer_options
 from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
 from ifmmin.results.files import table_json
 from ifmmin.results.predictions import Predictions, check_predictions_path
@@ -393,6 +394,7 @@ class IfmminCLI(LightningCLI):
             check_units(
                 self.datamodule, self._options.intervals, "val" if self.config.subcommand == "validate" else "test"
             )
+        check_counts(self._options, self.config.subcommand, self.model, self.datamodule, self.trainer.world_size)
         print_header(self.datamodule, self.run_dir)
 
     @staticmethod

@@ -1,13 +1,12 @@
 """Options of Lightning's trainer that would give wrong numbers, hang, or end in a traceback: refused in one line.
 
 One table says what is wrong with a value (:data:`RULES`); what it does not name is left to Lightning. The checks run
-on the parsed options, before anything is written or a model is made.
+on the parsed options before a model is made, and once more before anything is written, when the batches are counted.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,13 +14,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import StrategyRegistry
-from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.errors import InputError
 from datamodules.ranges import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, Range
@@ -30,8 +27,6 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.tasks import SUMMARY_ROWS
 
 Options = Mapping[str, Any]
-
-_note = rank_zero_only(logging.getLogger("ifmmin").warning)
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
@@ -49,7 +44,7 @@ class Rule:
     Attributes:
         name: of the option, without ``--trainer.``.
         wrong: tells from its value, which is not None, and all options whether it is refused.
-        line: what is said, after the option and its value.
+        line: what is said, after the option and its value; ``{name}`` stands for another option's value.
         commands: for which commands.
     """
 
@@ -68,6 +63,23 @@ def _no_share(value: Any, _: Options) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return not (Range(0, 1, above=True) if isinstance(value, float) else AT_LEAST_1).holds(value)
+
+
+def _below_one_batch(split: str) -> Callable[[Any, Options], bool]:
+    """Whether a share of the batches of a split, once they are counted, rounds down to none."""
+
+    def wrong(value: Any, options: Options) -> bool:
+        batches = options.get(f"{split}_batches", 0)
+        return isinstance(value, float) and int(value * batches) == 0 < batches and not options.get("fast_dev_run")
+
+    return wrong
+
+
+def _beyond_batches(value: Any, options: Options) -> bool:
+    """Whether validation comes after more batches than an epoch, once they are counted, has."""
+    if type(value) is not int or options.get("check_val_every_n_epoch", 1) is None or options.get("fast_dev_run"):
+        return False
+    return bool(0 < options.get("epoch_batches", 0) < value)
 
 
 def _no_duration(value: Any, _: Options) -> bool:
@@ -133,6 +145,7 @@ def _beyond_epochs(value: Any, options: Options) -> bool:
 
 _FIT = ("fit",)
 _LIMIT = "give a share above 0 and at most 1.0, or a whole number of batches, at least 1"
+_NO_BATCH = "less than one of the {%s_batches} batch(es) there are; give a larger share, or 1 for one batch."
 
 RULES = (
     Rule(
@@ -203,6 +216,10 @@ RULES = (
     Rule("limit_val_batches", _no_share, _LIMIT + "; without validation there is no best epoch.", ("fit", "validate")),
     Rule("limit_test_batches", _no_share, _LIMIT + "; without a test there is no result.", ("fit", "test")),
     Rule("limit_predict_batches", _no_share, _LIMIT + ".", ("predict",)),
+    *(
+        Rule(f"limit_{split}_batches", _below_one_batch(split), _NO_BATCH % split)
+        for split in ("train", "val", "test", "predict")
+    ),
     Rule(
         "overfit_batches",
         lambda value, _: value != 0,
@@ -210,12 +227,25 @@ RULES = (
         _FIT,
     ),
     Rule("val_check_interval", _no_share, _LIMIT + ".", _FIT),
+    Rule(
+        "val_check_interval",
+        _beyond_batches,
+        "more than the {epoch_batches} batch(es) of an epoch; give a share, or --trainer.check_val_every_n_epoch null.",
+        _FIT,
+    ),
     Rule("val_check_interval", _no_duration, "give a share, a number of batches, or DD:HH:MM:SS.", _FIT),
     Rule("check_val_every_n_epoch", _outside(AT_LEAST_1), "it must be at least 1.", _FIT),
     Rule(
         "check_val_every_n_epoch",
         _beyond_epochs,
         "more than --trainer.max_epochs {max_epochs}, so no epoch would be validated and there is no best one.",
+        _FIT,
+    ),
+    Rule(
+        "check_val_every_n_epoch",
+        lambda value, options: 0 < options.get("scheduled_epochs", 0) < value and not options.get("fast_dev_run"),
+        "more than the {scheduled_epochs} epoch(s) of the model's schedule, so none would be validated and there is no "
+        "best one.",
         _FIT,
     ),
     Rule("num_sanity_val_steps", _outside(Range(-1)), "give a whole number, at least 0, or -1 for all batches.", _FIT),
@@ -304,7 +334,9 @@ def check_trainer_options(options: Options, command: str) -> None:
     """Refuse values of the trainer's options that cannot work.
 
     Args:
-        options: parsed, by name, without ``--trainer.``; classes are not made yet.
+        options: parsed, by name, without ``--trainer.``; classes are not made yet. Counts are among them once they
+            are known: ``train_batches``, ``val_batches``, ``test_batches``, ``predict_batches``, ``epoch_batches``
+            (the training batches up to the limit) and ``scheduled_epochs``.
         command: ``fit``, ``validate``, ``test`` or ``predict``.
 
     Raises:
@@ -316,9 +348,7 @@ def check_trainer_options(options: Options, command: str) -> None:
             continue
         if rule.wrong(value, options):
             shown = _class_of(value) if isinstance(value, Namespace) else printable(value, 60)
-            line = rule.line.replace("{max_epochs}", str(options.get("max_epochs")))
-            line = line.replace("{max_steps}", str(options.get("max_steps")))
-            raise InputError(f"--trainer.{rule.name} {shown}: {line}")
+            raise InputError(f"--trainer.{rule.name} {shown}: {rule.line.format_map(options)}")
     callbacks = options.get("callbacks") or []
     names = [_class_of(each) for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
     for callback in CALLBACK_RULES:
@@ -349,37 +379,3 @@ def check_monitors(callbacks: Iterable[Callback], model: MissingModalityModule) 
 def logged_names(model: MissingModalityModule) -> Sequence[str]:
     """Names that validation logs."""
     return ["val/loss", *(f"val/{row}/{score.name}" for row in SUMMARY_ROWS for score in model.task.scores)]
-
-
-class ScheduleNote(Callback):
-    """Says where the trainer's epochs and the recipe's schedule differ.
-
-    Args:
-        max_epochs: as given.
-        min_epochs: as given.
-    """
-
-    def __init__(self, max_epochs: int | None, min_epochs: int | None) -> None:
-        self.given = {"max_epochs": max_epochs, "min_epochs": min_epochs}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print a note, or refuse a validation that never comes.
-
-        Raises:
-            InputError: validation is beyond the last epoch.
-        """
-        epochs, name = trainer.max_epochs or 0, type(pl_module).__name__
-        if epochs < 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        for option, value in self.given.items():
-            if value is not None and value > epochs:
-                _note(
-                    f"--trainer.{option} {value}: {name}'s schedule ends after {epochs} epoch(s), where its learning "
-                    "rate is 0; lengthen it by --model.constant_epochs or --model.decay_epochs."
-                )
-        every = trainer.check_val_every_n_epoch
-        if every is not None and every > epochs:
-            raise InputError(
-                f"--trainer.check_val_every_n_epoch {every}: {name} trains {epochs} epoch(s), so that none would be "
-                "validated and there would be no best one."
-            )

@@ -78,12 +78,10 @@ class PretrainedModule(EmbeddingModule):
                     f"pretraining {name} {value}: stage 2 starts from these encoders, so give {name} to "
                     f"{type(self).__name__} itself."
                 )
-        # Made for its checks alone: the weights that follow must be those of a run without this look.
-        with torch.random.fork_rng(devices=[]):
-            try:
-                self.stage1_module()
-            except InputError as error:
-                raise InputError(f"pretraining: {error}") from error
+        try:
+            self.stage1_for_a_look()
+        except InputError as error:
+            raise InputError(f"pretraining: {error}") from error
 
     def stage1_module(self) -> Pretraining:
         """Make a fresh stage-1 model of the architecture that this model starts from."""
@@ -92,6 +90,11 @@ class PretrainedModule(EmbeddingModule):
         return self.stage1(
             feature_dims=self.feature_dims, class_names=self.class_names, **(common | shared | self.pretraining)
         )
+
+    def stage1_for_a_look(self) -> Pretraining:
+        """Make one that is not trained: the weights that follow are those of a run without it."""
+        with torch.random.fork_rng(devices=[]):
+            return self.stage1_module()
 
     def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
         """Load stage 1 into the student's parts and the teacher.

@@ -81,6 +81,10 @@ IN_ONE_LINE = [
     ("fit --model ''", "model '' is not known."),
     ("fit --model IFMMIN --data ''", "corpus '' is not known."),
     ("check --data=", "corpus '' is not known."),
+    ("fit --model MMIN --model IFMMIN", "--model: given more than once; give one."),
+    ("fit --model MMIN --model.cycle 1 --model=MMIN", "--model: given more than once"),
+    ("test --model IFMMIN --data IEMOCAP --data=MSPIMPROV", "--data: given more than once"),
+    ("fit --resume a --resume=b", "--resume: given more than once"),
     # Class paths, the same for all commands.
     ("fit --model no_such_module.Model", "model no_such_module.Model: cannot be imported (No module named"),
     ("test --model classes_for_tests.Nine", "the module classes_for_tests has no Nine. Did you mean Mine?"),

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from baselines import MeanFusion
 from datamodules import Synthetic
 from datamodules.errors import InputError
+from ifmmin import IFMMIN
+from ifmmin.cli.counts import check_counts
 from ifmmin.cli.main import main
 from ifmmin.cli.trainer_options import check_monitors, check_trainer_options
 from tests.cli.running import SMALL, metrics, sample
@@ -226,6 +228,89 @@ def test_callbacks_of_ones_own_work_beside_ours(tmp_path: Path, capsys: pytest.C
     assert "best epoch by val/pooled/UA" in capsys.readouterr().out
 
 
+# Once the batches are counted: 8 of training, 4 of each other split.
+
+FEW = "less than one of the {} batch(es) there are; give a larger share, or 1"
+COUNTED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("fit", {"limit_train_batches": 0.01}, {}, "limit_train_batches 0.01: " + FEW.format(8)),
+    ("fit", {"limit_train_batches": 0.124}, {}, "limit_train_batches 0.124: " + FEW.format(8)),
+    ("fit", {"limit_val_batches": 0.1}, {}, "limit_val_batches 0.1: " + FEW.format(4)),
+    ("fit", {"limit_test_batches": 0.24}, {"test": True}, "limit_test_batches 0.24: " + FEW.format(4)),
+    ("validate", {"limit_val_batches": 0.1}, {}, "limit_val_batches 0.1: " + FEW.format(4)),
+    ("test", {"limit_test_batches": 0.1}, {}, "limit_test_batches 0.1: " + FEW.format(4)),
+    ("predict", {"limit_predict_batches": 0.1}, {}, "limit_predict_batches 0.1: " + FEW.format(4)),
+    ("fit", {"val_check_interval": 9}, {}, "val_check_interval 9: more than the 8 batch(es) of an epoch; give a share"),
+    ("fit", {"val_check_interval": 3, "limit_train_batches": 2}, {}, "more than the 2 batch(es) of an epoch"),
+    ("fit", {"val_check_interval": 3, "limit_train_batches": 0.25}, {}, "more than the 2 batch(es) of an epoch"),
+    (
+        "fit",
+        {"check_val_every_n_epoch": 72},
+        {},
+        "72: more than the 71 epoch(s) of the model's schedule, so none would",
+    ),
+    ("fit", {"limit_train_batches": 0.125}, {}, ""),
+    ("fit", {"limit_train_batches": 1, "val_check_interval": 1, "check_val_every_n_epoch": 5}, {}, ""),
+    ("fit", {"val_check_interval": 8}, {}, ""),
+    ("fit", {"val_check_interval": 9, "check_val_every_n_epoch": None}, {}, ""),
+    ("fit", {"limit_val_batches": 0.1, "val_check_interval": 99, "fast_dev_run": True}, {}, ""),
+    ("fit", {"limit_test_batches": 0.1}, {"test": False}, ""),
+    ("test", {"limit_train_batches": 0.01, "limit_val_batches": 0.01, "val_check_interval": 99}, {}, ""),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> Synthetic:
+    """64 training utterances and 8 of each other split."""
+    data = Synthetic(utterances_per_speaker=8, eval_batch_size=2)
+    data.setup("fit")
+    return data
+
+
+def of_corpus(data: Synthetic) -> dict[str, Any]:
+    return {"feature_dims": data.feature_dims, "class_names": data.class_names, "corpus": data.corpus_name}
+
+
+@pytest.mark.parametrize(("command", "trainer", "more", "expected"), COUNTED, ids=lambda part: str(part)[:60])
+def test_limits_that_leave_nothing(
+    command: str, trainer: dict[str, Any], more: dict[str, Any], expected: str, data: Synthetic
+) -> None:
+    model = MeanFusion(**of_corpus(data), batch_size=8, constant_epochs=1, decay_epochs=0)
+    options = Namespace(trainer=Namespace(**CPU, **trainer), **more)
+    if not expected:
+        check_counts(options, command, model, data, 1)
+        return
+    with pytest.raises(InputError) as refused:
+        check_counts(options, command, model, data, 1)
+    assert expected in str(refused.value)
+    assert str(refused.value).startswith("--trainer.")
+
+
+def test_limits_that_leave_nothing_of_stage_1(data: Synthetic) -> None:
+    small: dict[str, Any] = {"embedding_dim": 4, "text_channels": 4, "hidden_dims": [4]}
+    model = IFMMIN(**of_corpus(data), **small, batch_size=8, pretraining={"batch_size": 64})
+    options = Namespace(trainer=Namespace(**CPU, limit_train_batches=0.5))
+    before = torch.random.get_rng_state()
+    with pytest.raises(InputError, match=r"limit_train_batches 0.5: less than one of the 1 batch\(es\)"):
+        check_counts(options, "fit", model, data, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    model.taught = True
+    check_counts(options, "fit", model, data, 1)
+
+
+def test_several_devices_share_the_batches(data: Synthetic) -> None:
+    assert [data.count_batches("val", devices=devices) for devices in (1, 2, 3, 4)] == [4, 2, 1, 1]
+    assert [data.count_batches("train", 8, devices) for devices in (1, 2, 64)] == [8, 8, 1]
+
+
+@pytest.mark.parametrize("words", ["--trainer.limit_train_batches 0.1", "--trainer.val_check_interval 50"])
+def test_nothing_is_left_of_a_limit_that_leaves_nothing(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "batch(es)" in one_line(capsys, ["fit", "--model", "MeanFusion", *SMALL, *words.split()])
+    assert not list(tmp_path.iterdir())
+
+
 def test_epochs_beyond_the_schedule_are_noted_and_validation_beyond_them_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,4 +319,5 @@ def test_epochs_beyond_the_schedule_are_noted_and_validation_beyond_them_refused
     assert main([*words, "--run_dir", str(tmp_path / "noted")]) == 0
     assert "note: --trainer.max_epochs 7: MeanFusion's schedule ends after 1 epoch" in capsys.readouterr().err
     words += ["--run_dir", str(tmp_path / "refused"), "--trainer.check_val_every_n_epoch", "5"]
-    assert "MeanFusion trains 1 epoch(s), so that none would be validated" in one_line(capsys, words)
+    assert "more than the 1 epoch(s) of the model's schedule" in one_line(capsys, words)
+    assert not (tmp_path / "refused").exists()
