@@ -115,10 +115,6 @@ class IFMMIN(PretrainedModule):
         imagined, joint = self.imagination(h.flatten(1), H)
         return Imagined(H, imagined, joint, self.classifier(joint))
 
-    def predicted_invariant(self, batch: Batch) -> Tensor:
-        """H' [B, 3E], the invariant features predicted from what is present in each row."""
-        return self.imagine(batch).invariant
-
     def invariant_features(self, batch: Batch) -> Tensor:
         """Predict H' [B, 3, E] from what is present in each row."""
         H: Tensor = self.invariance(self.encoders(batch))

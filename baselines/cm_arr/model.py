@@ -231,10 +231,21 @@ class CMARR(MissingModalityModule):
         logits: Tensor = self.classifier(self.fusion(embeddings).flatten(1))
         return logits
 
+    def modality_embeddings(self, batch: Batch) -> Tensor:
+        """Embeddings [B, 3, E], those of absent modalities recovered by the flows."""
+        encoded = self.encode(batch, mapped=not bool(batch.present.all()))
+        return self.reconstruct(encoded.embedding, encoded.common, batch.present)
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Recovered embeddings and the means μ of the complete utterances, each [B, 3, E]; None without the phase."""
+        if not self.reconstruction:
+            return None
+        true = self.encode(batch.unmasked(), mapped=False).mean[batch.row]
+        return self.modality_embeddings(batch), true.detach()
+
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]."""
-        encoded = self.encode(batch, mapped=not bool(batch.present.all()))
-        return self.classify(self.reconstruct(encoded.embedding, encoded.common, batch.present))
+        return self.classify(self.modality_embeddings(batch))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Classification, and the terms of the phases that are switched on."""

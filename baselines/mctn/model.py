@@ -245,14 +245,34 @@ class MCTN(MissingModalityModule):
         outputs: Tensor = self.classifier(self.pooling(second, lengths))
         return outputs
 
+    def projected(self, batch: Batch) -> list[Tensor]:
+        """Projected steps [B, S, width] of each modality, 0 where it is absent."""
+        steps = []
+        for modality, projection in enumerate(self.projections.values()):
+            seen = visible(batch, modality)
+            steps.append(seen.spread(projection(self.pooled(seen))))
+        return steps
+
+    def modality_embeddings(self, batch: Batch) -> Tensor:
+        """Mean over the steps of what E reads of each modality, [B, 3, width]; 0 where it is absent."""
+        return torch.stack([steps.mean(dim=1) for steps in self.projected(batch)], dim=1)
+
+    def imagined_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean over steps of the translations x̂, projected as E would read them, and of the true steps."""
+        batch = replace(batch, present=self.readable(batch.present))
+        encoded = self.encoder(self.source_steps(self.projected(batch), batch.present))
+        decoders = self.decoder, self.second_decoder
+        states = decode(decoders, (encoded, self.second_encoder(encoded)))
+        parts = [
+            self.embed(decoder, each, wanted).mean(dim=1)[:, None] * wanted[..., None]
+            for decoder, each, wanted in zip(decoders, states, self.targets(batch), strict=True)
+        ]
+        return parts[0] + parts[1], self.modality_embeddings(batch.unmasked())[batch.row].detach()
+
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]; NaN in rows where a fixed source is absent."""
         batch = replace(batch, present=self.readable(batch.present))
-        projected = []
-        for modality, projection in enumerate(self.projections.values()):
-            seen = visible(batch, modality)
-            projected.append(seen.spread(projection(self.pooled(seen))))
-        source = self.source_steps(projected, batch.present)
+        source = self.source_steps(self.projected(batch), batch.present)
         outputs = self.classify(self.second_encoder(self.encoder(source)))
         return outputs.masked_fill(~batch.present.any(dim=1, keepdim=True), torch.nan)
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.figures import board as pictures
-from benchmarks.figures.invariance import PredictsInvariantFeatures, features_figure, loss_figure
+from benchmarks.figures.invariance import features_figure, loss_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, Record, latest, read_lines
 from benchmarks.leaderboard.summary import Summary, summarise_board
 from datamodules.errors import InputError
 from datamodules.text import printable
+from ifmmin.base import MissingModalityModule
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 from ifmmin.finished import FinishedRun, read_run
@@ -79,10 +80,14 @@ def best_run_with_invariant_features(folder: Path, summary: Summary) -> Finished
     """
     models = discover_models()
     for entry in summary.entries:
-        if entry.model in models and issubclass(models[entry.model], PredictsInvariantFeatures):
+        if entry.model in models and _has_invariant_features(models[entry.model]):
             own = (record for record in summary.records if record.model == entry.model)
             return read_run(folder / min(own, key=lambda record: record.key).run)
     raise InputError(f"{folder}: no model of this board predicts invariant features.")
+
+
+def _has_invariant_features(model: type[MissingModalityModule]) -> bool:
+    return model.invariant_features is not MissingModalityModule.invariant_features
 
 
 def latest_records(folder: Path) -> list[Record]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from benchmarks.figures.style import MARKERS, plain
 from benchmarks.leaderboard.looks import COLOURS
 from datamodules.base import EmotionDataModule
-from datamodules.batches.batch import Batch
 from datamodules.batches.masks import random_bits, utterance_keys
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
+from ifmmin.base import MissingModalityModule
 from ifmmin.finished import FinishedRun
 from ifmmin.results.figures import empty_figure
 from ifmmin.results.results import SYNTHETIC, readable
@@ -31,14 +30,6 @@ LOGGED = "train/inv"
 """L_inv in the CSV logs, not weighted."""
 
 _PERPLEXITY = 30.0
-
-
-@runtime_checkable
-class PredictsInvariantFeatures(Protocol):
-    """A model with invariant features, whatever its class."""
-
-    def predicted_invariant(self, batch: Batch) -> Tensor:
-        """H' [B, D], the invariant features predicted from what is present in each row."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +58,22 @@ def chosen_utterances(data: EmotionDataModule, split: str, count: int = UTTERANC
 
 
 @torch.no_grad()
-def predicted_invariant_points(model: PredictsInvariantFeatures, data: EmotionDataModule, split: str) -> Points:
-    """H' of some utterances of a split under each of the six missing conditions."""
+def predicted_invariant_points(model: MissingModalityModule, data: EmotionDataModule, split: str) -> Points:
+    """H' of some utterances of a split under each of the six missing conditions.
+
+    Raises:
+        InputError: the model predicts no invariant features.
+    """
     chosen = torch.from_numpy(chosen_utterances(data, split))
     features, conditions = [], []
     for batch in data.in_order(split):
         rows, condition = under_conditions(batch, MISSING_CONDITIONS)
         kept = torch.isin(batch.index[rows.row], chosen)
         if kept.any():
-            features.append(model.predicted_invariant(replace(rows, row=rows.row[kept], present=rows.present[kept])))
+            H = model.invariant_features(replace(rows, row=rows.row[kept], present=rows.present[kept]))
+            if H is None:
+                raise InputError(f"{type(model).__name__} predicts no invariant features.")
+            features.append(H.flatten(1))
             conditions.append(condition[kept])
     names = tuple(data.corpus.utterances[row] for row in chosen.tolist())
     return Points(torch.cat(features).float().numpy(), torch.cat(conditions).numpy(), names)
@@ -109,8 +107,6 @@ def features_figure(run: FinishedRun) -> Figure:
             scikit-learn are not there.
     """
     model, data = run.load()
-    if not isinstance(model, PredictsInvariantFeatures):
-        raise InputError(f"{run.folder}: {run.results.model} predicts no invariant features.")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # t-SNE would enlarge the last bits in which other numbers of threads differ
     try:

@@ -171,6 +171,8 @@ class TextCNN(SequenceEncoder):
         self.convolutions = nn.ModuleList(nn.Conv1d(input_dim, channels, width) for width in widths)
         self.widths = tuple(widths)
         self.widest = max(widths)
+        # Modules, so that ``benchmarks.imagination`` can count their dead units.
+        self.channel_activation, self.activation = nn.ReLU(), nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(channels * len(widths), embedding_dim)
 
@@ -183,7 +185,8 @@ class TextCNN(SequenceEncoder):
         inside, longest = lengths.clamp(min=self.widest), frames.shape[1]
         paddings = [padding_mask(inside - width + 1, longest - width + 1) for width in self.widths]
         # ReLU is monotone, so max over time may come first, on a single value per channel.
-        return winning_responses(frames, self.convolutions, paddings).relu()
+        responses: Tensor = self.channel_activation(winning_responses(frames, self.convolutions, paddings))
+        return responses
 
     def pool_absent(self) -> Tensor:
         """See :class:`SequenceEncoder`; a window of zero frames leaves the bias."""
@@ -194,7 +197,7 @@ class TextCNN(SequenceEncoder):
 
     def head(self, pooled: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""
-        embedding: Tensor = self.output(self.dropout(pooled)).relu()
+        embedding: Tensor = self.activation(self.output(self.dropout(pooled)))
         return embedding
 
 

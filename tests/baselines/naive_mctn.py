@@ -92,6 +92,26 @@ def naive_logits(model: MCTN, second: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
+def naive_translations(
+    model: MCTN, utterance: tuple[FloatArray, ...], present: npt.NDArray[np.bool_]
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """By absent modality, the mean over steps of its translation and of its true steps, both projected."""
+    projections = list(model.projections.values())
+    pooled = [naive_pool(frames) for frames in utterance]
+    sources = [linear(projections[m], list(pooled[m])) for m in range(3) if present[m]]
+    encoded = naive_encoder(model.encoder, [torch.stack(parts).mean(dim=0) for parts in zip(*sources, strict=True)])
+    levels = (model.decoder, encoded), (model.second_decoder, naive_encoder(model.second_encoder, encoded))
+    start = int(np.flatnonzero(present)[0])
+    targets = [m for m in ((start + 1) % 3, (start + 2) % 3) if not present[m]]
+    found = {}
+    for m, (decoder, states) in zip(targets, levels, strict=False):
+        translated = linear(projections[m], linear(decoder.outputs[m], naive_decoder(decoder, states)))
+        true = linear(projections[m], list(pooled[m]))
+        found[m] = torch.stack(translated).mean(dim=0), torch.stack(true).mean(dim=0)
+    return found
+
+
+@torch.no_grad()
 def naive_row(
     model: MCTN, utterance: tuple[FloatArray, ...], present: npt.NDArray[np.bool_], label: int
 ) -> dict[str, float]:

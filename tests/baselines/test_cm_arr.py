@@ -308,6 +308,14 @@ def test_each_phase_can_be_switched_off(phases: tuple[bool, bool, bool]) -> None
 
 
 @torch.no_grad()
+def test_the_recovery_loss_is_the_error_of_the_imagined_embeddings() -> None:
+    model, batch = build(), random_batch(6, seed=1)
+    imagined, true = model.imagined_embeddings(batch) or (Tensor(), Tensor())
+    errors = (imagined - true)[~batch.present].square().sum(dim=1)
+    close(model.losses(batch)["recovery"], errors.mean().detach())
+    assert build(reconstruction=False).imagined_embeddings(batch) is None
+
+
 def test_without_reconstruction_an_absent_embedding_is_zero() -> None:
     model, batch = build(reconstruction=False), random_batch(6, seed=1)
     encoded = model.encode(batch.unmasked())

@@ -34,6 +34,7 @@ from tests.baselines.naive_mctn import (
     naive_decoder,
     naive_encoder,
     naive_row,
+    naive_translations,
 )
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_present, random_utterances
 from tests.datamodules.corpora import corpus_of
@@ -135,6 +136,17 @@ def test_losses_row_by_row(source: str) -> None:
     torch.testing.assert_close(F.cross_entropy(logits, batch.labels), losses["cls"])
     total = losses["cls"] + 0.1 * (losses["translation"] + losses["cycle"] + losses["second"])
     torch.testing.assert_close(model.total_loss(losses), total)
+
+
+def test_imagined_embeddings_are_projected_translations() -> None:
+    model, utterances, present = mctn(), random_utterances(7, longest=30, seed=1), random_present(7, seed=1)
+    imagined, true = model.imagined_embeddings(batch_of(utterances, present))
+    for row, (utterance, shown) in enumerate(zip(utterances, present, strict=True)):
+        found = naive_translations(model, utterance, shown)
+        assert found.keys() == set(np.flatnonzero(~shown))
+        for modality, (translated, wanted) in found.items():
+            torch.testing.assert_close(imagined[row, modality], translated)
+            torch.testing.assert_close(true[row, modality], wanted)
 
 
 def test_targets_stand_in_a_fixed_order() -> None:
