@@ -11,6 +11,7 @@ from datamodules.lazy import lazy
 
 if TYPE_CHECKING:
     from baselines.cm_arr import CMARR
+    from baselines.distilled_imputation import DistilledImputation
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
     from baselines.mmin import MMIN, MMINWithoutCycle
@@ -21,6 +22,7 @@ __all__ = [
     "MCTN",
     "MMIN",
     "CompleteFusion",
+    "DistilledImputation",
     "MMINWithoutCycle",
     "MeanFusion",
     "ModalityDropout",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = lazy(
     {
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
+        "DistilledImputation": "distilled_imputation",
         "MCTN": "mctn",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",

@@ -74,3 +74,29 @@ class Teacher(nn.Module):
         """[B, 3, E]: true embeddings of what is absent, those of zero frames of what is present."""
         absent = self.encoders.absent() if self._absent is None else self._absent
         return torch.where(batch.present[..., None], absent, self.targets(batch))
+
+    @torch.no_grad()
+    def moments(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each coordinate of the complete embeddings, over utterances that have it.
+
+        Args:
+            batches: every utterance once.
+
+        Returns:
+            two tensors [3, E]; the standard deviation is 1 where a coordinate does not vary.
+        """
+        weight = next(self.parameters())
+        count = weight.new_zeros(3, 1, dtype=torch.float64)
+        total = weight.new_zeros(3, self.encoders.embedding_dim, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for batch in batches:
+            whole = batch.to(weight.device, weight.dtype).unmasked()
+            embeddings, known = self.targets(whole).double(), whole.available[..., None]
+            count += known.sum(dim=0)
+            total += (embeddings * known).sum(dim=0)
+            squares += (embeddings.square() * known).sum(dim=0)
+        mean = total / count.clamp(min=1)
+        std = (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
+        # Below float32's resolution a spread is rounding.
+        std = std.where(std > 1e-6 * mean.abs().clamp(min=1e-6), 1.0)
+        return mean.to(weight.dtype), std.to(weight.dtype)

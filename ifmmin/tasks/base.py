@@ -82,6 +82,10 @@ class Task(ABC):
         """Compute the training loss, a scalar, of outputs [B, O] and labels [B]."""
 
     @abstractmethod
+    def distillation(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Compute the loss, a scalar, of outputs [B, O] that follow a teacher's outputs [B, O]."""
+
+    @abstractmethod
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Count each row by itself: ``[B, *shape]``, zero where the label is unknown.
 

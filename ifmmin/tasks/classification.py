@@ -44,6 +44,14 @@ class Classification(Task):
         dtype = torch.promote_types(outputs.dtype, label.dtype)  # probabilities lose digits in half precision
         return F.cross_entropy(outputs.to(dtype), label.to(dtype))
 
+    def distillation(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """T² KL(teacher ‖ outputs) of the probabilities at temperature T, the mean over the rows.
+
+        Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015; T² keeps the gradient's scale.
+        """
+        student, target = ((logits / temperature).log_softmax(dim=1) for logits in (outputs, teacher))
+        return temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)
+
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
         """One 1 per row of known label, at [true class, most probable class]: int64 [B, C, C].
 

@@ -70,6 +70,10 @@ class Regression(Task):
         """Mean absolute error of outputs [B, 1]."""
         return F.l1_loss(outputs[:, 0], label.to(outputs.dtype))
 
+    def distillation(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Mean absolute difference to the teacher's values; a value has no temperature."""
+        return F.l1_loss(outputs, teacher)
+
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Moments, the rounded pair and both signs of each row of known label: float64 [B, K].
 

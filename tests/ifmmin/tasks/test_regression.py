@@ -120,3 +120,8 @@ def test_values_are_written_as_people_read_them() -> None:
     assert Score("WA").format(-0.00001) == "0.00"
     assert Score("MAE", percent=False).format(0.12345) == "0.123"
     assert Score("MAE", percent=False).format(None) == "–"
+
+
+def test_a_student_follows_its_teachers_values() -> None:
+    student, teacher = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([[1.5], [0.0], [-1.0]])
+    assert Regression().distillation(student, teacher, 2.0).item() == pytest.approx((0.5 + 2 + 0) / 3)
