@@ -36,8 +36,11 @@ def test_the_table_of_models_is_that_of_their_cards() -> None:
     assert shown == model_rows()
 
 
-def test_it_is_a_page() -> None:
-    assert len(README.split()) <= 1200
+def test_it_is_a_page_beside_the_table_of_models() -> None:
+    prose = README
+    for row in model_rows():
+        prose = prose.replace(row, "")
+    assert len(prose.split()) <= 1050
 
 
 def test_links_lead_somewhere() -> None:
