@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datamodules.iemocap import IEMOCAP
     from datamodules.msp_improv import MSPIMPROV
     from datamodules.needs import DataNeeds
+    from datamodules.privileged import Privileged
     from datamodules.synthetic import Synthetic
 
 __all__ = [
@@ -27,10 +28,16 @@ __all__ = [
     "DataNeeds",
     "EmotionDataModule",
     "InputError",
+    "Privileged",
     "Synthetic",
 ]
 
-CORPORA = {"IEMOCAP": "iemocap", "MSPIMPROV": "msp_improv", "Synthetic": "synthetic"}
+CORPORA = {
+    "IEMOCAP": "iemocap",
+    "MSPIMPROV": "msp_improv",
+    "Privileged": "privileged",
+    "Synthetic": "synthetic",
+}
 """Built-in corpora by name, and their modules: to list one here is its whole registration."""
 
 __getattr__, __dir__ = lazy(

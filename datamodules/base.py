@@ -179,6 +179,18 @@ class EmotionDataModule(L.LightningDataModule):
 
     # Reading.
 
+    @classmethod
+    def locate(cls, options: Mapping[str, Any]) -> Path:
+        """Folder of the corpus that these options mean.
+
+        Args:
+            options: of this class, by name, all of them.
+
+        Raises:
+            InputError: there is no such place.
+        """
+        return expanded(options.get("root") or "")
+
     def read_feature_dims(self) -> list[int]:
         """Find the widths of audio, visual and text frames; 0 without a file."""
         try:

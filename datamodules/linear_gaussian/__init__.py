@@ -1,1 +1,1 @@
-"""The built-in linear-Gaussian corpus: its generator with the exact posterior, and its files."""
+"""The built-in linear-Gaussian corpora: their generator with the exact posterior, files and datamodule."""

@@ -1,69 +1,126 @@
-"""The built-in corpus on disk: writing it in the public feature layout, and knowing it again."""
+"""The built-in corpora on disk: writing one in the public feature layout, and knowing it again."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datamodules.errors import CorpusError, InputError
-from datamodules.linear_gaussian.generator import (
-    CLASS_NAMES,
-    VERSION,
-    IntArray,
-    LinearGaussianCorpus,
-    View,
-)
+from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, IntArray, LinearGaussianCorpus
+from datamodules.linear_gaussian.views import View
+from datamodules.storage.targets import SPLITS
 from datamodules.storage.writing import write_features, write_targets
 
 GENERATOR = "ifmmin linear-Gaussian corpus"
 SOURCE_FILE = "source.json"
-"""The file that marks a folder as the built-in corpus, with the parameters of its generator."""
+"""The file that marks a folder as a built-in corpus, with the parameters of its generator."""
 
+FEATURE_NAMES: tuple[str, str, str] = ("audio", "visual", "text")
 FEATURE_FILES: tuple[str, str, str] = ("A/audio.h5", "V/visual.h5", "L/text.h5")
 """The feature file of each modality below the corpus folder."""
 
 SESSIONS = 5
-FOLDS = SESSIONS
 
 # Stored values are multiples of this: the last bits of another machine's linear algebra fall away.
 _DECIMALS = 4
 
 
-def write_corpus(
-    folder: str | Path, corpus: LinearGaussianCorpus | None = None, utterances_per_speaker: int = 400
-) -> None:
-    """Write a corpus in the public feature layout: 5 sessions of 2 speakers each, 5 folds.
+@dataclass(frozen=True)
+class Arrangement:
+    """The utterances of a folder, and their places in its folds.
 
-    Fold k trains on the other sessions, validates on the male and tests on the female speaker of session
-    k. The same arguments give the same values. Several processes may write the same folder at once: it
-    appears complete or not at all, and whoever comes second uses what is there.
+    Attributes:
+        utterances: N ids.
+        draws: how many of them are drawn together, adding up to N: each draw has its own random numbers.
+        folds: by fold and split, the positions of its utterances, int64.
+        record: the numbers that it was made from, for :data:`SOURCE_FILE`.
+    """
 
-    Args:
-        folder: where to write; if it already contains this corpus, nothing is done.
-        corpus: the generator; the built-in one by default.
-        utterances_per_speaker: utterances of each of the ten speakers.
+    utterances: list[str]
+    draws: list[int]
+    folds: Mapping[int, Mapping[str, IntArray]]
+    record: Mapping[str, Any]
+
+
+def sessions(utterances_per_speaker: int) -> Arrangement:
+    """Five sessions of two speakers each, and a fold for each session.
+
+    Fold k trains on the other sessions, validates on the male and tests on the female speaker of session k. Ids
+    have IEMOCAP's form: ``Ses01F_impro00_F0000``, ...
 
     Raises:
-        CorpusError: ``folder`` contains something else.
-        InputError: ``folder`` cannot be written, or ``utterances_per_speaker`` is below 1.
+        InputError: ``utterances_per_speaker`` is below 1.
     """
     if utterances_per_speaker < 1:
         raise InputError(f"utterances_per_speaker {utterances_per_speaker}: give at least 1.")
+    speakers = [(session, gender) for session in range(1, SESSIONS + 1) for gender in "FM"]
+    ids = [f"Ses{s:02d}{g}_impro00_{g}{n:04d}" for s, g in speakers for n in range(utterances_per_speaker)]
+    session, male = (
+        np.repeat(values, utterances_per_speaker)
+        for values in ([session for session, _ in speakers], [gender == "M" for _, gender in speakers])
+    )
+    folds = {}
+    for fold in range(1, SESSIONS + 1):
+        inside = session == fold
+        splits = {"train": ~inside, "val": inside & male, "test": inside & ~male}
+        folds[fold] = {split: np.flatnonzero(chosen) for split, chosen in splits.items()}
+    return Arrangement(ids, [len(ids)], folds, {"utterances_per_speaker": utterances_per_speaker})
+
+
+def single_fold(fold: int, sizes: Mapping[str, int]) -> Arrangement:
+    """One fold that shares no utterance with any other; ids are ``fold01_test00000``, ....
+
+    Each split is a draw of its own, the training utterances last: more or fewer of them leave the others as they are.
+
+    Args:
+        fold: its number.
+        sizes: the number of utterances of ``train``, ``val`` and ``test``.
+
+    Raises:
+        InputError: a size is below 1.
+    """
+    if min(sizes.values()) < 1:
+        raise InputError(f"utterances {dict(sizes)}: give at least 1 of each split.")
+    order = SPLITS[::-1]
+    draws = [sizes[split] for split in order]
+    ids = [f"fold{fold:02d}_{split}{number:05d}" for split in order for number in range(sizes[split])]
+    edges = pairwise(accumulate(draws, initial=0))
+    places = {split: np.arange(*span) for split, span in zip(order, edges, strict=True)}
+    record = {"fold": fold, "utterances": {split: sizes[split] for split in SPLITS}}
+    return Arrangement(ids, draws, {fold: places}, record)
+
+
+def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
+    """Write a corpus in the public feature layout.
+
+    The same arguments give the same values. Several processes may write the same folder at once: it appears
+    complete or not at all, and whoever comes second uses what is there.
+
+    Args:
+        folder: where to write; if it already contains this corpus, nothing is done.
+        corpus: the generator.
+        arrangement: the utterances and folds.
+
+    Raises:
+        CorpusError: ``folder`` contains something else.
+        InputError: ``folder`` cannot be written.
+    """
     folder = Path(folder)
-    corpus = corpus or LinearGaussianCorpus()
-    source = _source_text(corpus, utterances_per_speaker)
+    source = _source_text(corpus, arrangement)
     try:
         if not _occupied(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             # Beside the target: a rename is atomic only within one file system.
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
                 built = Path(temporary, "corpus")
-                _write_files(built, corpus, utterances_per_speaker)
+                _write_files(built, corpus, arrangement)
                 (built / SOURCE_FILE).write_text(source, encoding="utf-8")
                 _rename_unless_there(built, folder)
     except OSError as error:
@@ -73,8 +130,8 @@ def write_corpus(
     found = folder / SOURCE_FILE
     if not found.is_file() or found.read_bytes() != source.encode():
         raise CorpusError(
-            f"{folder}: is something other than version {VERSION} of the built-in corpus with seed {corpus.seed}; "
-            "delete the folder or choose another."
+            f"{folder}: is something other than version {VERSION} of the built-in corpus with seed {corpus.seed} and "
+            f"{_readable(arrangement.record)}; delete the folder or choose another."
         )
 
 
@@ -100,25 +157,19 @@ def load_source(folder: str | Path) -> LinearGaussianCorpus:
     return corpus
 
 
-def utterance_ids(utterances_per_speaker: int) -> list[str]:
-    """Every id of the corpus, in IEMOCAP's form, speaker by speaker: ``Ses01F_impro00_F0000``, ..."""
-    return [
-        f"Ses{session:02d}{gender}_impro00_{gender}{number:04d}"
-        for session in range(1, SESSIONS + 1)
-        for gender in "FM"
-        for number in range(utterances_per_speaker)
-    ]
-
-
-def _source_text(corpus: LinearGaussianCorpus, utterances_per_speaker: int) -> str:
+def _source_text(corpus: LinearGaussianCorpus, arrangement: Arrangement) -> str:
     source = {
         "generator": GENERATOR,
         "version": VERSION,
-        "utterances_per_speaker": utterances_per_speaker,
+        **arrangement.record,
         "classes": CLASS_NAMES,
         "parameters": asdict(corpus),
     }
     return json.dumps(source, indent=2) + "\n"
+
+
+def _readable(record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in record.items())
 
 
 def _occupied(folder: Path) -> bool:
@@ -134,23 +185,24 @@ def _rename_unless_there(built: Path, folder: Path) -> None:
             raise
 
 
-def _write_files(folder: Path, corpus: LinearGaussianCorpus, utterances_per_speaker: int) -> None:
+def _write_files(folder: Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
     """Write features and targets, not atomically."""
-    ids = utterance_ids(utterances_per_speaker)
-    sample = corpus.sample(len(ids), np.random.default_rng([corpus.seed, 1]))
-    for name, frames in zip(FEATURE_FILES, sample.frames, strict=True):
-        values = np.round(frames.values, _DECIMALS).astype(np.float32)
-        write_features(folder / name, zip(ids, np.split(values, frames.offsets[1:-1]), strict=True))
-    _write_targets(folder / "target", ids, sample.labels)
+    samples = [
+        corpus.sample(count, np.random.default_rng([corpus.seed, 1, number]))
+        for number, count in enumerate(arrangement.draws)
+    ]
+    for modality, name in enumerate(FEATURE_FILES):
+        frames = []
+        for sample in samples:
+            values, offsets = sample.frames[modality].values, sample.frames[modality].offsets
+            frames += np.split(np.round(values, _DECIMALS).astype(np.float32), offsets[1:-1])
+        write_features(folder / name, zip(arrangement.utterances, frames, strict=True))
+    _write_targets(folder / "target", arrangement, np.concatenate([sample.labels for sample in samples]))
 
 
-def _write_targets(folder: Path, ids: Sequence[str], labels: IntArray) -> None:
-    one_hot, names = np.eye(len(CLASS_NAMES))[labels], np.array(ids)
-    session = np.array([int(name[3:5]) for name in ids])
-    male = np.array([name[5] == "M" for name in ids])
-    for fold in range(1, FOLDS + 1):
-        inside = session == fold
-        splits = {"train": ~inside, "val": inside & male, "test": inside & ~male}
+def _write_targets(folder: Path, arrangement: Arrangement, labels: IntArray) -> None:
+    one_hot, names = np.eye(len(CLASS_NAMES))[labels], np.array(arrangement.utterances)
+    for fold, splits in arrangement.folds.items():
         write_targets(
             folder / str(fold), {split: (names[chosen].tolist(), one_hot[chosen]) for split, chosen in splits.items()}
         )

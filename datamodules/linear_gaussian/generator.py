@@ -1,4 +1,4 @@
-r"""The generator behind the built-in synthetic corpus, and its Bayes-optimal posterior in closed form.
+r"""The generator behind the built-in synthetic corpora, and its Bayes-optimal posterior in closed form.
 
 For one utterance, with modalities m in {audio, visual, text}:
 
@@ -7,24 +7,30 @@ For one utterance, with modalities m in {audio, visual, text}:
     y &\sim \mathrm{Cat}(\pi)                         && \text{class, IEMOCAP's priors} \\
     s \mid y &\sim N(\mu_y, \tau^2 I_k)               && \text{semantic latent, shared by the modalities} \\
     z_m &= P_m s + q_m n_m,\quad n_m \sim N(0, I_k)   && \text{what m sees of it, and a private nuisance} \\
-    x_{m,t} &= g_t(T_m)\, W_m z_m + \sigma_m e_{m,t},\quad e_{m,t} \sim N(0, I_D)  && t = 0 .. T_m - 1
+    d_m &\sim N(0, \delta_m^2 I)                      && \text{a distractor, the same in all frames} \\
+    x_{m,t} &= g_t(T_m)\, W_m z_m + B_m d_m + \sigma_m e_{m,t},\quad e_{m,t} \sim N(0, I_D)  && t = 0 .. T_m - 1
 
 The first three coordinates of s carry the emotion (arousal, valence, dominance: the classes' means
 are the corners of a tetrahedron); the others are content that the modalities share and that says
-nothing about the class. :math:`P_m = \mathrm{diag}(l_m)` and :math:`W_m = c_m O_m` with orthonormal
-columns :math:`O_m`, drawn from the seed. The lengths T_m are drawn apart from everything else, and the
-gain is a known function of t and T_m:
+nothing about the class. :math:`P_m = \mathrm{diag}(l_m)`. The columns of :math:`[W_m\ B_m]` are orthonormal
+and drawn from the seed. The lengths T_m are drawn apart from everything else, and the gain is a known
+function of t and T_m, 1 where a = b = 0:
 
 .. math:: g_t(T) = (1 + a \sin(\pi (t + 1/2) / T)) \, (T_0 / T)^b .
 
-**Posterior.** Given the lengths all is linear and Gaussian. With :math:`G_m = \sum_t g_t^2`, the frames
-speak about :math:`z_m` only through :math:`\sum_t g_t W_m^\top x_{m,t}`, so that the likelihood of s given
-modality m is, up to a factor free of s and y, :math:`\exp(\eta_m^\top s - s^\top \Lambda_m s / 2)` with diagonal
+What is written of x is an invertible function of it, :class:`~datamodules.linear_gaussian.features.WrittenFeatures`;
+the posterior begins with its inverse.
+
+**Posterior.** Given the lengths all is linear and Gaussian. :math:`W_m^\top x_{m,t}` is free of :math:`d_m`, and the
+noise in it is independent of the noise in every direction orthogonal to :math:`W_m`: so the distractor leaves the
+Bayes rule as it is. With :math:`G_m = \sum_t g_t^2`, the frames speak about :math:`z_m` only through
+:math:`\sum_t g_t W_m^\top x_{m,t}`, so that the likelihood of s given modality m is, up to a factor free of s and y,
+:math:`\exp(\eta_m^\top s - s^\top \Lambda_m s / 2)` with diagonal
 
 .. math::
 
-    \eta_m = \frac{P_m \sum_t g_t W_m^\top x_{m,t}}{q_m^2 c_m^2 G_m + \sigma_m^2}, \qquad
-    \Lambda_m = \frac{c_m^2 G_m P_m^2}{q_m^2 c_m^2 G_m + \sigma_m^2} .
+    \eta_m = \frac{P_m \sum_t g_t W_m^\top x_{m,t}}{q_m^2 G_m + \sigma_m^2}, \qquad
+    \Lambda_m = \frac{G_m P_m^2}{q_m^2 G_m + \sigma_m^2} .
 
 Given s the modalities are independent, so an absent one is left out of the sums :math:`\eta = \sum_m \eta_m`,
 :math:`\Lambda = \sum_m \Lambda_m`, and integrating s out against :math:`N(\mu_y, \tau^2 I)` leaves
@@ -34,11 +40,12 @@ Given s the modalities are independent, so an absent one is left out of the sums
     \log p(y \mid x) = \log \pi_y + \mu_y^\top (I + \tau^2 \Lambda)^{-1} \eta
                        - \tfrac12 \mu_y^\top (I + \tau^2 \Lambda)^{-1} \Lambda \mu_y + \text{const} .
 
-It wants the frames as in the corpus, before any normalisation.
+It takes the features as written, before any normalisation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,12 +55,13 @@ import numpy.typing as npt
 
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
+from datamodules.linear_gaussian.features import FloatArray, WrittenFeatures
+from datamodules.linear_gaussian.views import OVERLAP, VIEWS, View
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same parameters would give other values."""
 
 CLASS_NAMES: tuple[str, ...] = ("angry", "happy", "neutral", "sad")
@@ -68,43 +76,8 @@ _EMOTIONS: FloatArray = np.array([[1, -1, -1], [1, 1, 1], [-1, 1, -1], [-1, -1, 
 _CONDITION_TABLE: BoolArray = CONDITION_TABLE.numpy()
 
 
-@dataclass(frozen=True)
-class View:
-    """How one modality sees the latent and turns it into frames.
-
-    Attributes:
-        dim: D, features per frame; at least the latent's size.
-        loadings: l_m [k], the diagonal of P_m: how much is seen of each latent coordinate.
-        nuisance: q_m, standard deviation of the private nuisance.
-        noise: sigma_m, standard deviation of a frame's noise per feature, where the signal's is about 1.
-        median_length: T_0, the median number of frames (log-normal before clipping).
-        length_spread: standard deviation of the log of the number of frames.
-        shortest: least number of frames.
-        longest: greatest number of frames.
-    """
-
-    dim: int
-    loadings: tuple[float, ...]
-    nuisance: float
-    noise: float
-    median_length: float
-    length_spread: float
-    shortest: int
-    longest: int
-
-
-# Overlap and nuisances were fitted together, with the frame noise in place, so that the Bayes rule's WA comes
-# near what is published for IEMOCAP: a 58, v 54, t 69, av 67, at 76, vt 75 %.
-# They give a 57.8, v 54.0, t 68.9, av 67.2, at 76.1, vt 74.6, avt 79.8 %.
-OVERLAP = 0.51
-"""tau, the standard deviation of the semantic latent within a class; the classes' means are 2.83 apart."""
-
-VIEWS: tuple[View, View, View] = (
-    View(24, (1.0, 0.8, 0.9, 1.0, 0.9, 0.8), 1.64, 0.5, 16.0, 0.4, 6, 40),
-    View(20, (0.8, 1.0, 0.9, 0.9, 0.8, 1.0), 1.87, 0.5, 11.0, 0.2, 8, 14),
-    View(32, (0.9, 1.0, 1.0, 0.8, 1.0, 0.9), 1.25, 0.5, 7.0, 0.3, 4, 12),
-)
-"""Audio, visual and text of the built-in corpus: text sees most, visual least."""
+CUBE = math.sqrt(8)
+"""Mutual distance of the classes' means where they are corners of the cube [-1, 1]^3."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +99,7 @@ class Sample:
 
     Attributes:
         labels: int64 [N], positions in :data:`CLASS_NAMES`.
-        frames: audio, visual and text of each utterance.
+        frames: audio, visual and text of each utterance, features as written.
     """
 
     labels: IntArray
@@ -141,6 +114,7 @@ class LinearGaussianCorpus:
         seed: fixes the mixing matrices and the utterances that :func:`write_corpus` draws. The Bayes
             accuracy does not depend on it.
         overlap: tau.
+        separation: mutual distance of the classes' means.
         gain_swing: a in [0, 1), how much the gain rises in the middle of an utterance.
         gain_decay: b, how much fainter longer utterances are.
         views: audio, visual, text.
@@ -151,6 +125,7 @@ class LinearGaussianCorpus:
 
     seed: int = 0
     overlap: float = OVERLAP
+    separation: float = CUBE
     gain_swing: float = 0.5
     gain_decay: float = 0.1
     views: tuple[View, View, View] = VIEWS
@@ -162,16 +137,13 @@ class LinearGaussianCorpus:
             raise InputError("linear-Gaussian corpus: give three views with as many loadings each, at least 3.")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise InputError(f"linear-Gaussian corpus: seed {self.seed!r}; give a whole number from 0 on.")
-        if not (self.overlap > 0 and 0 <= self.gain_swing < 1 and self.gain_decay >= 0):
-            raise InputError("linear-Gaussian corpus: overlap > 0, gain_swing in [0, 1) and gain_decay >= 0 must hold.")
+        if not (self.overlap > 0 and self.separation > 0 and 0 <= self.gain_swing < 1 and self.gain_decay >= 0):
+            raise InputError(
+                "linear-Gaussian corpus: overlap > 0, separation > 0, gain_swing in [0, 1) and gain_decay >= 0 "
+                "must hold."
+            )
         for view in self.views:
-            ordered = 1 <= view.shortest <= view.median_length <= view.longest
-            spreads = view.nuisance >= 0 and view.noise > 0 and view.length_spread >= 0
-            if view.dim < len(view.loadings) or not ordered or not spreads:
-                raise InputError(
-                    f"linear-Gaussian corpus: {view}: dim must not be below the number of loadings, 1 <= shortest <= "
-                    "median_length <= longest, noise must be positive, and no spread negative."
-                )
+            view.check()
 
     @property
     def latent_dim(self) -> int:
@@ -189,23 +161,44 @@ class LinearGaussianCorpus:
     def class_means(self) -> FloatArray:
         """mu, float64 [4, k]."""
         means = np.zeros((len(_EMOTIONS), self.latent_dim))
-        means[:, : _EMOTIONS.shape[1]] = _EMOTIONS
+        means[:, : _EMOTIONS.shape[1]] = _EMOTIONS * (self.separation / CUBE)
         return means
 
     @cached_property
     def mixing(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """W_m, float64 [D_m, k], for audio, visual, text; W_m z_m has a mean square of 1 per feature."""
-        rng = np.random.default_rng([self.seed, 0])
-        semantic = self.overlap**2 + self.priors @ self.class_means**2
-        audio, visual, text = (self._mixing(view, semantic, rng) for view in self.views)
+        """W_m, float64 [D_m, k], for audio, visual, text."""
+        audio, visual, text = (columns[:, : self.latent_dim] for columns in self._columns)
         return audio, visual, text
 
-    def _mixing(self, view: View, semantic: FloatArray, rng: np.random.Generator) -> FloatArray:
-        columns, triangle = np.linalg.qr(rng.standard_normal((view.dim, self.latent_dim)))
-        columns = columns * np.sign(np.diag(triangle))  # QR leaves the signs open; this makes them unique
-        power = np.sum(np.square(view.loadings) * semantic + view.nuisance**2)
-        mixing: FloatArray = np.sqrt(view.dim / power) * columns
-        return mixing
+    @cached_property
+    def distraction(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """B_m, float64 [D_m, distractors], for audio, visual, text."""
+        audio, visual, text = (columns[:, self.latent_dim :] for columns in self._columns)
+        return audio, visual, text
+
+    @cached_property
+    def _columns(self) -> list[FloatArray]:
+        """[W_m B_m] of the three modalities."""
+        rng = np.random.default_rng([self.seed, 0])
+        found = []
+        for view in self.views:
+            columns, triangle = np.linalg.qr(rng.standard_normal((view.dim, self.latent_dim + view.distractors)))
+            found.append(columns * np.sign(np.diag(triangle)))  # QR leaves the signs open; this makes them unique
+        return found
+
+    @cached_property
+    def features(self) -> tuple[WrittenFeatures, WrittenFeatures, WrittenFeatures]:
+        """How the linear features of audio, visual and text are written, and read again."""
+        semantic = self.overlap**2 + self.priors @ self.class_means**2
+        # The mean of g_t^2 over an utterance of the median length.
+        gain = 1 + 4 * self.gain_swing / np.pi + self.gain_swing**2 / 2
+        written = []
+        for view in self.views:
+            signal = gain * np.sum(np.square(view.loadings) * semantic + view.nuisance**2)
+            power = (signal + view.distractors * view.distractor_std**2) / view.dim + view.noise**2
+            written.append(WrittenFeatures.of_rms(view.dim, float(power), view.rms, view.split_signs, view.outliers))
+        audio, visual, text = written
+        return audio, visual, text
 
     def gains(self, modality: int, lengths: IntArray) -> FloatArray:
         """g_t(T), float64 [F], of every frame of sequences with ``lengths`` int64 [N], F their sum."""
@@ -225,7 +218,7 @@ class LinearGaussianCorpus:
         """Compute log p(y | what is available) of one utterance.
 
         Args:
-            frames: audio, visual, text: [T_m, D_m], or None where the modality is absent.
+            frames: audio, visual, text: [T_m, width_m], features as written, or None where the modality is absent.
 
         Returns:
             float64 [4], normalised, in the order of :data:`CLASS_NAMES`. With nothing available it is the prior.
@@ -234,7 +227,7 @@ class LinearGaussianCorpus:
             InputError: the frames of a modality do not have its width.
         """
         values = [
-            np.zeros((0, view.dim)) if given is None else np.asarray(given, dtype=np.float64)
+            np.zeros((0, view.width)) if given is None else np.asarray(given, dtype=np.float64)
             for given, view in zip(frames, self.views, strict=True)
         ]
         offsets = [np.array([0, len(value)]) for value in values]
@@ -251,7 +244,8 @@ class LinearGaussianCorpus:
         """Compute log p(y | what is available) of N utterances under C conditions.
 
         Args:
-            values: audio, visual, text: [F_m, D_m], the frames of all utterances one after the other.
+            values: audio, visual, text: [F_m, width_m], the frames of all utterances one after the other, features
+                as written.
             offsets: audio, visual, text: int [N + 1], utterance i holding ``values[m][o[i]:o[i + 1]]``; no
                 frames at all are the same as an absent modality.
             present: bool [C, N, 3] or [C, 1, 3], what each condition shows. By default the seven conditions
@@ -299,15 +293,17 @@ class LinearGaussianCorpus:
     def _sample_frames(self, modality: int, z: FloatArray, rng: np.random.Generator) -> Sequences:
         lengths = self._sample_lengths(modality, len(z), rng)
         view = self.views[modality]
-        signal = np.repeat(z @ self.mixing[modality].T, lengths, axis=0)
-        noise = view.noise * rng.standard_normal(signal.shape)
-        return Sequences(self.gains(modality, lengths)[:, None] * signal + noise, _offsets(lengths))
+        frames = self.gains(modality, lengths)[:, None] * np.repeat(z @ self.mixing[modality].T, lengths, axis=0)
+        distractor = view.distractor_std * rng.standard_normal((len(z), view.distractors))
+        frames += np.repeat(distractor @ self.distraction[modality].T, lengths, axis=0)
+        frames += view.noise * rng.standard_normal(frames.shape)
+        return Sequences(self.features[modality].write(frames), _offsets(lengths))
 
     def _sample_evidence(self, modality: int, z: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw eta_m and the diagonal of Lambda_m, float64 [N, k] each, without drawing frames."""
         lengths = self._sample_lengths(modality, len(z), rng)
         energy = self._energy(modality, lengths)[:, None]
-        # sum_t g_t W' x_t = c^2 G z + noise whose covariance is sigma^2 c^2 G I.
+        # sum_t g_t W' x_t = G z + noise whose covariance is sigma^2 G I.
         noise = self.views[modality].noise * np.sqrt(energy) * rng.standard_normal(z.shape)
         return self._weigh(modality, energy * z + noise, energy)
 
@@ -315,29 +311,28 @@ class LinearGaussianCorpus:
         self, modality: int, values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]
     ) -> tuple[FloatArray, FloatArray]:
         """eta_m and the diagonal of Lambda_m, float64 [N, k] each, of the frames."""
-        name, dim = MODALITIES[modality], self.views[modality].dim
-        if values.ndim != 2 or values.shape[1] != dim:
-            raise InputError(f"{name}: frames of shape {list(values.shape)}; the posterior needs [frames, {dim}].")
+        name, width = MODALITIES[modality], self.views[modality].width
+        if values.ndim != 2 or values.shape[1] != width:
+            raise InputError(f"{name}: frames of shape {list(values.shape)}; the posterior needs [frames, {width}].")
         if offsets[0] != 0 or offsets[-1] != len(values):
             raise InputError(f"{name}: offsets {offsets[0]} .. {offsets[-1]}; they must span the {len(values)} frames.")
         lengths = np.diff(offsets).astype(np.int64)
-        projected = values.astype(np.float64) @ self.mixing[modality]
+        projected = self.features[modality].read(values) @ self.mixing[modality]
         projected *= self.gains(modality, lengths)[:, None]
         owner = np.repeat(np.arange(len(lengths)), lengths)
         sums = [np.bincount(owner, weights=column, minlength=len(lengths)) for column in projected.T]
         return self._weigh(modality, np.stack(sums, axis=1), self._energy(modality, lengths)[:, None])
 
     def _energy(self, modality: int, lengths: IntArray) -> FloatArray:
-        """c_m^2 G_m, float64 [N]."""
+        """G_m, float64 [N]."""
         distinct, position = np.unique(lengths, return_inverse=True)
         owner = np.repeat(np.arange(len(distinct)), distinct)
         power = np.bincount(owner, weights=self.gains(modality, distinct) ** 2, minlength=len(distinct))
-        scale = np.sum(self.mixing[modality][:, 0] ** 2)
-        energy: FloatArray = scale * power[position]
+        energy: FloatArray = power[position].astype(np.float64)
         return energy
 
     def _weigh(self, modality: int, projected: FloatArray, energy: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """eta_m and the diagonal of Lambda_m from sum_t g_t W_m' x_t, [N, k], and c_m^2 G_m, [N, 1]."""
+        """eta_m and the diagonal of Lambda_m from sum_t g_t W_m' x_t, [N, k], and G_m, [N, 1]."""
         view = self.views[modality]
         variance = view.nuisance**2 * energy + view.noise**2
         loadings = np.array(view.loadings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def _plain(problems: Problems) -> list[dict[str, Any]]:
     return [{"message": str(problem), "utterances": list(problem.utterances)} for problem in problems.found]
 
 
-def check_corpus(root: Path, layout: Layout) -> CheckReport:
+def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None) -> CheckReport:
     """Check a whole corpus without stopping at the first problem.
 
     Frames are read one utterance at a time, so that memory does not grow with the corpus.
@@ -133,16 +133,17 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
     Args:
         root: the folder of A, V, L and target; it need not exist.
         layout: what the corpus should look like.
+        folds: those to check; None: all of the layout.
     """
     root = Path(root)
     report = CheckReport(root, layout.name, layout.class_names)
     if not root_exists(root, report.problems):
         return report
-    folds = _check_folds(report, layout)
+    targets = _check_folds(report, layout, folds or range(1, layout.folds + 1))
     labelled = {
         key_of(name, layout.match_ids): name
-        for targets in folds.values()
-        for split in targets.values()
+        for splits in targets.values()
+        for split in splits.values()
         for name in split.utterances
     }
     stored: dict[str, str] = {}
@@ -153,8 +154,8 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
         if file is None:
             continue
         with file:
-            moments = {fold: Moments.none(0) for fold in folds} if name == "audio" else {}
-            report.summary.modalities[name] = _check_features(report, file, layout, folds, moments)
+            moments = {fold: Moments.none(0) for fold in targets} if name == "audio" else {}
+            report.summary.modalities[name] = _check_features(report, file, layout, targets, moments)
             absent = sorted(name for name in labelled.values() if not file.holds(name))
             remedy = file.remedy_for(sorted(labelled.values()), absent)
         stored |= {key_of(name, layout.match_ids): name for name in file.names}
@@ -169,16 +170,16 @@ def check_corpus(root: Path, layout: Layout) -> CheckReport:
     return report
 
 
-def _check_folds(report: CheckReport, layout: Layout) -> dict[int, dict[str, Targets]]:
-    """Read the targets of every fold; the splits that can be used."""
+def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> dict[int, dict[str, Targets]]:
+    """Read the targets of the folds that are wanted; the splits that can be used."""
     problems = report.problems
     if not (report.root / "target").is_dir():
-        what = f"does not exist, so there are no labels for folds 1..{layout.folds}"
+        what = f"does not exist, so there are no labels for folds {wanted[0]}..{wanted[-1]}"
         problems.add(report.root / "target", what, "copy the corpus's target folder")
         return {}
     folds: dict[int, dict[str, Targets]] = {}
     first_with: dict[tuple[bytes, ...], int] = {}
-    for fold in range(1, layout.folds + 1):
+    for fold in wanted:
         folder = layout.target_folder(report.root, fold)
         targets = folds[fold] = read_targets(report.root, layout, fold, problems)
         dropped = sum(split.dropped for split in targets.values())

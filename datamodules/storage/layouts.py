@@ -31,6 +31,7 @@ class Layout:
         match_ids: the rule by which ids of target files are those of feature files.
         drop_unknown_labels: whether utterances of no or another class are left out, instead of being a problem.
         zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
+        independent_folds: whether every fold is data of its own, in a root of its own, and shares nothing with others.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Layout:
     match_ids: MatchRule = EXACT
     drop_unknown_labels: bool = False
     zero_frames_absent: bool = False
+    independent_folds: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from datamodules.base import EmotionDataModule, expanded
+from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
@@ -47,7 +47,8 @@ def check_command(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     corpus, given = class_at(options.data.class_path), options.data.init_args
     layout = corpus.layout.with_options(given.as_dict())
-    report = check_corpus(expanded(given.root or ""), layout)
+    root = corpus.locate(given.as_dict())
+    report = check_corpus(root, layout, [given.fold] if layout.independent_folds else None)
     Console().print(render_check(report), crop=False)
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")

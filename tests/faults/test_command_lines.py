@@ -289,7 +289,7 @@ def script() -> str:
     [
         (["f"], ["fit"]),
         (["fit", "--model", "MM"], ["MMIN", "MMINWithoutCycle"]),
-        (["check", "--data", ""], ["IEMOCAP", "MSPIMPROV", "Synthetic"]),
+        (["check", "--data", ""], ["IEMOCAP", "MSPIMPROV", "Privileged", "Synthetic"]),
         (["fit", "--trainer.max_"], ["--trainer.max_epochs", "--trainer.max_steps", "--trainer.max_time"]),
         (["fit", "--model", "IFMMIN", "--model.lambda"], ["--model.lambda_img", "--model.lambda_inv"]),
         (["test", "--data", "IEMOCAP", "--data.fo"], ["--data.fold"]),

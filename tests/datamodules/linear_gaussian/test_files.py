@@ -14,8 +14,9 @@ import pytest
 from datamodules.conditions import CONDITIONS
 from datamodules.errors import CorpusError, InputError
 from datamodules.linear_gaussian import files as linear_gaussian_files
-from datamodules.linear_gaussian.files import FEATURE_FILES, SOURCE_FILE, load_source, write_corpus
-from datamodules.linear_gaussian.generator import LinearGaussianCorpus, View
+from datamodules.linear_gaussian.files import FEATURE_FILES, SOURCE_FILE, load_source, sessions
+from datamodules.linear_gaussian.generator import LinearGaussianCorpus
+from datamodules.linear_gaussian.views import View
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,11 +26,19 @@ SMALL = LinearGaussianCorpus(
     gain_swing=0.4,
     gain_decay=0.3,
     views=(
-        View(6, (1.0, 0.5, 0.8, 0.7), 0.9, 0.6, 3.0, 0.4, 2, 4),
-        View(5, (0.6, 1.1, 0.4, 1.0), 1.2, 0.9, 2.0, 0.4, 1, 3),
-        View(4, (0.9, 0.7, 1.3, 0.5), 0.5, 1.5, 2.0, 0.4, 1, 3),
+        View(8, (1.0, 0.5, 0.8, 0.7), 0.9, 0.6, 3.0, 0.4, 2, 4, distractors=3, distractor_std=2.0),
+        View(5, (0.6, 1.1, 0.4, 1.0), 1.2, 0.9, 2.0, 0.4, 1, 3, 1, 0.8, rms=0.25, split_signs=True),
+        View(4, (0.9, 0.7, 1.3, 0.5), 0.5, 1.5, 2.0, 0.4, 1, 3, rms=0.5, outliers=1),
     ),
 )
+
+
+BUILT_IN = LinearGaussianCorpus()
+
+
+def write_corpus(folder: Path, corpus: LinearGaussianCorpus = BUILT_IN, utterances_per_speaker: int = 400) -> None:
+    """Write the corpus in five sessions."""
+    linear_gaussian_files.write_corpus(folder, corpus, sessions(utterances_per_speaker))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +87,7 @@ def test_layout(written: Path, corpus: LinearGaussianCorpus) -> None:
         with h5py.File(written / path, "r") as file:
             assert set(file) == set(ids)
             frames = [file[name][()] for name in ids]
-        assert {(f.dtype, f.shape[1]) for f in frames} == {(np.dtype("float32"), view.dim)}
+        assert {(f.dtype, f.shape[1]) for f in frames} == {(np.dtype("float32"), view.width)}
         values.append(np.concatenate(frames))
         offsets.append(np.cumsum([0] + [len(f) for f in frames]))
     # What was written answers to the shipped posterior: the rule's accuracy is that of the model.

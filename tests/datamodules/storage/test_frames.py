@@ -226,7 +226,7 @@ def test_the_budget_changes_no_weight(mixed: Path) -> None:
 
 
 def test_the_bayes_accuracy_is_that_of_the_whole_split_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datamodules.synthetic._TOGETHER", 7)
+    monkeypatch.setattr("datamodules.linear_gaussian.datamodule._TOGETHER", 7)
     data = Synthetic(utterances_per_speaker=20, memory_budget_gb=0.0)
     data.setup("fit")
     rows, paths = data.indices("test"), [data.corpus_layout.feature_path(data.root, modality) for modality in range(3)]
