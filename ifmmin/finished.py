@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
@@ -45,44 +47,67 @@ class FinishedRun:
         model, trained_on = load_model(path)
         if type(model).__name__ != self.results.model:
             raise InputError(f"{path}: a checkpoint of {type(model).__name__}, not of {self.results.model}.")
-        data = self._data()
-        if data.fingerprint != trained_on["fingerprint"]:
-            raise InputError(f"{data.root}: not the data that {path} was trained on; put those back.")
-        data.adopt_preprocessing(trained_on)
+        data = configured_data(self.results.record["config"]["data"])
+        set_up_as_trained(data, trained_on, path)
         return model, data
 
-    def _data(self) -> EmotionDataModule:
-        """The data as configured."""
-        settings = self.results.record["config"]["data"]
-        name = str(settings["class_path"])
-        leaf = name.rpartition(".")[2]
-        data = find_corpus(leaf if leaf in corpus_names() else name)(**(settings.get("init_args") or {}))
-        data.setup("test")
-        return data
-
     def logged(self, name: str) -> dict[int, float]:
-        """A logged value by epoch, counted from 1; the column ``epoch`` of the CSV logs is Lightning's, from 0.
+        """See :func:`logged`."""
+        return logged(self.folder, name)
 
-        Where a run was interrupted and went on, the epochs after its last checkpoint were logged
-        twice; the later value counts.
 
-        Args:
-            name: of a column of the CSV logs, for instance ``"train/inv"``.
+def configured_data(settings: Mapping[str, Any]) -> EmotionDataModule:
+    """Make the data that a configuration names under ``data``.
 
-        Raises:
-            InputError: there are no CSV logs, or one is damaged.
-        """
-        paths = [path for path in self.folder.glob("logs*/metrics.csv") if _log_number(path) > 0]
-        if not paths:
-            raise InputError(f"{self.folder / 'logs' / 'metrics.csv'}: not there; fit with the default loggers.")
-        values: dict[int, float] = {}
-        for path in sorted(paths, key=_log_number):
-            with path.open(newline="", encoding="utf-8") as file:
-                try:
-                    values |= {int(row["epoch"]) + 1: float(row[name]) for row in csv.DictReader(file) if row.get(name)}
-                except (KeyError, ValueError) as error:
-                    raise InputError(f"{path}: damaged ({error}); take another copy.") from error
-        return values
+    Raises:
+        InputError: the corpus is unknown or not there, or refuses its options.
+    """
+    name = str(settings["class_path"])
+    leaf = name.rpartition(".")[2]
+    return find_corpus(leaf if leaf in corpus_names() else name)(**(settings.get("init_args") or {}))
+
+
+def set_up_as_trained(data: EmotionDataModule, trained_on: Mapping[str, Any], source: str) -> None:
+    """Read data as for a test, and have them normalised as a model's training data were.
+
+    Args:
+        data: to be set up.
+        trained_on: the checkpoint's record of its training data.
+        source: the checkpoint, for messages.
+
+    Raises:
+        InputError: these are not the data that it was trained on.
+    """
+    data.setup("test")
+    if data.fingerprint != trained_on["fingerprint"]:
+        raise InputError(f"{data.root}: not the data that {source} was trained on; put those back.")
+    data.adopt_preprocessing(trained_on)
+
+
+def logged(folder: Path, name: str) -> dict[int, float]:
+    """Read a logged value of a run by epoch, counted from 1; the column ``epoch`` of the CSV logs counts from 0.
+
+    Where a run was interrupted and went on, the epochs after its last checkpoint were logged
+    twice; the later value counts.
+
+    Args:
+        folder: of the run.
+        name: of a column of the CSV logs, for instance ``"train/inv"``.
+
+    Raises:
+        InputError: there are no CSV logs, or one is damaged.
+    """
+    paths = [path for path in folder.glob("logs*/metrics.csv") if _log_number(path) > 0]
+    if not paths:
+        raise InputError(f"{folder / 'logs' / 'metrics.csv'}: not there; fit with the default loggers.")
+    values: dict[int, float] = {}
+    for path in sorted(paths, key=_log_number):
+        with path.open(newline="", encoding="utf-8") as file:
+            try:
+                values |= {int(row["epoch"]) + 1: float(row[name]) for row in csv.DictReader(file) if row.get(name)}
+            except (KeyError, ValueError) as error:
+                raise InputError(f"{path}: damaged ({error}); take another copy.") from error
+    return values
 
 
 def _log_number(path: Path) -> int:

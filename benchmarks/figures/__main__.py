@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks.figures import board as pictures
 from benchmarks.figures.invariance import features_figure, loss_figure
 from benchmarks.figures.style import write_figure
-from benchmarks.leaderboard.records import RECORDS, Record, latest, read_lines
+from benchmarks.leaderboard.records import RECORDS, latest_records
 from benchmarks.leaderboard.summary import Summary, summarise_board
 from datamodules.errors import InputError
 from datamodules.text import printable
@@ -88,26 +88,6 @@ def best_run_with_invariant_features(folder: Path, summary: Summary) -> Finished
 
 def _has_invariant_features(model: type[MissingModalityModule]) -> bool:
     return model.invariant_features is not MissingModalityModule.invariant_features
-
-
-def latest_records(folder: Path) -> list[Record]:
-    """The last record of each model, fold and seed; a board keeps what earlier code or settings gave, too.
-
-    Raises:
-        InputError: there is none.
-    """
-    records, wrong = read_lines(folder / RECORDS)
-    for number, why in wrong.items():
-        print(f"{printable(folder / RECORDS)} line {number}: {why}; it is left out")
-    if foreign := [record for record in records if record.origin]:
-        print(f"not used: {len(foreign)} record(s) of models trained elsewhere, such as {foreign[0].origin}")
-        records = [record for record in records if not record.origin]
-    if not records:
-        raise InputError(f"{folder / RECORDS}: no record in it; let the leaderboard finish a run first.")
-    kept = latest(records)
-    if len(kept) < len(records):
-        print(f"not used: {len(records) - len(kept)} record(s) of another code, configuration or data than the last")
-    return kept
 
 
 def drawings(folder: Path) -> Iterator[Drawing]:

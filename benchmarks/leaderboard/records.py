@@ -270,6 +270,28 @@ def latest(records: Sequence[Record]) -> list[Record]:
     return list(kept.values())
 
 
+def latest_records(folder: Path) -> list[Record]:
+    """Read the last record of each model, fold and seed, and print what is left out.
+
+    A board keeps what earlier code or settings gave, too.
+
+    Raises:
+        InputError: there is none.
+    """
+    records, wrong = read_lines(folder / RECORDS)
+    for number, why in wrong.items():
+        print(f"{printable(folder / RECORDS)} line {number}: {why}; it is left out")
+    if foreign := [record for record in records if record.origin]:
+        print(f"not used: {len(foreign)} record(s) of models trained elsewhere, such as {foreign[0].origin}")
+        records = [record for record in records if not record.origin]
+    if not records:
+        raise InputError(f"{folder / RECORDS}: no record in it; let the leaderboard finish a run first.")
+    kept = latest(records)
+    if len(kept) < len(records):
+        print(f"not used: {len(records) - len(kept)} record(s) of another code, configuration or data than the last")
+    return kept
+
+
 def append(path: str | Path, record: Record) -> None:
     """Add one record, on disk when this returns.
 

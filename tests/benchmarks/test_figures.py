@@ -27,7 +27,7 @@ from sklearn.metrics import f1_score, recall_score
 from threadpoolctl import threadpool_limits
 
 from benchmarks.figures import board as pictures
-from benchmarks.figures.__main__ import best_run_with_invariant_features, latest_records, main
+from benchmarks.figures.__main__ import best_run_with_invariant_features, main
 from benchmarks.figures.invariance import (
     Points,
     chosen_utterances,
@@ -39,6 +39,7 @@ from benchmarks.figures.invariance import (
 )
 from benchmarks.leaderboard.looks import COLOURS, looks
 from benchmarks.leaderboard.published import METRICS, Metric
+from benchmarks.leaderboard.records import latest_records
 from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under

@@ -1,0 +1,1 @@
+"""What trained models imagine, and what is inside them: ``python -m benchmarks.imagination PATH...``."""
