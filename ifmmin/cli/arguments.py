@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import sys
+import typing
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -69,12 +70,19 @@ class Parser(LightningArgumentParser):
         for i, path in _configs(words[: place + 1]):
             words[i] = _checked_config(words[i], path, set(COMMANDS), set())
         parser = commands[words[place]] if place >= 0 else self
-        options = {name.removeprefix("--") for name in parser._option_string_actions}
-        given = words[place + 1 :]
-        check_options(given, options | _class_options(given))
+        actions = {name.removeprefix("--"): action for name, action in parser._option_string_actions.items()}
+        options, given = {*actions}, words[place + 1 :]
+        typed = {name: getattr(action, "_typehint", None) for name, action in actions.items()}
+        mappings = [name for name, hint in typed.items() if _takes_names(hint) and name not in FOLLOWS_THE_DATA]
+        check_options(given, options | _class_options(given), mappings)
         for i, path in _configs(given):
             given[i] = _checked_config(given[i], path, options - {"-h", "-c", "config"}, _OF_OTHER_COMMANDS)
         return words[: place + 1] + given
+
+
+def _takes_names(hint: object) -> bool:
+    """Whether an option of this type, such as ``dict[str, Any] | None``, takes values by name."""
+    return typing.get_origin(hint) is dict or any(typing.get_origin(part) is dict for part in typing.get_args(hint))
 
 
 def _configs(words: Sequence[str]) -> list[tuple[int, str]]:
