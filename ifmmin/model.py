@@ -13,9 +13,9 @@ from datamodules.batches.batch import Batch
 from datamodules.ranges import BELOW_ONE, COUNT, NOT_EMPTY, NOT_NEGATIVE, WIDTH
 from ifmmin.cards import ModelCard
 from ifmmin.checkpoints.parts import load_part
-from ifmmin.nn.heads import Classifier, InvarianceEncoder
-from ifmmin.nn.imagination import InvariantImagination
-from ifmmin.nn.initialisation import initialise
+from ifmmin.nn.heads import Classifier, InvarianceActivation, InvarianceEncoder
+from ifmmin.nn.imagination import CascadeForm, InvariantImagination
+from ifmmin.nn.initialisation import CascadeInit, initialise
 from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import InvariantPretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -49,11 +49,21 @@ class IFMMIN(PretrainedModule):
     The frozen stage-1 model teaches both: L = L_cls + λ₁ L_img + λ₂ L_inv (equations 2 to 5).
 
     Differs from the published code: an absent modality is read as a fixed number of zero frames, not
-    of the hidden sequence's length; padding is never read; weight decay has an effect.
+    of the hidden sequence's length; padding is never read; weight decay has an effect; the best epoch is chosen on
+    validation. Theirs was chosen on the test split, as in MMIN, CIF-MMIN and RedCore: the scripts' ``--has_test
+    --verbose`` write test scores over those of validation before the best epoch is recorded.
 
-    Seen on the built-in corpus: with the published initialisation CMD starts in the thousands (fifth moments of
-    unbounded features) and swamps stage 1's cross entropy, so that H collapses to nearly a constant and
-    L_inv and H' teach next to nothing; ``python -m benchmarks.imagination`` shows it.
+    Unknown: what the paper's numbers were made with. λ₂ = 100 is the paper's; the public script of stage 2 passes it by
+    a flag that its model does not define, and stops, and the model's own flag defaults to 1. The shared encoder has a
+    form for each name of a run (:class:`~ifmmin.nn.heads.InvarianceEncoder`). The cascade was rewritten after the first
+    release (``cascade_form``). The defaults here are the paper's λ₂, the form without a name, and today's cascade.
+
+    What to expect of the mechanisms: H shrinks in scale in stage 1 unless its discrepancy is bounded
+    (:class:`~ifmmin.pretraining.stage1.InvariantPretraining`). L_inv cannot teach what is absent, even with a live H:
+    H' of an absent modality is the encoding of zero frames, one constant, and half of the slots are absent, so that
+    L_inv never falls below half the variance of the teacher's H. Each block multiplies the variance of what it reads by
+    4 with the published initialisation (:func:`~ifmmin.nn.initialisation.initialise`). ``pretraining={"discrepancy":
+    "bounded"}`` and ``cascade_init="scaled"`` undo the first and the last; neither is known to raise accuracy.
 
     Args:
         lambda_img: λ₁, weight of L_img.
@@ -61,10 +71,17 @@ class IFMMIN(PretrainedModule):
         blocks: M, the number of autoencoders.
         block_dims: widths of their encoder layers; the last is the width of a code.
         cascaded_input: give H' to every autoencoder; False is the ablation that gives it to the first only.
+        cascade_form: ``chained``, where each block reads the last one's output; ``accumulated``, as first released:
+            block i reads h + i H', and the head the last block's input and output, added.
+        cascade_init: ``published``; ``scaled`` keeps the scale through the blocks.
         hidden_dims: of the classifier.
         dropout: of the classifier.
-        invariance_dropout: of the invariance encoder.
-        **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`.
+        invariance_dropout: of the invariance encoder, after each activation; stage 1 has the same unless
+            ``pretraining`` gives another.
+        invariance_layers: its number of linear layers, in both stages; the public code has 1, 2 or 4.
+        invariance_activation: LeakyReLU after each of them, or a sigmoid after each but the last.
+        **kwargs: of :class:`~ifmmin.pretraining.stage2.PretrainedModule`; stage 1's own options, such as its
+            discrepancy, go into ``pretraining``.
     """
 
     card = ModelCard(
@@ -94,19 +111,25 @@ class IFMMIN(PretrainedModule):
         blocks: Annotated[int, COUNT] = 5,
         block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
         cascaded_input: bool = True,
+        cascade_form: CascadeForm = "chained",
+        cascade_init: CascadeInit = "published",
         hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
         dropout: Annotated[float, BELOW_ONE] = 0.5,
         invariance_dropout: Annotated[float, BELOW_ONE] = 0.0,
+        invariance_layers: Annotated[int, COUNT] = 2,
+        invariance_activation: InvarianceActivation = "leaky_relu",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         width = self.encoders.embedding_dim
-        self.invariance = InvarianceEncoder(width, invariance_dropout)
-        self.imagination = InvariantImagination(3 * width, block_dims, blocks, cascaded_input)
+        self.invariance = InvarianceEncoder(width, invariance_dropout, invariance_layers, invariance_activation)
+        self.imagination = InvariantImagination(3 * width, block_dims, blocks, cascaded_input, cascade_form)
         self.classifier = Classifier(self.imagination.joint_dim, self.task.outputs, hidden_dims, dropout)
-        self.teacher_invariance = InvarianceEncoder(width).requires_grad_(False)
+        # Without dropout: a teacher answers alike every time.
+        frozen = InvarianceEncoder(width, 0.0, invariance_layers, invariance_activation)
+        self.teacher_invariance = frozen.requires_grad_(False)
         self.loss_weights = {"img": lambda_img, "inv": lambda_inv}
-        initialise(self)
+        initialise(self, cascade_init)
 
     def imagine(self, batch: Batch) -> Imagined:
         """Run the student on what is present in each row."""

@@ -103,3 +103,31 @@ def holding(batch: Batch, wanted: torch.Tensor) -> Batch:
         for m, (frames, rows) in enumerate(zip(batch.frames, stored, strict=True))
     )
     return replace(batch, frames=(audio, visual, text), stored=stored)
+
+
+def learnable_utterances(size: int, seed: int, dims: Sequence[int] = (12, 14, 10)) -> list[Utterance]:
+    """Utterances of three frames that show the class of ``batch_of`` (position % 4) in each modality, blurred.
+
+    All seeds share one world: z is a class mean plus noise, and a frame is linear in z plus noise.
+    """
+    world, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    means = 1.2 * world.standard_normal((len(CLASSES), 6))
+    views = [world.standard_normal((6, D)) / 6**0.5 for D in dims]
+    z = means[np.arange(size) % len(CLASSES)] + rng.standard_normal((size, 6))
+    audio, visual, text = ((z @ view)[:, None] + 0.7 * rng.standard_normal((size, 3, view.shape[1])) for view in views)
+    return list(zip(audio, visual, text, strict=True))
+
+
+def subset(batch: Batch, rows: torch.Tensor) -> Batch:
+    """The training batch of some rows [n] of one that has a row per utterance."""
+    audio, visual, text = (frames[rows] for frames in batch.frames)
+    return replace(
+        batch,
+        frames=(audio, visual, text),
+        lengths=batch.lengths[rows],
+        index=batch.index[rows],
+        labels=batch.labels[rows],
+        utterances=[batch.utterances[row] for row in rows.tolist()],
+        row=torch.arange(len(rows)),
+        present=batch.present[rows],
+    )

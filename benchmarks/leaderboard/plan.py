@@ -287,11 +287,13 @@ def make_jobs(
 
 
 def _stage1_options(stage1: type[Pretraining], own: Iterable[Option]) -> list[Option]:
-    """Those settings of a stage-2 model that stage 1 shares or that are meant for it."""
+    """Those settings of a stage-2 model that stage 1 shares, and after them those that are meant for it alone."""
     prefix = "--model.pretraining."
-    shared = {f"--model.{name}" for name in stage1.architecture}
-    return [
-        (f"--model.{option[0].removeprefix(prefix)}", *option[1:]) if option[0].startswith(prefix) else option
-        for option in own
-        if option[0] in shared or option[0].startswith(prefix)
+    names = {f"--model.{name}" for name in stage1.architecture}
+    own = list(own)
+    if any(option[0] == prefix[:-1] for option in own):
+        raise InputError(f"pretraining: give its options one by one, such as --MODEL{prefix[7:]}learning_rate 1e-3.")
+    meant = [
+        (f"--model.{option[0].removeprefix(prefix)}", *option[1:]) for option in own if option[0].startswith(prefix)
     ]
+    return [option for option in own if option[0] in names] + meant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,20 @@ from ifmmin.checkpoints.reading import read_checkpoint, trained_model
 
 if TYPE_CHECKING:
     from ifmmin.pretraining.stage1 import Pretraining
+
+
+class Stage1Checkpoint(NamedTuple):
+    """What a stage-1 checkpoint holds.
+
+    Attributes:
+        parts: state dicts by sub-network.
+        options: of the model that was trained; empty for the published code's files, which do not tell.
+        data: the record of its training data, None where there is none.
+    """
+
+    parts: dict[str, dict[str, Tensor]]
+    options: Mapping[str, Any]
+    data: dict[str, Any] | None
 
 
 def load_part(part: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -31,27 +45,21 @@ def load_part(part: torch.nn.Module, state: Mapping[str, Tensor], source: str) -
         raise InputError(f"{source} does not fit this model and corpus: {lines[0]}") from error
 
 
-def read_stage1(path: str | Path, stage1: type[Pretraining]) -> dict[str, dict[str, Tensor]]:
-    """The parts of a stage-1 checkpoint of ours, or of a folder of the published code.
+def read_stage1(path: str | Path, stage1: type[Pretraining]) -> Stage1Checkpoint:
+    """Read a stage-1 checkpoint of ours, or a folder of the published code.
 
     Raises:
         InputError: it cannot be read, or is a checkpoint of another model.
     """
-    return read_stage1_and_data(path, stage1)[0]
-
-
-def read_stage1_and_data(
-    path: str | Path, stage1: type[Pretraining]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None]:
-    """:func:`read_stage1`, and the record of its training data, None where there is none."""
     path = expanded(path)
     if path.is_dir():
-        return read_published_parts(path, stage=1), None
+        return Stage1Checkpoint(read_published_parts(path, stage=1), {}, None)
     checkpoint = read_checkpoint(path, needs_data=False)
     trained = trained_model(checkpoint["ifmmin"])
     if trained != stage1.__name__:
         raise InputError(f"{path}: a checkpoint of {trained}, but stage 1 of this model is {stage1.__name__}.")
-    return split_parts(checkpoint["state_dict"]), checkpoint["ifmmin"].get("data")
+    parts = split_parts(checkpoint["state_dict"])
+    return Stage1Checkpoint(parts, checkpoint["hyper_parameters"], checkpoint["ifmmin"].get("data"))
 
 
 def split_parts(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

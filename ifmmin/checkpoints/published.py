@@ -60,10 +60,23 @@ def convert_encoder(state: Mapping[str, Tensor]) -> State:
     return ours
 
 
+_SHARED_FORMS = {1: "leaky_relu", 2: "leaky_relu", 4: "sigmoid"}
+"""Activation of the public forms of the shared encoder, by their number of linear layers."""
+
+
 def convert_invariance(state: Mapping[str, Tensor]) -> State:
-    """A published Shared (invariant) network, under our names."""
-    ours = _renamed(state, r"netshared\.shared_([12])\.(weight|bias)", r"layers.\1.\2")
-    return {key.replace("layers.2.", "layers.3.").replace("layers.1.", "layers.0."): ours[key] for key in ours}
+    """A published Shared (invariant) network of any of its forms, under our names."""
+    ours: State = {}
+    for key, value in state.items():
+        match = re.fullmatch(r"netshared\.shared_([1-9])\.(weight|bias)", key)
+        if match is None:
+            raise InputError(f"unknown parameter {key!r}")
+        # Ours has an activation and a dropout behind each linear layer.
+        ours[f"layers.{3 * (int(match[1]) - 1)}.{match[2]}"] = value
+    layers = len(_widths(ours, "layers."))
+    if layers not in _SHARED_FORMS:
+        raise InputError(f"{layers} linear layers, but its public forms have 1, 2 or 4")
+    return ours
 
 
 def convert_cascade(state: Mapping[str, Tensor], embedding_dim: int) -> State:
@@ -201,17 +214,21 @@ def published_architecture(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[st
     """The hyperparameters of a stage-2 model that the shapes of its parameters tell.
 
     Args:
-        parts: ``encoders``, ``imagination`` and ``classifier`` from :func:`published_parts`.
+        parts: ``encoders``, ``imagination`` and ``classifier`` from :func:`published_parts`, perhaps ``invariance``.
 
     Returns:
         ``feature_dims``, ``embedding_dim``, ``text_channels``, ``blocks``, ``block_dims`` and
-        ``hidden_dims``.
+        ``hidden_dims``; with ``invariance`` also ``invariance_layers`` and ``invariance_activation``.
 
     Raises:
         KeyError: a parameter of the published architecture is not there.
     """
     encoders, cascade, classifier = parts["encoders"], parts["imagination"], parts["classifier"]
-    return {
+    shared: dict[str, Any] = {}
+    if "invariance" in parts:
+        layers = len(_widths(parts["invariance"], "layers."))
+        shared = {"invariance_layers": layers, "invariance_activation": _SHARED_FORMS[layers]}
+    return shared | {
         "feature_dims": [
             encoders["audio.rnn.weight_ih_l0"].shape[1],
             encoders["visual.rnn.weight_ih_l0"].shape[1],

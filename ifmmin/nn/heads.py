@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
+
+InvarianceActivation = Literal["leaky_relu", "sigmoid"]
 
 
 class InvarianceEncoder(nn.Module):
     """The shared encoder of modality-invariant features, one for all modalities.
 
-    IF-MMIN, section 2.1: (Linear + LeakyReLU(0.01)) twice, with optional dropout.
+    IF-MMIN, section 2.1: (Linear + LeakyReLU(0.01)) twice.
+
+    The public code has other forms, chosen by the name of a run, for which the arguments are: ``V0200``: 4 layers,
+    sigmoid, dropout; ``V0500``: 1 layer, dropout; ``V0501`` to ``V0503``: 1 layer; ``V0600``: 2 layers, dropout; any
+    other name: 2 layers. The dropout is the run's, 0.3 in the script of stage 1 and 0.5 in that of stage 2.
 
     Args:
         embedding_dim: width of input and output.
-        dropout: after each activation; the paper uses none.
+        dropout: after each activation.
+        layers: number of linear layers.
+        activation: LeakyReLU after each layer, or a sigmoid after each but the last, as in ``V0200``.
 
     Example:
         >>> import torch
@@ -26,16 +35,19 @@ class InvarianceEncoder(nn.Module):
         torch.Size([5, 3, 8])
     """
 
-    def __init__(self, embedding_dim: int = 128, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        embedding_dim: int = 128,
+        dropout: float = 0.0,
+        layers: int = 2,
+        activation: InvarianceActivation = "leaky_relu",
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(embedding_dim, embedding_dim),
-            nn.LeakyReLU(0.01),
-            nn.Dropout(dropout),
-            nn.Linear(embedding_dim, embedding_dim),
-            nn.LeakyReLU(0.01),
-            nn.Dropout(dropout),
-        )
+        parts: list[nn.Module] = []
+        for _ in range(layers):
+            nonlinear = nn.Sigmoid() if activation == "sigmoid" else nn.LeakyReLU(0.01)
+            parts += [nn.Linear(embedding_dim, embedding_dim), nonlinear, nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*(parts[:-2] if activation == "sigmoid" else parts))
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Map [..., E] to [..., E]."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+CascadeForm = Literal["chained", "accumulated"]
 
 
 def _layers(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
@@ -56,18 +59,37 @@ class Cascade(nn.Module):
         self.joint_dim = blocks * hidden_dims[-1]
         """Width of the joint representation C: the codes of all blocks, concatenated."""
 
+    def autoencoders(self) -> list[Autoencoder]:
+        """The blocks, φ_1 to φ_M."""
+        return [block for block in self.blocks if isinstance(block, Autoencoder)]
+
+    def residual_blocks(self) -> list[Autoencoder]:
+        """Blocks whose output is added to their input."""
+        return []
+
 
 class InvariantImagination(Cascade):
     r"""IF-IM, the imagination module of IF-MMIN, fed with the invariant features.
 
+    ``chained``, the public code of today:
+
     .. math::
         Δz_1 = φ_1(h + H'), \quad Δz_i = φ_i(Δz_{i-1} + H'), \quad h' = W_2 ReLU(W_1 Δz_M + b_1) + b_2
+
+    ``accumulated``, the public code as it was first released: no block reads what another decodes, and only the last
+    block's decoder is used; the others are kept, so that released checkpoints load, and are not trained.
+
+    .. math::
+        u_0 = h, \quad u_i = u_{i-1} + H', \quad h' = W_2 ReLU(W_1 (u_M + φ_M(u_M)) + b_1) + b_2
+
+    Both: C has the codes of φ_1 to φ_M.
 
     Args:
         dim: width of h and H'.
         hidden_dims: of each autoencoder.
         blocks: M.
         cascaded_input: add H' before every block; False is the ablation that adds it before φ₁ only.
+        form: of the cascade.
     """
 
     def __init__(
@@ -76,19 +98,30 @@ class InvariantImagination(Cascade):
         hidden_dims: Sequence[int] = (256, 128, 64),
         blocks: int = 5,
         cascaded_input: bool = True,
+        form: CascadeForm = "chained",
     ) -> None:
         super().__init__(dim, hidden_dims, blocks)
-        self.cascaded_input = cascaded_input
+        self.cascaded_input, self.form = cascaded_input, form
+        if form == "accumulated":
+            for block in self.autoencoders()[:-1]:
+                block.decoder.requires_grad_(False)
+
+    def residual_blocks(self) -> list[Autoencoder]:
+        """The last block of the accumulated form; none of the chained one."""
+        return self.autoencoders()[-1:] if self.form == "accumulated" else []
 
     def forward(self, embeddings: Tensor, invariant: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine from h [B, dim] and H' [B, dim]: (h' [B, dim], C [B, joint_dim])."""
-        z, codes = embeddings + invariant, []
+        chained = self.form == "chained"
+        z, change, codes = embeddings, embeddings, []
         for position, block in enumerate(self.blocks):
-            if position and self.cascaded_input:
+            if position == 0 or self.cascaded_input:
                 z = z + invariant
-            z, code = block(z)
+            change, code = block(z)
             codes.append(code)
-        return self.head(z), torch.cat(codes, dim=-1)
+            if chained:
+                z = change
+        return self.head(z if chained else z + change), torch.cat(codes, dim=-1)
 
 
 class ResidualImagination(Cascade):
@@ -97,6 +130,10 @@ class ResidualImagination(Cascade):
     Tran et al., CVPR 2017; Zhao et al., "Missing modality imagination network for emotion
     recognition with uncertain missing modalities", ACL 2021.
     """
+
+    def residual_blocks(self) -> list[Autoencoder]:
+        """All."""
+        return self.autoencoders()
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine from h [B, dim]: (imagined [B, dim], C [B, joint_dim])."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Discrepancy = Literal["published", "bounded", "zellinger", "none"]
+"""Forms of :func:`invariance_discrepancy`; ``none`` leaves the term out."""
 
 
 def central_moments(sample: Tensor, moments: int = 5) -> Tensor:
@@ -28,27 +34,40 @@ def central_moments(sample: Tensor, moments: int = 5) -> Tensor:
     return torch.stack(found)
 
 
-def moment_discrepancy(left: Tensor, right: Tensor) -> Tensor:
-    """CMD_K [...] of two samples, of which the :func:`central_moments` [K, ..., D] are given."""
+def moment_discrepancy(left: Tensor, right: Tensor, width: float = 1.0) -> Tensor:
+    """CMD_K [...] of two samples, of which the :func:`central_moments` [K, ..., D] are given.
+
+    Args:
+        left: of one sample.
+        right: of the other.
+        width: b - a, the length of the interval that bounds both; the k-th term is divided by its k-th power.
+    """
     squares = (left - right).square().sum(dim=-1)
     coincide = squares == 0
     # sqrt has an infinite slope at 0: it is evaluated elsewhere and its result replaced.
-    return torch.where(coincide, squares, torch.where(coincide, torch.ones_like(squares), squares).sqrt()).sum(dim=0)
+    distances = torch.where(coincide, squares, torch.where(coincide, torch.ones_like(squares), squares).sqrt())
+    if width != 1.0:
+        k = torch.arange(1, len(distances) + 1, dtype=distances.dtype, device=distances.device)
+        distances = distances / (width**k).view(-1, *[1] * (distances.ndim - 1))
+    return distances.sum(dim=0)
 
 
-def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5) -> Tensor:
+def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5, width: float = 1.0) -> Tensor:
     r"""Central moment discrepancy CMD_K between two samples.
 
-    .. math:: CMD_K = \lVert E x - E y \rVert_2 + \sum_{k=2}^{K} \lVert c_k(x) - c_k(y) \rVert_2
+    .. math:: CMD_K = \frac{1}{|b-a|} \lVert E x - E y \rVert_2
+        + \sum_{k=2}^{K} \frac{1}{|b-a|^k} \lVert c_k(x) - c_k(y) \rVert_2
 
-    with c_k the k-th central moment of each coordinate over the sample.
+    with c_k the k-th central moment of each coordinate over the sample and [a, b] an interval that holds all values.
 
-    Zellinger et al., ICLR 2017, equation 1; the factors ``1/|b - a|^k`` are 1, as in IF-MMIN's code.
+    Zellinger et al., "Central moment discrepancy (CMD) for domain-invariant representation learning", ICLR 2017,
+    equation 1. IF-MMIN's code leaves the factors out (a ``width`` of 1) and bounds nothing.
 
     Args:
         x: [N, D].
         y: [M, D].
         moments: K, at least 1.
+        width: b - a.
 
     Returns:
         a non-negative scalar, float32 for samples in half precision; 0 with a zero gradient where all moments coincide.
@@ -58,7 +77,64 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, moments: int = 5) -> Tensor
     >>> round(float(central_moment_discrepancy(x, x + 1)), 6)
     1.0
     """
-    return moment_discrepancy(central_moments(x, moments), central_moments(y, moments))
+    return moment_discrepancy(central_moments(x, moments), central_moments(y, moments), width)
+
+
+def standardised(features: Tensor, eps: float = 1e-5) -> Tensor:
+    r"""Scale each coordinate to mean 0 and standard deviation 1 over everything else.
+
+    .. math:: \frac{x - μ}{\sqrt{σ^2 + ε}}
+
+    μ and σ² (divided by the count) are functions of the sample: the gradient passes through both, so that it is
+    orthogonal to a shift and, but for ε, to a change of scale.
+
+    Args:
+        features: [..., D].
+        eps: ε; keeps the gradient finite where a coordinate is constant.
+
+    Returns:
+        [..., D], float32 for features in half precision.
+    """
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    over = tuple(range(features.ndim - 1))
+    centred = features - features.mean(dim=over)
+    return centred / (centred.square().mean(dim=over) + eps).sqrt()
+
+
+def invariance_discrepancy(H: Tensor, form: Discrepancy = "published", moments: int = 5) -> Tensor:
+    r"""IF-MMIN's L_cmd: the mean over the pairs of modalities of CMD_K between their features.
+
+    .. math:: \frac{1}{3} \sum_{m < n} CMD_K(b(H_m), b(H_n))
+
+    - ``published`` (Zuo et al., ICASSP 2023, and their code): b(H) = H, with factors of 1. CMD_K(αH) falls with every
+      α < 1, so that shrinking H lowers it without making the modalities any more alike.
+    - ``zellinger`` (Zellinger et al., ICLR 2017, equation 1): b(H) = tanh H, between a = -1 and b = 1, with the factors
+      ``1/2^k``. Large features no longer count by their fifth powers; shrinking still lowers it.
+    - ``bounded`` (ours): b(H) = tanh of H :func:`standardised` over batch and modalities together, with the same
+      factors. αH + β has the discrepancy of H, so that only modalities that are more alike lower it.
+
+    Args:
+        H: [B, M, D], the features of M modalities.
+        form: any of :data:`Discrepancy` but ``none``.
+        moments: K, at least 1.
+
+    Returns:
+        a non-negative scalar, float32 for features in half precision; 0 with a zero gradient where moments coincide.
+
+    >>> import torch
+    >>> H = torch.randn(64, 3, 8, dtype=torch.float64) + torch.arange(3)[:, None]
+    >>> [bool(invariance_discrepancy(H / 9, form) < 0.9 * invariance_discrepancy(H, form))
+    ...  for form in ("published", "zellinger", "bounded")]
+    [True, True, False]
+    """
+    width = 1.0
+    if form == "zellinger":
+        H, width = H.tanh(), 2.0
+    elif form == "bounded":
+        H, width = standardised(H).tanh(), 2.0
+    found = central_moments(H, moments)
+    left, right = zip(*combinations(range(H.shape[1]), 2), strict=True)
+    return moment_discrepancy(found[:, left], found[:, right], width).mean()
 
 
 def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _pretrain(
     done = runs.finished_stage1(run)
     if done is not None:
         try:
-            model.load_stage1(read_stage1(done, model.stage1), str(done))
+            model.load_stage1(read_stage1(done, model.stage1).parts, str(done))
         except InputError as error:
             report(f"{str(error).rstrip('.')}; stage 1 is done again.")
         else:
@@ -128,7 +128,7 @@ def _pretrain(
         model.load_stage1(split_parts(stage1.state_dict()))
         return
     report(f"best epoch by {stage1.monitor_key}: {best}")
-    model.load_stage1(read_stage1(best, model.stage1), best)
+    model.load_stage1(read_stage1(best, model.stage1).parts, best)
     rank_zero_only(runs.record_stage1)(run, Path(best))
 
 

@@ -14,8 +14,9 @@ from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import declared_options
+from datamodules.text import printable
 from ifmmin.checkpoints.compatibility import check_same_fold
-from ifmmin.checkpoints.parts import load_part, read_stage1_and_data
+from ifmmin.checkpoints.parts import load_part, read_stage1
 from ifmmin.checkpoints.published import published_architecture, read_published_parts
 from ifmmin.fusion import EmbeddingModule
 from ifmmin.pretraining.stage1 import Pretraining
@@ -71,9 +72,9 @@ class PretrainedModule(EmbeddingModule):
         for name, value in self.pretraining.items():
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
+                hint = f" Did you mean {near[0]}?" if near else f" fit --model.help {self.stage1.__name__} lists them."
                 raise InputError(f"pretraining {name!r}: {self.stage1.__name__} has no such option.{hint}")
-            if name in self.stage1.architecture and value != self.hparams.get(name, value):
+            if name in self._shared_options() and value != self.hparams.get(name, value):
                 raise InputError(
                     f"pretraining {name} {value}: stage 2 starts from these encoders, so give {name} to "
                     f"{type(self).__name__} itself."
@@ -82,6 +83,10 @@ class PretrainedModule(EmbeddingModule):
             self.stage1_for_a_look()
         except InputError as error:
             raise InputError(f"pretraining: {error}") from error
+
+    def _shared_options(self) -> list[str]:
+        """Options that decide what stage 1's weights compute; a rate of dropout does not, and may differ."""
+        return [name for name in self.stage1.architecture if not name.endswith("_dropout")]
 
     def stage1_module(self) -> Pretraining:
         """Make a fresh stage-1 model of the architecture that this model starts from."""
@@ -122,17 +127,28 @@ class PretrainedModule(EmbeddingModule):
             data: what the model is to be trained on, None if unknown.
 
         Raises:
-            InputError: it cannot be read, does not fit, or was trained on another fold of this corpus.
+            InputError: it cannot be read, does not fit, or was trained with other shared options or on another fold of
+                this corpus.
         """
         assert self.pretrained is not None
-        parts, trained_on = read_stage1_and_data(self.pretrained, self.stage1)
-        if data is not None and trained_on is not None:
-            check_same_fold(data, trained_on, self.pretrained)
-        self.load_stage1(parts, self.pretrained)
+        found = read_stage1(self.pretrained, self.stage1)
+        if data is not None and found.data is not None:
+            check_same_fold(data, found.data, self.pretrained)
+        for name in self._shared_options():
+            ours, trained = self.hparams.get(name), found.options.get(name)
+            if trained is not None and trained != (list(ours) if isinstance(ours, tuple) else ours):
+                shown = printable(f"{name} {trained}", 60)
+                raise InputError(f"{self.pretrained}: stage 1 has {shown}; give that to {type(self).__name__} too.")
+        self.load_stage1(found.parts, self.pretrained)
 
     @classmethod
     def from_published(
-        cls, folder: str | Path, class_names: list[str], epoch: str | None = None, teacher: str | Path | None = None
+        cls,
+        folder: str | Path,
+        class_names: list[str],
+        epoch: str | None = None,
+        teacher: str | Path | None = None,
+        **options: Any,
     ) -> Self:
         """Make a model with the weights of a released checkpoint of the published code.
 
@@ -141,6 +157,7 @@ class PretrainedModule(EmbeddingModule):
             class_names: in label order; a checkpoint only tells their number.
             epoch: which epoch, if the folder has several.
             teacher: folder of the stage-1 networks; needed for training on, not for prediction.
+            **options: of the model, where the weights do not tell them, such as ``cascade_form``.
 
         Raises:
             InputError: a network is missing, unreadable, or of another model or architecture.
@@ -159,7 +176,7 @@ class PretrainedModule(EmbeddingModule):
             settings = cls.published_settings(parts)
         except KeyError as error:
             raise InputError(f"{folder}: no parameter {error}; the networks are of another architecture.") from error
-        model = cls(class_names=class_names, **settings)
+        model = cls(class_names=class_names, **(settings | options))
         model.load_stage1(read_published_parts(teacher, 1) if teacher else parts, str(teacher or folder))
         for name, state in parts.items():
             load_part(getattr(model, name), state, f"{folder}: {name}")

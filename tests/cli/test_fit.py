@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from datamodules.conditions import CONDITIONS
 from ifmmin.cli.main import main
@@ -55,6 +56,30 @@ def test_pretrained_skips_stage_1(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert weights(best(run))["teacher.encoders.audio.rnn.weight_hh_l0"].equal(
         weights(best(stage1))["encoders.audio.rnn.weight_hh_l0"]
     )
+
+
+def test_an_option_of_stage_1_reaches_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path / "run", *SMALL, "--model.pretraining.discrepancy", "bounded", "--model.cascade_init=scaled")
+    stage1 = next((run / "stage1/checkpoints").glob("epoch*.ckpt"))
+    assert torch.load(stage1, weights_only=True)["hyper_parameters"]["discrepancy"] == "bounded"
+    options = metrics(run)["record"]["config"]["model"]["init_args"]
+    assert (options["pretraining"], options["cascade_init"]) == ({"discrepancy": "bounded"}, "scaled")
+    alone = fit(tmp_path / "alone", *SMALL, "--model.discrepancy", "bounded", model="InvariantPretraining")
+    assert same(weights(alone / "checkpoints/last.ckpt"), weights(run / "stage1/checkpoints/last.ckpt"))
+
+
+def test_a_stage_1_of_another_architecture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model.invariance_activation", "sigmoid", "--model.invariance_dropout", "0.3"]
+    stage1 = best(fit(tmp_path / "stage1", *SMALL, *options, model="InvariantPretraining"))
+    capsys.readouterr()
+    # The parameters have the same shapes, so only its options tell.
+    words = ["fit", "--model", "IFMMIN", *SMALL, "--model.pretrained", str(stage1), "--run_dir", str(tmp_path / "run")]
+    assert main([*words, "--trainer.max_epochs", "1"]) == 1
+    said = capsys.readouterr().err
+    assert f"error: {stage1}: stage 1 has invariance_activation sigmoid; give that to IFMMIN too." in said
+    # Another rate of dropout is fine: the public scripts have 0.3 in stage 1 and 0.5 in stage 2.
+    rate = ["--model.invariance_dropout", "0.5", *options[:2]]
+    fit(tmp_path / "run", *SMALL, *rate, "--model.pretrained", str(stage1))
 
 
 def test_stage_1_alone_is_the_stage_1_of_a_whole_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,57 @@ def training_batch(name: str) -> Batch:
 def test_the_contract(name: str) -> None:
     """Padding, company, order, what is absent, finite gradients for every parameter under every mask, plain options."""
     check_model(MODELS[name])
+
+
+OTHER_OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("InvariantPretraining", {"discrepancy": "bounded"}),
+    ("InvariantPretraining", {"discrepancy": "zellinger"}),
+    ("InvariantPretraining", {"discrepancy": "none"}),
+    *(
+        (name, {"invariance_layers": layers, "invariance_activation": activation, "invariance_dropout": dropout})
+        for name in ("InvariantPretraining", "IFMMIN")
+        for layers, activation, dropout in (
+            (4, "sigmoid", 0.5),  # V0200
+            (1, "leaky_relu", 0.5),  # V0500
+            (1, "leaky_relu", 0.0),  # V0501 to V0503
+            (2, "leaky_relu", 0.5),  # V0600
+        )
+    ),
+    ("IFMMIN", {"pretraining": {"discrepancy": "bounded", "invariance_dropout": 0.3}, "invariance_dropout": 0.5}),
+    ("IFMMIN", {"cascaded_input": False}),
+    ("IFMMIN", {"cascade_form": "accumulated"}),
+    ("IFMMIN", {"cascade_form": "accumulated", "cascaded_input": False, "cascade_init": "scaled"}),
+    *((name, {"cascade_init": "scaled"}) for name in ("IFMMIN", "MMIN", "MMINWithoutCycle")),
+    ("MMIN", {"cascade_init": "scaled", "share_cascades": True}),
+]
+"""Named options that are not a model's default."""
+
+SMALL: dict[str, Any] = {"embedding_dim": 16, "text_channels": 16, "hidden_dims": [16]}
+
+
+@pytest.mark.parametrize(("name", "options"), OTHER_OPTIONS, ids=lambda value: str(value).strip("{}"))
+def test_the_contract_with_other_options(name: str, options: dict[str, Any]) -> None:
+    options = {**SMALL, **options}
+    check_model(MODELS[name], **options)
+    trained, batch = build(name, **options), training_batch(name)
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    history = [fitted_loss(trained, batch)]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+    for _ in range(4):
+        optimizer.zero_grad()
+        fitted = trained.total_loss(trained.losses(batch))
+        fitted.backward()
+        optimizer.step()
+    history.append(fitted_loss(trained, batch))
+    assert history[1] < history[0]
+    again = build(name, seed=1, **options)
+    again.load_state_dict(trained.state_dict())
+    assert fitted_loss(again, batch) == history[1]
+
+
+@torch.no_grad()
+def fitted_loss(made: MissingModalityModule, batch: Batch) -> float:
+    return float(made.total_loss(made.losses(batch)))
 
 
 @every_model

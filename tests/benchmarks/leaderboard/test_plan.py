@@ -40,6 +40,12 @@ def test_a_setting_of_stage_1_parts_it() -> None:
     mmin, without_cycle = jobs("--MMIN.pretraining.decay_epochs", "3", models=("MMIN", "MMINWithoutCycle"))[:2]
     assert mmin.stage1 != without_cycle.stage1
     assert mmin.stage1 and mmin.stage1.words[-2:] == ("--model.decay_epochs", "3")
+    # What is meant for stage 1 alone comes last, and so counts.
+    rates = ("--IFMMIN.pretraining.invariance_dropout", "0.3", "--IFMMIN.invariance_dropout", "0.5")
+    stage1 = jobs(*rates, models=("IFMMIN",))[0].stage1
+    assert stage1 and stage1.words[-4:] == ("--model.invariance_dropout", "0.5", "--model.invariance_dropout", "0.3")
+    with pytest.raises(InputError, match="one by one, such as --MODEL"):
+        jobs("--IFMMIN.pretraining", '{"discrepancy": "bounded"}', models=("IFMMIN",))
     # The other settings of a model are not stage 1's.
     plain, other = jobs("--MMIN.decay_epochs=3", models=("MMIN", "MMINWithoutCycle"))[:2]
     assert plain.stage1 == other.stage1 and plain.words[-2:] == ("--model.decay_epochs", "3")

@@ -90,6 +90,71 @@ def test_older_names_and_one_of_several_epochs(tmp_path: Path) -> None:
     assert "no epoch 9; there are 7, 8" in refusal(IFMMIN, tmp_path, epoch="9")
 
 
+FORMS = {"V0200": (4, "sigmoid"), "V0500 to V0503": (1, "leaky_relu"), "V0600 and others": (2, "leaky_relu")}
+
+
+def write_form(folder: Path, who: str, layers: int, *names: str) -> dict[str, torch.Tensor]:
+    """A released checkpoint whose shared encoder has this many layers; their parameters."""
+    write(folder, who, *names)
+    generator = torch.Generator().manual_seed(layers)
+    shapes = {"weight": (4, 4), "bias": (4,)}
+    shared = {
+        f"netshared.shared_{layer}.{kind}": torch.randn(shape, generator=generator)
+        for layer in range(1, layers + 1)
+        for kind, shape in shapes.items()
+    }
+    torch.save(shared, folder / "60_net_Shared.pth")
+    return shared
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_the_shared_encoder_loads(form: str, tmp_path: Path) -> None:
+    layers, activation = FORMS[form]
+    shared = write_form(tmp_path / "stage2", "student", layers, "IFIM", "C")
+    write_form(tmp_path / "stage1", "teacher", layers)
+    model = IFMMIN.from_published(tmp_path / "stage2", CLASSES, teacher=tmp_path / "stage1").eval()
+    assert (model.hparams["invariance_layers"], model.hparams["invariance_activation"]) == (layers, activation)
+    x = h = torch.randn(5, 3, 4)
+    for layer in range(1, layers + 1):
+        x = x @ shared[f"netshared.shared_{layer}.weight"].T + shared[f"netshared.shared_{layer}.bias"]
+        if activation == "leaky_relu":
+            x = torch.where(x > 0, x, 0.01 * x)
+        elif layer < layers:
+            x = x.sigmoid()
+    close(model.invariance(h), x)
+    close(model.teacher_invariance(h), x)  # the same parameters were drawn for stage 1
+    assert model(golden_batch()).isfinite().all()
+    # Stage 1 from a folder, and training on with the dropout that no weight tells.
+    options: dict[str, Any] = {"invariance_layers": layers, "invariance_activation": activation}
+    sizes: dict[str, Any] = {"feature_dims": DIMS, "class_names": CLASSES, **ENCODERS}
+    again = IFMMIN(pretrained=str(tmp_path / "stage1"), invariance_dropout=0.5, **sizes, **options)
+    again.load_pretrained(None)
+    close(again.eval().invariance(h), x)
+
+
+def test_a_form_of_the_shared_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    write_form(tmp_path, "student", 3, "IFIM", "C")
+    assert "3 linear layers, but its public forms have 1, 2 or 4" in refusal(IFMMIN, tmp_path)
+    write_form(tmp_path / "stage1", "teacher", 1)
+    model = IFMMIN(feature_dims=DIMS, class_names=CLASSES, pretrained=str(tmp_path / "stage1"), **ENCODERS)
+    with pytest.raises(InputError, match="invariance does not fit this model"):
+        model.load_pretrained(None)
+
+
+def test_what_weights_do_not_tell_is_given(tmp_path: Path) -> None:
+    folder = write(tmp_path, "student", *NETWORKS[IFMMIN])
+    chained, released = (
+        IFMMIN.from_published(folder, CLASSES, cascade_form=form).eval() for form in ("chained", "accumulated")
+    )
+    assert released.imagination.form == "accumulated"
+    h, H = torch.randn(5, 12), torch.randn(5, 12)
+    u = h
+    for block in chained.imagination.autoencoders():
+        u = u + H
+        out, _ = block(u)
+    close(released.imagination(h, H)[0], chained.imagination.head(u + out))
+
+
 def test_one_cascade_for_both_directions_is_released_as_one_network(tmp_path: Path) -> None:
     model = MMIN.from_published(write(tmp_path, "student", "AE", "C"), CLASSES)
     assert model.share_cascades
@@ -183,12 +248,12 @@ def test_stage_1_from_a_folder(
     batch = golden_batch()
     folder = write(tmp_path, "student", *names, C=f"C_{kept}")
     pretrained = stage1(feature_dims=DIMS, class_names=CLASSES, **ENCODERS, hidden_dims=[8, 8]).eval()
-    load(pretrained, read_stage1(folder, stage1))
+    load(pretrained, read_stage1(folder, stage1).parts)
     output = {"shared": "pretrain_invariant", "fusion": "pretrain_fusion"}[kept]
     close(pretrained(batch.unmasked()), GOLDEN[f"out/{output}/logits"])
 
     write(folder, "teacher", *names)
-    parts = read_stage1(folder, stage1)
+    parts = read_stage1(folder, stage1).parts
     model = kind(feature_dims=DIMS, class_names=CLASSES, **ENCODERS)
     model.load_stage1(parts, str(folder))
     close(model.teacher.absent_part(batch).flatten(1), in_our_order(GOLDEN["out/target_h_missing_alv"]))
@@ -200,7 +265,7 @@ def test_stage_1_from_a_folder(
     if names:
         (folder / "60_net_Shared.pth").unlink()
         with pytest.raises(InputError, match=f"{folder}: no invariance in it"):
-            model.load_stage1(read_stage1(folder, stage1), str(folder))
+            model.load_stage1(read_stage1(folder, stage1).parts, str(folder))
 
 
 def test_fit_starts_from_a_folder(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MODALITIES
 from ifmmin.nn.encoders import LSTMEncoder, ModalityEncoders, Pooling, SequenceEncoder, TextCNN
-from ifmmin.nn.heads import Classifier, InvarianceEncoder
+from ifmmin.nn.heads import Classifier, InvarianceActivation, InvarianceEncoder
 from ifmmin.nn.initialisation import initialise
 from ifmmin.nn.padding import frame_mask
 from tests.batches import DIMS, Utterance, batch_of, random_batch, random_present, random_utterances
@@ -355,14 +355,35 @@ def test_rows_of_one_utterance_share_its_embedding() -> None:
 # The other parts.
 
 
-def test_invariance_encoder() -> None:
-    module = InvarianceEncoder(WIDTH).double()
+@pytest.mark.parametrize("layers", [1, 2, 4])
+@pytest.mark.parametrize("activation", ["leaky_relu", "sigmoid"])
+def test_invariance_encoder(layers: int, activation: InvarianceActivation) -> None:
+    module = InvarianceEncoder(WIDTH, 0.5, layers, activation).double().eval()
     h = torch.randn(2, 3, WIDTH, dtype=torch.float64)
     x = array(h)
-    for layer in (layer for layer in module.modules() if isinstance(layer, nn.Linear)):
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    assert len(linear) == layers
+    for position, layer in enumerate(linear, start=1):
         x = x @ array(layer.weight).T + array(layer.bias)
-        x = np.where(x > 0, x, 0.01 * x)
+        if activation == "leaky_relu":
+            x = np.where(x > 0, x, 0.01 * x)
+        elif position < layers:
+            x = sigmoid(x)
     np.testing.assert_allclose(array(module(h)), x, rtol=1e-10, atol=1e-12)
+
+
+def test_the_dropout_of_the_invariance_encoder_follows_each_activation() -> None:
+    forms: list[tuple[int, InvarianceActivation, int]] = [(1, "leaky_relu", 1), (2, "leaky_relu", 2), (4, "sigmoid", 3)]
+    for layers, activation, expected in forms:
+        module = InvarianceEncoder(WIDTH, 0.25, layers, activation)
+        parts = list(module.layers)
+        dropped = [position for position, part in enumerate(parts) if isinstance(part, nn.Dropout)]
+        assert len(dropped) == expected
+        assert all(isinstance(parts[position - 1], (nn.LeakyReLU, nn.Sigmoid)) for position in dropped)
+        assert {part.p for part in parts if isinstance(part, nn.Dropout)} == {0.25}
+    assert InvarianceEncoder(WIDTH).state_dict().keys() == {
+        f"layers.{n}.{k}" for n in (0, 3) for k in ("weight", "bias")
+    }
 
 
 def test_classifier() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ifmmin.nn.losses import central_moment_discrepancy
+from ifmmin.nn.losses import Discrepancy, central_moment_discrepancy, invariance_discrepancy, standardised
+
+FORMS: tuple[Discrepancy, ...] = ("published", "zellinger", "bounded")
 
 
 def sample(size: int, dim: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((size, dim)))
 
 
-def naive_cmd(x: Tensor, y: Tensor, moments: int) -> float:
+def naive_cmd(x: Tensor, y: Tensor, moments: int, width: float = 1.0) -> float:
     """One coordinate and one moment at a time, in Python floats."""
     total = 0.0
     for k in range(1, moments + 1):
@@ -32,8 +35,28 @@ def naive_cmd(x: Tensor, y: Tensor, moments: int) -> float:
                 ]
                 difference = central[0] - central[1]
             square += difference**2
-        total += math.sqrt(square)
+        total += math.sqrt(square) / width**k
     return total
+
+
+def naive_standardised(H: Tensor) -> Tensor:
+    """One coordinate at a time."""
+    columns = []
+    for column in H.flatten(0, 1).T.tolist():
+        mean = sum(column) / len(column)
+        variance = sum((value - mean) ** 2 for value in column) / len(column)
+        columns.append([(value - mean) / math.sqrt(variance + 1e-5) for value in column])
+    return torch.tensor(columns, dtype=H.dtype).T.reshape(H.shape)
+
+
+def naive_discrepancy(H: Tensor, form: Discrepancy, moments: int) -> float:
+    """Mean over the pairs of modalities."""
+    width = 1.0 if form == "published" else 2.0
+    x = naive_standardised(H) if form == "bounded" else H
+    if form != "published":
+        x = torch.tensor([math.tanh(value) for value in x.flatten().tolist()], dtype=H.dtype).reshape(H.shape)
+    pairs = [naive_cmd(x[:, m], x[:, n], moments, width) for m, n in combinations(range(H.shape[1]), 2)]
+    return sum(pairs) / len(pairs)
 
 
 shapes = {
@@ -106,3 +129,62 @@ def test_half_precision_costs_the_samples_their_digits_and_no_more(dtype: torch.
         found = central_moment_discrepancy(x, y)
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(naive_cmd(x, y, 5), rel=1e-5)
+
+
+@given(size=st.integers(1, 9), dim=st.integers(1, 5), moments=st.integers(1, 6), seed=st.integers(0, 1000))
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_against_a_loop(form: Discrepancy, size: int, dim: int, moments: int, seed: int) -> None:
+    H = 2 * sample(3 * size, dim, seed).view(size, 3, dim) + torch.arange(3)[:, None]
+    expected = naive_discrepancy(H, form, moments)
+    assert float(invariance_discrepancy(H, form, moments)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_bounds_by_hand() -> None:
+    # x: mean 1, moments 1, 0, 1, 0. y: mean 2, moments 4, 0, 16, 0. Differences 1, 3, 0, 15, 0, over 2, 4, 8, 16, 32.
+    x, y = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    assert float(central_moment_discrepancy(x, y, 5, width=2.0)) == 1 / 2 + 3 / 4 + 15 / 16
+
+
+def test_standardised_has_mean_0_and_deviation_1_of_each_coordinate() -> None:
+    H = 3 * sample(60, 4, 0).view(20, 3, 4) + 5
+    torch.testing.assert_close(standardised(H), naive_standardised(H), rtol=1e-10, atol=1e-12)
+    rows = standardised(H).flatten(0, 1).numpy()
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-5)
+
+
+def test_only_the_bounded_form_ignores_scale_and_shift() -> None:
+    H = sample(90, 4, 0).view(30, 3, 4) + torch.arange(3)[:, None]
+    for form in FORMS:
+        whole, half = (float(invariance_discrepancy(scale * H, form)) for scale in (1, 0.5))
+        assert (half == pytest.approx(whole, rel=1e-4)) == (form == "bounded")
+        assert half < whole or form == "bounded"
+    moved = float(invariance_discrepancy(4 * H - 7, "bounded"))
+    assert moved == pytest.approx(float(invariance_discrepancy(H, "bounded")), rel=1e-4)
+    # The gradient passes through mean and deviation: no step of descent is a shift or, but for ε, a change of scale.
+    H.requires_grad_()
+    (gradient,) = torch.autograd.grad(invariance_discrepancy(H, "bounded"), H)
+    assert gradient.norm() > 1e-3
+    assert gradient.sum(dim=(0, 1)).abs().max() < 1e-12
+    assert (gradient * H).sum().abs() < 1e-5
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_of_each_form(form: Discrepancy) -> None:
+    H = sample(12, 3, 0).view(4, 3, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda features: invariance_discrepancy(features, form), (H,))
+    # Finite where all modalities are alike, and where a coordinate is constant.
+    for alike in (sample(4, 3, 0)[:, None].repeat(1, 3, 1), torch.ones(4, 3, 3, dtype=torch.float64)):
+        alike.requires_grad_()
+        value = invariance_discrepancy(alike, form)
+        (gradient,) = torch.autograd.grad(value, alike)
+        assert float(value.detach()) < 1e-12
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_in_half_precision(form: Discrepancy) -> None:
+    H = sample(60, 5, 0).view(20, 3, 5).bfloat16()
+    found = invariance_discrepancy(H, form)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(naive_discrepancy(H.double(), form, 5), rel=0.02)
