@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from benchmarks.figures.style import plain
 from benchmarks.imagination.dead_units import ALL
 from benchmarks.imagination.entries import Entry
-from benchmarks.imagination.tables import FEATURES
+from benchmarks.imagination.tables import FEATURES, NONE
 from benchmarks.leaderboard.looks import COLOURS
 from benchmarks.leaderboard.summary import Cell
 from datamodules.conditions import MODALITIES
@@ -139,15 +139,17 @@ def _explained(axes: Axes, bands: Sequence[Band]) -> None:
 
 
 def _ratio(axes: Axes, bands: Sequence[Band]) -> None:
+    positive = [1.0]
     for band in bands:
-        if cell := band.entry.cell("std", "H/h"):
+        cell = band.entry.cell("std", "H/h")
+        if cell and cell.mean > 0:
+            positive.append(cell.mean)
             _dot(axes, cell, band.middle, *_OF_FEATURES["H"])
             axes.text(cell.mean, band.middle - 0.8, f"{cell.mean:.2g}", ha="center", va="center", fontsize=9)
         else:
-            _dash(axes, band, 0.1)
+            _dash(axes, band, 0.1, "0" if cell else NONE)
     axes.set_xscale("log")
-    low = min([cell.mean for band in bands if (cell := band.entry.cell("std", "H/h"))])
-    axes.set_xlim(min(0.01, low / 3), 3)
+    axes.set_xlim(min(0.01, min(positive) / 3), 3)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -237,12 +239,12 @@ def _wide_scale(axes: Axes, values: Sequence[float], room: float) -> None:
     decades = math.log10(high / low) + 0.6
     axes.set_xscale("log")
     axes.set_xlim(low / 10 ** (0.3 + decades * room / (1 - room)), high * 2)
-    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _dash(axes: Axes, band: Band, x: float) -> None:
-    axes.text(x, band.middle, "–", ha="center", va="center", fontsize=11, color=_GREY)
+def _dash(axes: Axes, band: Band, x: float, text: str = NONE) -> None:
+    axes.text(x, band.middle, text, ha="center", va="center", fontsize=11, color=_GREY)
 
 
 @dataclass(frozen=True)
