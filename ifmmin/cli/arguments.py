@@ -65,6 +65,8 @@ class Parser(LightningArgumentParser):
 
     def _ready(self, words: list[str]) -> list[str]:
         """Words with known options and sound configurations only."""
+        if not self.exit_on_error:  # a class's own parser, which says itself what the class does not know
+            return words
         commands = self._subcommands_action.choices if self._subcommands_action else {}
         place = next((i for i, word in enumerate(words) if word in commands), -1)
         for i, path in _configs(words[: place + 1]):
@@ -239,25 +241,37 @@ def concise(message: str, argv: Sequence[str]) -> str:
     if needed := re.search(r"the following arguments are required: (?:\w+\.)?(model|data)\b", message):
         return f"--{needed[1]} is needed."
     key = re.fullmatch(r'Parser key "([\w.]+)":', lines[0])
-    if key and (unknown := re.search(r"Expected a dot import path string: ([^\s.]+)$", message, re.M)):
+    nested = re.search(r"^  Given value: NestedArg\(key='([\w.]+)'", message, re.M)
+    unknown = re.search(r"Expected a dot import path string: ([^\s.]+)$", message, re.M)
+    if key and nested and (unknown or "Expected an instantiatable class" in message):
+        return f"--{key[1]}.{nested[1]}: no class is named that takes it; give --{key[1]} CLASS before it."
+    if key and unknown:
         return _no_class(key[1], unknown[1])
     located = re.search(r"Problem with given class_path '[\w.]*?(\w+)'", message)
     if located and (package := LIBRARIES.get(located[1])):
         return library_needed(located[1], package)
-    # Lightning types every class option as Optional; drop jsonargparse's "not None" complaints.
-    reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
     if key is None:
         return " ".join(lines)
-    reason = "; ".join(reasons) or " ".join(lines[1:2])
+    # Lightning types every class option as Optional; drop jsonargparse's "not None" complaints.
+    reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line] or lines[1:2]
+    # What an option of the class says tells more than that the class is none of the other types.
+    inner = [each for each in reasons if re.match(r'--|Parser key "', each)]
+    inner = inner or [each for each in reasons if re.match("Option |the following arguments", each)]
+    if not inner and any(each.startswith("Not a valid subclass of ") for each in reasons):
+        return f"--{key[1]}: what is given is no class; give its name, or class_path and init_args."
+    reason = "; ".join(dict.fromkeys(inner or reasons))
+    reason = re.sub(rf"(^|; )--(?!{re.escape(key[1])}\.)", rf"\1--{key[1]}.", reason)
     reason = re.sub(r'Parser key "([\w.]+)": ?', rf"--{key[1]}.\1: ", reason)
     reason = re.sub(r"<class '([\w.]+)'>", r"\1", reason)
+    reason = re.sub(r"Expected a typing.Literal\[([^]]*)\]", r"Expected one of \1", reason)
     given = [line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")]
     if given and len(given[0]) < 40 and "Got value" not in reason:
         reason += f". Got value: {given[0]}"
     reason = re.sub(r"the following arguments are required: (\w+)", rf"--{key[1]}.\1 is needed", reason)
-    mistyped = re.search(r"Option '(\w+)' is not accepted", reason)
-    if mistyped:
+    if mistyped := re.match(r"Option '(\w+)' is not accepted", reason):
         return _not_an_option(argv, key[1], mistyped[1])
+    if within := re.match(r"--([\w.]+): .*NestedArg\(key='([\w.]+)'", reason):
+        return f"--{within[1]}.{within[2]} is not known; --{within[1]} takes a value."
     if key[1] == "seed_everything":
         return bad_seed(given[0] if given else first_look(argv).seed_everything)
     return reason if reason.startswith("--") else f"--{key[1]}: {reason}"

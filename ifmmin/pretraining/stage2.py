@@ -68,7 +68,14 @@ class PretrainedModule(EmbeddingModule):
 
     def _check_pretraining(self) -> None:
         """Refuse what stage 1 would refuse, and what would not fit stage 2, before anything is trained."""
-        known = declared_options(self.stage1).keys() - {"feature_dims", "class_names", "task", "return"}
+        known = declared_options(self.stage1).keys() - {
+            "feature_dims",
+            "class_names",
+            "task",
+            "return",
+            "args",
+            "kwargs",
+        }
         for name, value in self.pretraining.items():
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)

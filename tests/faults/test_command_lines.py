@@ -124,6 +124,36 @@ IN_ONE_LINE = [
     ("fit --model IFMMIN --conf x.yaml", "--conf is not known."),
     ("check --data IEMOCAP --root x", "Did you mean --data.root?"),
     ("check --data IEMOCAP --jsn x", "Did you mean --json?"),
+    # Values, with the whole name of the option.
+    ("fit --model IFMMIN --model.batch_size x", "--model.batch_size: Expected a int. Got value: x"),
+    ("fit --model IFMMIN --data.fold x", "--data.fold: Expected a int. Got value: x"),
+    ("fit --model IFMMIN --data.match_ids x", "--data.match_ids: Expected one of 'exact', 'suffix',"),
+    ("fit --model IFMMIN --model.pretraining 3", "--model.pretraining: Expected a dict."),
+    (
+        "fit --model IFMMIN --model.pretraining.nonsense 3",
+        "pretraining 'nonsense': FusionPretraining has no such option.",
+    ),
+    ("fit --model IFMMIN --model.learning_rate.x 3", "--model.learning_rate.x is not known; --model.learning_rate"),
+    ("fit --model IFMMIN --data.x 3", "--data.x is not known."),
+    (
+        "fit --model IFMMIN --intervals all",
+        "--intervals: Expected one of 'utterances', 'speakers', 'none'. Got value: all",
+    ),
+    (
+        "fit --model IFMMIN --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val/loss "
+        "--trainer.callbacks.patience 1.5",
+        "--trainer.callbacks.patience: Expected a int. Got value: 1.5",
+    ),
+    ("fit --model IFMMIN --trainer.callbacks EarlyStopping", "--trainer.callbacks.monitor is needed"),
+    ("fit --model IFMMIN --trainer.callbacks+=Timer --trainer.callbacks.x 2", "--trainer.callbacks.x is not known."),
+    (
+        "fit --model IFMMIN --trainer.logger=CSVLogger --trainer.logger.version []",
+        "--trainer.logger.version: Expected a",
+    ),
+    ("fit --model IFMMIN --trainer.logger=CSVLogger --trainer.logger.x 3", "--trainer.logger.x is not known."),
+    ("fit --model IFMMIN --trainer.logger.x 3", "--trainer.logger.x: no class is named that takes it; give --trainer"),
+    ("fit --model IFMMIN --trainer.strategy.x 3", "--trainer.strategy.x: no class is named that takes it;"),
+    ("fit --model IFMMIN --trainer.logger [3]", "--trainer.logger: what is given is no class; give its name"),
     # Words that nothing takes.
     ("fit --model IFMMIN --run_dir a\x00b", r"a\x00b: holds a control character"),
     ("fit --model IFMMIN --run_dir=a\x1b[2Jb", r"a\x1b[2Jb: holds a control character"),
