@@ -28,6 +28,7 @@ from benchmarks.leaderboard.summary import Summary, summarise_board
 from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
+from ifmmin.cli import starting
 from ifmmin.cli.main import reported
 from ifmmin.discovery import discover_models
 from ifmmin.finished import FinishedRun, read_run
@@ -133,4 +134,5 @@ def draw_all(folder: Path, output: Path) -> int:
 
 
 if __name__ == "__main__":
+    starting.any_letters()
     raise SystemExit(main())

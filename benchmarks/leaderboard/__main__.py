@@ -21,12 +21,21 @@ from ifmmin.cli import starting, stopping
 
 if __name__ == "__main__":
     stopping.install(lambda: "what is done is kept; the same command goes on")
+    starting.any_letters()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     from rich.console import Console
 
     from benchmarks.leaderboard.fanout import Local, RayCluster
     from benchmarks.leaderboard.identity import differences
-    from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_data, make_jobs, sort_settings
+    from benchmarks.leaderboard.plan import (
+        Job,
+        chosen_models,
+        corpus_class,
+        make_data,
+        make_jobs,
+        rehearse_models,
+        sort_settings,
+    )
     from benchmarks.leaderboard.progress import Progress
     from benchmarks.leaderboard.records import RECORDS, Key, Record, append, read_lines
     from benchmarks.leaderboard.report.page import write_page
@@ -213,6 +222,8 @@ def run(argv: Sequence[str]) -> int:
         data = make_data(words, fold, seed=0)
         data.setup("fit")
         fingerprints[fold] = data.fingerprint
+        if fold == folds[0]:
+            rehearse_models(models, settings, data)
     jobs = make_jobs(models, settings, fingerprints, range(options.seeds), options.threads)
     board: Path = options.board or Path("runs/leaderboard") / corpus.__name__
     tracking = Tracking(options.wandb, board.resolve().name) if options.wandb else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -14,6 +15,8 @@ from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.arguments import Parser, first_look
+from ifmmin.cli.failures import input_error_in
+from ifmmin.cli.rehearsal import rehearse
 from ifmmin.discovery import BASELINES_PACKAGE, Models, check_name, find_corpus, find_model, path_of
 from ifmmin.pretraining.stage1 import Pretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -39,6 +42,9 @@ OWN = {
     "--data.predict_split": "the board predicts the test split",
 }
 """Options of ``fit`` that the board sets itself, and what it does instead."""
+
+ONE_DEVICE = {"--trainer.devices": ("1", "auto"), "--trainer.num_nodes": ("1",)}
+"""Options of ``fit`` that would spread a run, and what they may be on a board."""
 
 _WHOLE = ("--model", "--test", "-c")
 """Those of them that are no beginning of other options."""
@@ -134,6 +140,11 @@ def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
     for option in _options(words):
         if instead := next((how for theirs, how in OWN.items() if _is(option[0], theirs)), None):
             raise InputError(f"{printable(option[0])}: the board sets it itself: {instead}.")
+        if option[0] in ONE_DEVICE and option[1:] not in [(value,) for value in ONE_DEVICE[option[0]]]:
+            raise InputError(
+                f"{printable(' '.join(option), 60)}: each run of a board is on one device; leave it out, and give "
+                "--jobs, how many run at once."
+            )
         head, dot, _ = option[0].partition(".")
         group = (passed_on | single).get(head)
         if group is None or not (dot or head == "--data"):
@@ -284,6 +295,40 @@ def make_jobs(
                 stage1 = cell.job(first, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
             jobs.append(cell.job(path, model, (*common, *own), stage1=stage1))
     return jobs
+
+
+def rehearse_models(models: Models, settings: Settings, data: EmotionDataModule) -> None:
+    """Refuse settings that ``fit`` would refuse, before the first run.
+
+    Args:
+        models: by name; those without settings of their own are as they always are.
+        settings: passed on to every run.
+        data: of the first fold, set up.
+
+    Raises:
+        InputError: naming the option as it was given, or the model.
+    """
+    with_own = [name for name in models if settings.of(name)]
+    of_trainer = [*models][:1] if settings.trainer and not with_own else []
+    for name in with_own or of_trainer:
+        words = [word for option in (*settings.data, *settings.trainer, *settings.of(name)) for word in option]
+        try:
+            rehearse(["--model", path_of(models[name]) or name, *words, "--data.fold", str(data.fold)], data)
+        except Exception as error:  # jsonargparse wraps what a class refuses
+            if (refused := input_error_in(error)) is None:
+                raise
+            raise InputError(_of_model(str(refused), name, settings)) from error
+
+
+def _of_model(line: str, name: str, settings: Settings) -> str:
+    """The line of a ``fit``, with the option as the board takes it, or with the model."""
+    for option in settings.models.get(name, ()):
+        leaf = option[0].partition(".")[2]
+        line = re.sub(rf"--model\.{re.escape(leaf)}\b", option[0], line)
+        line = line.replace("Did you mean --model.", f"Did you mean --{name}.")
+    line = line.replace("See --model.help.", f"See: fit --model.help {name}.")
+    named = line.startswith((f"--{name}.", f"{name}:", "--trainer", "--data"))
+    return line if named else f"{name}: {line}"
 
 
 def _stage1_options(stage1: type[Pretraining], own: Iterable[Option]) -> list[Option]:

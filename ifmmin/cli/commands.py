@@ -211,10 +211,7 @@ class IfmminCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Make the run's folder and point the loggers at it."""
         options = self._options
-        name_devices(options.trainer.get("callbacks"))
-        check_trainer_options(vars(options.trainer), self.config.subcommand)
-        check_loggers(options.trainer.get("logger"))
-        self._finish_data_names(options)
+        self._check_options()
         model, data = (options[key].class_path.rpartition(".")[2] for key in ("model", "data"))
         fold = options.data.init_args.get("fold", 1)
         name = f"{model}-seed{options.seed_everything}"
@@ -241,9 +238,12 @@ class IfmminCLI(LightningCLI):
             if isinstance(logger, Namespace):
                 self._place_logger(logger, f"{name}-{data}-fold{fold}")
 
-    @staticmethod
-    def _finish_data_names(options: Namespace) -> None:
-        """Give the default corpus, which names a class only, its empty settings."""
+    def _check_options(self) -> None:
+        """Refuse options of the trainer that cannot work; give the default corpus, a class only, its empty settings."""
+        options = self._options
+        name_devices(options.trainer.get("callbacks"))
+        check_trainer_options(vars(options.trainer), self.config.subcommand)
+        check_loggers(options.trainer.get("logger"))
         if options.data.get("init_args") is None:
             options.data.init_args = Namespace()
 

@@ -27,6 +27,7 @@ _NOISE = (
     r".*LeafSpec.*",  # PyTorch's own, from inside Lightning
     r".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs no ModelCheckpoint
     r".*module\(s\) in eval mode.*",  # the teacher is, always
+    r".*Encountered `nan` values in tensor.*",  # the run is stopped, and says so
     r".*number of training batches .* is smaller than the logging interval.*",
 )
 

@@ -60,7 +60,6 @@ def _command(args: Sequence[str] | None) -> int:
     if args is not None:
         # Called with explicit args we may run inside another program: leave its allocator and GC alone.
         return _imported(argv[0])(argv)
-    starting.any_letters()
     starting.large_pages()
     starting.no_screen()
     with starting.imports():

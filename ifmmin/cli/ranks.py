@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from datamodules.errors import InputError
-from ifmmin.cli import stopping
+from ifmmin.cli import starting, stopping
 
 _MAIN = "IFMMIN_MAIN_PROCESS"  # tells the processes of further devices whose they are
 
@@ -38,6 +38,7 @@ def program(command: Callable[[], int]) -> int:
         the exit code.
     """
     stopping.install()
+    starting.any_letters()
     if is_further():
         threading.Thread(target=_watch_main, daemon=True).start()
         return _SAID if command() else 0

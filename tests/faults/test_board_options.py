@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ WORDS: list[tuple[list[str], str]] = [
     (["--config", "x.yaml"], "--config: the board sets it itself: give options"),
     (["-c", "x.yaml"], "-c: the board sets it itself: give options"),
     (["--print_config"], "each run's config.yaml"),
+    (
+        ["--trainer.devices", "2"],
+        "--trainer.devices 2: each run of a board is on one device; leave it out, and give --",
+    ),
+    (["--trainer.devices=0,1"], "--trainer.devices 0,1: each run of a board is on one device"),
+    (["--trainer.devices"], "--trainer.devices: each run of a board is on one device"),
+    (["--trainer.num_nodes", "2"], "--trainer.num_nodes 2: each run of a board is on one device"),
     (["--trainer.logger", "WandbLogger"], "see --wandb"),
     (["--trainer.logger.project", "x"], "see --wandb"),
     (["--trainer.logger+=CSVLogger"], "see --wandb"),
@@ -100,7 +108,44 @@ def test_words_the_board_cannot_do(
     assert not (tmp_path / "board").exists()
 
 
-SMALL = ("--data.utterances_per_speaker", "12", "--models", "MMIN", "--folds", "1", "--seeds", "1", "--report")
+# What `fit` refuses, refused before the first run.
+
+OF_FIT: list[tuple[str, str]] = [
+    ("--MMIN.nonsense 1", "--MMIN.nonsense is not known. See: fit --model.help MMIN."),
+    ("--MMIN.nonsense=1 --MMIN.learning_rate 0.1", "--MMIN.nonsense is not known."),
+    ("--MMIN.learning_rat 2", "--MMIN.learning_rat is not known. Did you mean --MMIN.learning_rate?"),
+    ("--MMIN.learning_rate -1", "MMIN: learning_rate -1.0: it must be above 0."),
+    ("--MMIN.batch_size x", "--MMIN.batch_size: Expected a int. Got value: x"),
+    ("--MMIN.feature_dims 3", "--MMIN.feature_dims: follows the data and cannot be set."),
+    ("--MMIN.pretraining.nonsense 1", "MMIN: pretraining 'nonsense': FusionPretraining has no such option."),
+    ("--MMIN.pretraining.dropout 2", "MMIN: pretraining: FusionPretraining: dropout 2"),
+    ("--MMIN.pretrained nowhere.ckpt", "MMIN: nowhere.ckpt: there is no such checkpoint file."),
+    ("--MMIN.lambda_cycle much", "--MMIN.lambda_cycle: Expected a float"),
+    ("--model.lambda_cycle 1 --models MMIN MeanFusion", "MeanFusion: --model.lambda_cycle is not known."),
+    ("--model.learning_rate 0", "MMIN: learning_rate 0.0: it must be above 0."),
+    ("--trainer.max_epoch 2", "--trainer.max_epoch is not known. Did you mean --trainer.max_epochs?"),
+    ("--trainer.max_epochs x", "--trainer.max_epochs: Expected a int. Got value: x"),
+    ("--trainer.max_epochs 0", "--trainer.max_epochs 0: trains nothing"),
+    ("--trainer.accelerator quantum", "--trainer.accelerator quantum: not known"),
+    ("--trainer.limit_val_batches 0.01", "--trainer.limit_val_batches 0.01: less than one of the 1 batch(es)"),
+    ("--trainer.val_check_interval 99", "--trainer.val_check_interval 99: more than the 1 batch(es) of an epoch"),
+    ("--trainer.callbacks+=EarlyStoping", "there is no class EarlyStoping. Did you mean EarlyStopping?"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), OF_FIT, ids=[words for words, _ in OF_FIT])
+def test_settings_that_every_run_would_refuse(
+    words: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = [] if "--models" in words else ["--models", "MMIN"]
+    assert main([*BOARD, *models, *words.split(), "--board", "board"]) == 1
+    assert expected in judged(capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+BOARD = ("--data.utterances_per_speaker", "12", "--folds", "1", "--seeds", "1")
+SMALL = (*BOARD, "--models", "MMIN", "--report")
 
 
 @pytest.mark.parametrize("place", ["/proc/board", "a file", "/dev/null/board", "NUL\0"])
@@ -124,6 +169,23 @@ def test_a_full_disk_names_the_records_and_keeps_them(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match=RECORDS):
         append(tmp_path / RECORDS, record)
     assert read_lines(tmp_path / RECORDS) == ([record], {})
+
+
+def test_a_terminal_without_the_letters_of_a_name(tmp_path: Path) -> None:
+    board = tmp_path / "börd ─"
+    board.mkdir()
+    (board / RECORDS).write_text("torn\n", encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.leaderboard", *SMALL, "--board", str(board)]
+    variables = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"b\xf6rd \u2500/records.jsonl line 1: " in done.stdout
+
+
+def test_one_device_may_be_said() -> None:
+    words = ["--trainer.devices", "1", "--trainer.num_nodes=1", "--trainer.strategy", "auto"]
+    assert sort_settings(words, {}).trainer[0] == ("--trainer.devices", "1")
+    assert sort_settings(["--trainer.devices=auto"], {}).trainer == (("--trainer.devices", "auto"),)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ IN_ONE_LINE = [
     ("fit --model IFMMIN --data.match_ids x", "--data.match_ids: Expected one of 'exact', 'suffix',"),
     ("fit --model IFMMIN --model.pretraining 3", "--model.pretraining: Expected a dict."),
     (
-        "fit --model IFMMIN --model.pretraining.nonsense 3",
+        "fit --model MMIN --model.pretraining.nonsense 3",
         "pretraining 'nonsense': FusionPretraining has no such option.",
     ),
     ("fit --model IFMMIN --model.learning_rate.x 3", "--model.learning_rate.x is not known; --model.learning_rate"),
