@@ -45,6 +45,13 @@ complete -o filenames -F _ifmmin ifmmin
 """
 
 
+# A shell of the user's has loaded the first already, a bare one has not; each may ask whether its files are safe.
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i }
+autoload -U +X bashcompinit && bashcompinit
+"""
+
+
 def completion_command(argv: Sequence[str]) -> int:
     """Print the script; the exit code, 0."""
     parser = Parser(prog="completion", description=__doc__)
@@ -65,7 +72,7 @@ def completion_script(shell: str) -> str:
     return _SCRIPT.format(
         shell=shell,
         how=f'eval "$(ifmmin completion {shell})"',
-        start="autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else "",
+        start=_ZSH if shell == "zsh" else "",
         commands=_words(COMMANDS),
         models=_words(models),
         corpora=_words(corpora),

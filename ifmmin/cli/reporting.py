@@ -156,5 +156,6 @@ def _print_tables(results: Results, tables: Mapping[str, list[dict[str, Any]]]) 
     print_table(results_table(results))
     if rows := tables.get("per_class.csv"):
         print_table(class_table(rows))
-    if rows := tables.get("per_speaker.csv"):
+    rows = tables.get("per_speaker.csv", [])
+    if len({row["speaker"] for row in rows}) > 1:  # one speaker's is the table above
         print_table(speaker_table(results.task, rows))

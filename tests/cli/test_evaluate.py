@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
 
+from datamodules import IEMOCAP
 from ifmmin.cli.main import main
 from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, metrics, sample
 
@@ -152,6 +154,18 @@ def test_a_test_leaves_its_predictions_and_tables(run: Path) -> None:
     assert low <= found["metrics"]["pooled"]["WA"] <= high
     assert {row["speaker"] for row in rows_of(run / "per_speaker.csv")} == {"Ses01F"}
     assert {row["class"] for row in rows_of(run / "per_class.csv")} == set(found["class_names"])
+
+
+def test_the_table_of_one_speaker_is_not_printed_twice(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run)), "--intervals", "none"]
+    assert main([*words, "--run_dir", str(tmp_path / "one")]) == 0
+    assert "┃ speaker" not in capsys.readouterr().out
+    pattern = replace(IEMOCAP.layout, speaker_pattern=r"(\d)$")  # ten of them
+    monkeypatch.setattr(IEMOCAP, "layout", pattern)
+    assert main([*words, "--run_dir", str(tmp_path / "ten"), "--data.allow_shared_speakers", "true"]) == 0
+    assert "┃ speaker" in capsys.readouterr().out
 
 
 def test_a_fit_writes_what_selected_its_epoch(run: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import pty
+import select
 import shlex
 import shutil
 import subprocess
@@ -335,6 +338,47 @@ def test_the_shell_completes(words: list[str], expected: list[str], script: str)
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == expected
     assert done.stderr == ""
+
+
+IN_ZSH = [
+    ("f", "fit"),
+    ("fit --model IF", "fit --model IFMMIN"),
+    ("fit --trainer.max_e", "fit --trainer.max_epochs"),
+    ("fit --model IFMMIN --model.lambda_im", "fit --model IFMMIN --model.lambda_img"),
+    ("check --data IE", "check --data IEMOCAP"),
+    ("test --resu", "test --resu"),
+    ("fit --run_dir /etc/passw", "fit --run_dir /etc/passwd"),
+]
+
+
+def until(terminal: int, mark: bytes) -> bytes:
+    """What a terminal shows up to and with ``mark``."""
+    shown = b""
+    while mark not in shown:
+        assert select.select([terminal], [], [], 30)[0], shown
+        shown += os.read(terminal, 65_536)
+    return shown
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh (Debian: apt-get install zsh)")
+@pytest.mark.parametrize("prepared", ["", "autoload -U +X compinit; compinit -D; "], ids=["bare", "with compinit"])
+def test_zsh_completes(prepared: str, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text(completion_script("zsh"), encoding="utf-8")
+    ours, theirs = pty.openpty()
+    variables = os.environ | {"HOME": str(tmp_path), "TERM": "dumb"}
+    shell = subprocess.Popen(["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, env=variables)
+    try:
+        begin = f"{prepared}. {tmp_path}/script; ifmmin() {{ print -r -- \"<$*>\" }}; print rea''dy\n"
+        os.write(ours, begin.encode())
+        assert b"not found" not in until(ours, b"ready\r\n")
+        for typed, expected in IN_ZSH:
+            os.write(ours, f"ifmmin {typed}\t\n".encode())
+            assert f"<{expected}>".encode() in until(ours, b">\r\n")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_completion_of_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
