@@ -107,7 +107,7 @@ def end(line: str | None, code: int) -> None:
     watchdog = threading.Timer(_PATIENCE, leave)  # a logger may wait for a lock that the interrupted code holds
     watchdog.daemon = True
     watchdog.start()
-    for action in [*at_stop]:
+    for action in [*at_stop, runs.leave]:
         with suppress(BaseException):
             action()
     for stream in (sys.stdout, sys.stderr):

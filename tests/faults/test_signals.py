@@ -168,6 +168,15 @@ def test_a_host_program_keeps_its_handlers(capsys: pytest.CaptureFixture[str]) -
     assert "--model is needed" in capsys.readouterr().err
 
 
+@BOTH
+def test_no_empty_folder_is_left(signum: int, tmp_path: Path) -> None:
+    do = "from pathlib import Path\nfrom ifmmin import runs\n"
+    do += f"runs.share_run_dir(runs.new_run_dir(Path({str(tmp_path / 'runs' / 'fold1')!r})))\nstop(); time.sleep(30)"
+    done = python(do, signum)
+    assert line_of(done) == f"{WORDS_OF[signal.Signals(signum)]}; nothing was begun; the same command starts again"
+    assert not list(tmp_path.iterdir())
+
+
 # Lost processes, without PyTorch.
 
 CHILD = "child = subprocess.Popen([sys.executable, '-c', {code!r}])\nranks.watch([child])\n"
