@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cm_arr import CMARR
     from baselines.distilled_imputation import DistilledImputation
+    from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
     from baselines.mmin import MMIN, MMINWithoutCycle
@@ -23,6 +24,7 @@ __all__ = [
     "MMIN",
     "CompleteFusion",
     "DistilledImputation",
+    "LinearImputation",
     "MMINWithoutCycle",
     "MeanFusion",
     "ModalityDropout",
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy(
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
         "DistilledImputation": "distilled_imputation",
+        "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
