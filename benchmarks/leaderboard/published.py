@@ -2,6 +2,9 @@
 
 They come from other seeds, perhaps other features and folds: they have rows of their own, and only on the
 corpus whose name they bear.
+
+The public training loop of MMIN, from which those of IF-MMIN, CIF-MMIN and RedCore descend, selects the best epoch on
+test: rows of these models have "selected on test" in their note.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ Metric = Literal["WA", "UA", "F1"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-"""The figures: one line per corpus, model and metric, in percent; an empty cell where nothing was published."""
+"""The figures: one line per corpus, model, metric and source, in percent; an empty cell where nothing was published.
+
+``avg`` is of the kind ``avg_kind``: ``mean`` of the six conditions, or ``pooled``, all six as one set.
+"""
+
+AVERAGES = ("mean", "pooled")
+"""What ``avg_kind`` may be: rows of our tables."""
 
 COLUMNS: tuple[str, ...] = ("corpus", "model", "metric", *MISSING_CONDITIONS, "avg", "avg_kind", "source", "note")
 
@@ -30,7 +39,7 @@ class Published:
     Attributes:
         model: as its authors name it.
         metric: which of the three the values are.
-        values: in [0, 1] by the six missing conditions and ``"mean"``, None where nothing was published.
+        values: in [0, 1] by the six missing conditions, ``"mean"`` and ``"pooled"``, None where nothing was published.
         difference: our mean minus theirs, in [-1, 1], by the rows that both have; None where the model
             was not measured.
         source: where the values are published.
@@ -72,10 +81,11 @@ def _row(line: dict[str, str], place: str) -> Published:
         raise InputError(f"{place}: give its corpus, model and source.")
     if line["metric"] not in METRICS:
         raise InputError(f"{place}: the metric {line['metric']!r} is none of {', '.join(METRICS)}.")
-    # Averages of any other kind have no row.
-    if line["avg_kind"] != ("mean" if line["avg"] else ""):
-        raise InputError(f"{place}: avg_kind must be 'mean' where avg is given, and empty otherwise.")
-    cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | {"mean": line["avg"]}
+    kind = line["avg_kind"]
+    if kind not in AVERAGES if line["avg"] else kind:
+        raise InputError(f"{place}: avg_kind must be {' or '.join(AVERAGES)} where avg is given, and empty otherwise.")
+    averages = {name: line["avg"] if name == kind else "" for name in AVERAGES}
+    cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | averages
     values = {name: _fraction(cell, place) for name, cell in cells.items()}
     return Published(line["model"], line["metric"], values, None, line["source"], line["note"])
 

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.leaderboard.published import METRICS
+from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.report.rows import BoardRow, board_table, probability, signed
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
 from benchmarks.leaderboard.summary import Summary
@@ -121,23 +122,45 @@ def test_bayes_limit_stands_below_wa_only(synthetic: Summary) -> None:
 
 def test_published_rows_stand_apart(board: Summary) -> None:
     table = board_table(board, board.task.score("UA"))
-    assert [row.kind for row in table.rows] == ["measured"] * 5 + ["published"] * 3
+    assert [row.kind for row in table.rows] == ["measured"] * 5 + ["published"] * 4
     published = table.rows[5:]
     assert [(row.cells["model"].text, row.cells["model"].note) for row in published] == [
         ("MCTN", "published [1]"),
         ("MMIN", "published [2]"),
-        ("CIF-MMIN", "published [3]"),
+        ("MMIN", "published [3]"),
+        ("CIF-MMIN", "published [4]"),
     ]
     ours = row_of(board, "UA", "MMIN").cells["a"]
     # Each of the two differences is rounded once, their sum twice.
     assert float(published[1].differences["a"].text) == pytest.approx(float(ours.text) - 59.00, abs=0.0051)
     assert published[1].cells["a"].text == "59.00"
-    assert [bool(row.differences) for row in published] == [True, True, False]
+    assert [bool(row.differences) for row in published] == [True, True, True, False]
+    # A pooled value is in its own column, and nowhere else.
+    rerun = published[2]
+    assert {name: cell.text for name, cell in rerun.cells.items() if name != "model"} == {
+        **dict.fromkeys(SUMMARY_ROWS, "–"),
+        "pooled": "63.46",
+    }
+    pooled = row_of(board, "UA", "MMIN").cells["pooled"]
+    assert float(rerun.differences["pooled"].text) == pytest.approx(float(pooled.text) - 63.46, abs=0.0051)
+    assert rerun.differences["mean"].text == "–"
     assert all(cell.place == 0 for row in published for cell in row.cells.values())
     text = printed(board)[1]
-    assert "[3] authors' plotting script" in text
+    assert "[4] authors' plotting script" in text
     assert "not our runs" in text
-    assert "published" not in printed(board)[2]
+
+
+def test_every_format_says_what_was_selected_on_test(board: Summary) -> None:
+    for score in board.scores:
+        notes = " ".join(board_table(board, score).notes)
+        assert notes.count("(selected on test") == {"WA": 2, "UA": 2, "F1": 0}[score.name]
+    texts = [" ".join(printed(board)), markdown_text(board), latex_text(board), page_html(board)]
+    for text in texts:
+        assert re.sub(r"\s+", " ", text).count("(selected on test") == 4
+        assert "issue 10 (re-run of ten folds" in re.sub(r"\s+", " ", text)
+    lines = csv.DictReader(io.StringIO(csv_text(board)))
+    noted = {row["model"] for row in lines if row["note"].startswith("selected on test")}
+    assert noted == {"MMIN", "CIF-MMIN"}
 
 
 def test_every_format_says_what_the_built_in_corpus_is(synthetic: Summary) -> None:
