@@ -21,7 +21,7 @@ from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.finished import FinishedRun
 from ifmmin.results.figures import empty_figure
-from ifmmin.results.results import SYNTHETIC, readable
+from ifmmin.results.results import corpus_title, readable
 
 UTTERANCES = 100
 """Drawn under each condition, as in the paper."""
@@ -163,7 +163,7 @@ def loss_figure(run: FinishedRun) -> Figure:
 
 
 def _model_and_corpus(run: FinishedRun) -> str:
-    return plain(f"{run.results.model} on {SYNTHETIC if run.results.is_synthetic else run.results.corpus}")
+    return plain(f"{run.results.model} on {corpus_title(run.results.corpus, run.results.is_synthetic)}")
 
 
 def _fold_and_seed(run: FinishedRun) -> str:

@@ -15,7 +15,7 @@ from benchmarks.leaderboard.summary import Cell
 from datamodules.text import printable
 from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
 from ifmmin.results.csv_files import csv_text
-from ifmmin.results.results import SYNTHETIC
+from ifmmin.results.results import corpus_title
 
 _OF_THE_RUN = ("pretrained", *FOLLOWS_THE_DATA)
 """Options that differ between runs of one model."""
@@ -69,7 +69,7 @@ class Entry:
     def corpus(self) -> str:
         """Name of the corpus; of generated data it says so."""
         first = self.runs[0]
-        return f"{printable(first.corpus)}: {SYNTHETIC}" if first.is_synthetic else printable(first.corpus)
+        return corpus_title(first.corpus, first.is_synthetic)
 
     def cell(self, measure: str, of: str = "") -> Cell | None:
         """Mean and sample standard deviation over the runs that have this value; None if none has."""

@@ -24,7 +24,8 @@ class PairedTest:
         p: of the Wilcoxon signed-rank test over folds, two-sided.
         p_holm: the same after Holm's correction over all models compared in this metric.
         folds: the number of folds compared.
-        p_t: of the corrected resampled t test, two-sided; None where the sizes of the splits are unknown.
+        p_t: of the t test, two-sided, corrected for overlap unless the folds are independent; None where the sizes of
+            the splits are unknown.
         p_t_holm: the same after Holm's correction.
         training_sets: the number of distinct training sets of these folds.
     """
@@ -46,11 +47,13 @@ class Fold:
         training: equal of folds with the same training utterances.
         train_size: their number; None if unknown.
         test_size: number of utterances tested.
+        independent: whether it shares no utterance with another fold.
     """
 
     training: str
     train_size: int | None
     test_size: int
+    independent: bool = False
 
 
 def paired_tests(
@@ -93,7 +96,10 @@ def paired_tests(
 
 
 def _corrected(differences: Mapping[int, float], splits: Mapping[int, Fold]) -> float | None:
-    """P of :func:`corrected_t` over training sets: folds that share one are one larger test set."""
+    """P of :func:`corrected_t` over training sets: folds that share one are one larger test set.
+
+    Folds that are independent draws overlap in nothing; the correction is 0, which leaves the paired t test.
+    """
     folds = sorted((splits[fold].training, fold) for fold in differences if fold in splits)
     sizes = {fold: splits[fold].train_size for _, fold in folds}
     if len(folds) < len(differences) or None in sizes.values():
@@ -103,7 +109,9 @@ def _corrected(differences: Mapping[int, float], splits: Mapping[int, Fold]) -> 
         return None
     tested = sum(splits[fold].test_size for fold in differences)
     trained = sum(sizes[group[0]] or 0 for group in groups)
-    return corrected_t([fmean(differences[fold] for fold in group) for group in groups], tested / trained)
+    independent = all(splits[fold].independent for fold in differences)
+    ratio = 0.0 if independent else tested / trained
+    return corrected_t([fmean(differences[fold] for fold in group) for group in groups], ratio)
 
 
 def corrected_t(differences: Sequence[float], ratio: float) -> float:

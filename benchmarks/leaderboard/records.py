@@ -36,7 +36,7 @@ class Record:
     Attributes:
         model: the class name of the model.
         corpus: the name of the corpus.
-        is_synthetic: whether it is the built-in corpus.
+        is_synthetic: whether it is a built-in corpus.
         fold: from 1.
         seed: of the run.
         split: that was scored, ``"test"``.
@@ -63,6 +63,7 @@ class Record:
         selected: ``name``, ``value`` and ``epoch`` of what chose the epoch, on validation; None likewise.
         training: hash of the ids of the training utterances; None likewise.
         train_size: number of them.
+        independent_folds: whether the corpus's folds share no utterance; None in records up to 0.1.0.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -97,6 +98,7 @@ class Record:
     selected: Mapping[str, Any] | None = None
     training: str | None = None
     train_size: int | None = None
+    independent_folds: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -128,6 +130,7 @@ class Record:
         valid.check_origin(self.trained_on)
         valid.check_text("training", self.training, optional=True)
         valid.check_whole("train_size", self.train_size, low=1, optional=True)
+        valid.check_flag("independent_folds", self.independent_folds, optional=True)
 
     @property
     def key(self) -> Key:

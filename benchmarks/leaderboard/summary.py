@@ -21,7 +21,7 @@ from benchmarks.leaderboard.published import read_published
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
-from ifmmin.results.results import SYNTHETIC
+from ifmmin.results.results import corpus_title
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
 DEFAULT_REFERENCE = "IFMMIN"
@@ -86,17 +86,18 @@ class Summary:
 
     Attributes:
         corpus: its name.
-        is_synthetic: whether it is the built-in corpus.
+        is_synthetic: whether it is a built-in corpus.
         task: what was predicted; its scores are the tables.
         monitor: the metric that the corpus selects by, and the entries are ordered by.
         folds: all folds that occur.
         seeds: all seeds that occur.
         reference: the model that the others are tested against.
         entries: the measured models, best first.
-        published: what others published on this corpus; none on the built-in corpus.
+        published: what others published on this corpus; none on a built-in corpus.
         bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
         records: of the runs, by model, fold and seed.
         training_sets: the folds, those together that have the same training utterances.
+        independent_folds: whether every fold is a draw of its own, which shares nothing with the others.
     """
 
     corpus: str
@@ -111,6 +112,7 @@ class Summary:
     bayes: dict[str, float] | None
     records: tuple[Record, ...]
     training_sets: tuple[tuple[int, ...], ...]
+    independent_folds: bool
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -129,7 +131,7 @@ class Summary:
 
     def title(self) -> str:
         """Two lines: the corpus; folds, seeds and the number of runs of a model."""
-        corpus = SYNTHETIC if self.is_synthetic else self.corpus
+        corpus = corpus_title(self.corpus, self.is_synthetic)
         folds, seeds = _counted("fold", self.folds), _counted("seed", self.seeds)
         return f"Leaderboard on {corpus}\n{folds} · {seeds} · n = {_number(self.runs_per_model, 'run')} a model"
 
@@ -146,13 +148,15 @@ class Summary:
             f"Difference and p: mean of six against {self.reference}, averaged over seeds, paired over {paired}; "
             f"Wilcoxon signed-rank test, two-sided, with Holm's correction over {_number(compared, 'model')}. "
             f"With {most} folds no p can fall below {smallest_p(most):.4f} "
-            f"({min(1.0, compared * smallest_p(most)):.4f} corrected)."
-            + (
-                " p t: corrected resampled t test (Nadeau and Bengio 2003) over training sets, two-sided, Holm's "
-                "correction; it allows for the overlap of training sets, which Wilcoxon's test does not."
-                if with_t
-                else ""
-            )
+            f"({min(1.0, compared * smallest_p(most)):.4f} corrected)." + (self._t_test_note() if with_t else "")
+        )
+
+    def _t_test_note(self) -> str:
+        if self.independent_folds:
+            return " p t: paired t test over folds, which are independent draws, two-sided, Holm's correction."
+        return (
+            " p t: corrected resampled t test (Nadeau and Bengio 2003) over training sets, two-sided, Holm's "
+            "correction; it allows for the overlap of training sets, which Wilcoxon's test does not."
         )
 
     def training_note(self) -> str:
@@ -253,6 +257,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             tuple(fold for fold in folds if splits[fold].training == training)
             for training in dict.fromkeys(splits[fold].training for fold in folds)
         ),
+        independent_folds=all(split.independent for split in splits.values()),
     )
 
 
@@ -267,7 +272,7 @@ def _splits(records: Iterable[Record]) -> dict[int, Fold]:
         known = None if record.is_synthetic else SHARED_TRAINING.get(record.corpus)
         training = record.training or f"set {known(record.fold) if known else record.fold}"
         if record.fold not in splits or record.training:
-            splits[record.fold] = Fold(training, record.train_size, record.test_size)
+            splits[record.fold] = Fold(training, record.train_size, record.test_size, bool(record.independent_folds))
     return splits
 
 

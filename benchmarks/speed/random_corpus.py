@@ -9,9 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.base import EmotionDataModule
 from datamodules.batches.loading import IntArray
+from datamodules.conditions import MODALITIES
 from datamodules.storage.corpus import Corpus
 from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.layouts import IEMOCAP_LAYOUT
@@ -21,6 +23,7 @@ UTTERANCES = 5531
 DIMS = (130, 342, 1024)
 MEDIAN_AUDIO, SPREAD_AUDIO, LONGEST_AUDIO = 40, 0.6, 340  # log-normal
 VISUAL_FRAMES, TEXT_FRAMES = 50, 22
+TEXT_OUTLIERS = 4  # of its 1024 features
 
 
 class RandomCorpus(EmotionDataModule):
@@ -70,7 +73,7 @@ class RandomCorpus(EmotionDataModule):
         parts = []
         for modality, dim in enumerate(DIMS):
             offsets = np.concatenate([[0], lengths[:, modality].cumsum()])
-            values = torch.randn(int(offsets[-1]), dim, generator=generator)
+            values = _of_real_scale(torch.randn(int(offsets[-1]), dim, generator=generator), modality)
             parts.append(RaggedFrames(values, torch.from_numpy(offsets)))
         self._set_corpus(Corpus(self.root, names, (parts[0], parts[1], parts[2]), torch.from_numpy(lengths)), targets)
 
@@ -84,7 +87,8 @@ class RandomCorpus(EmotionDataModule):
             path.parent.mkdir(parents=True)
             with h5py.File(path, "w") as file:
                 for name, length in zip(names, lengths[:, modality].tolist(), strict=True):
-                    file.create_dataset(name, data=random.standard_normal((length, dim), dtype=np.float32))
+                    values = torch.from_numpy(random.standard_normal((length, dim), dtype=np.float32))
+                    file.create_dataset(name, data=_of_real_scale(values, modality).numpy())
 
     def _draw(self) -> tuple[IntArray, dict[str, Targets]]:
         """The lengths [N, 3] of all utterances, and the splits."""
@@ -102,3 +106,16 @@ class RandomCorpus(EmotionDataModule):
             for split, span in zip(("train", "val", "test"), spans, strict=True)
         }
         return lengths, targets
+
+
+def _of_real_scale(values: Tensor, modality: int) -> Tensor:
+    """Make standard normal numbers [F, D] look like real features, in place.
+
+    Audio stays, as if z-scored; visual becomes non-negative, half of it zero, with a root mean square of 0.25; text
+    gets a standard deviation of 0.5, and a few features five times that.
+    """
+    if MODALITIES[modality] == "visual":
+        values.clamp_(min=0).mul_(0.25 * 2**0.5)
+    elif MODALITIES[modality] == "text":
+        values.mul_(0.5)[:, :TEXT_OUTLIERS].mul_(5)
+    return values

@@ -17,11 +17,27 @@ from datamodules.text import printable
 from ifmmin.results.uncertainty import Intervals
 from ifmmin.tasks import SUMMARY_ROWS, Summary, Task
 
-SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
-"""Shown in place of the corpus name for the built-in corpus."""
-
 BAYES = "bayes_WA"
 """Name of the column of the Bayes rule's WA."""
+
+
+def corpus_title(corpus: str, is_synthetic: bool) -> str:
+    """Name a corpus in titles, so that a built-in one is never taken for a corpus of speech.
+
+    Example:
+        >>> corpus_title("IEMOCAP", is_synthetic=False)
+        'IEMOCAP'
+        >>> corpus_title("Synthetic", is_synthetic=True)
+        'built-in synthetic corpus (not a corpus result)'
+        >>> corpus_title("Privileged", is_synthetic=True)
+        'built-in synthetic corpus Privileged (not a corpus result)'
+    """
+    return f"{built_in_name(corpus)} (not a corpus result)" if is_synthetic else printable(corpus)
+
+
+def built_in_name(corpus: str) -> str:
+    """Name a built-in corpus; the first one goes without its class name."""
+    return "built-in synthetic corpus" + ("" if corpus == "Synthetic" else f" {printable(corpus)}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class Results:
 
     Attributes:
         corpus: the name of the corpus.
-        is_synthetic: whether it is the built-in corpus.
+        is_synthetic: whether it is a built-in corpus.
         model: the class name of the model.
         fold: the fold that was scored, from 1.
         seed: the seed that the model was trained with.
@@ -107,7 +123,7 @@ class Results:
 
     def title(self) -> str:
         """Two lines: model and corpus; fold, seed, split and the number of utterances; a third if trained elsewhere."""
-        corpus = SYNTHETIC if self.is_synthetic else printable(self.corpus)
+        corpus = corpus_title(self.corpus, self.is_synthetic)
         size = f" · {self.common_number()} utterances" if self.common_number() else ""
         title = f"{printable(self.model)} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
         return f"{title}\n{self.origin()}" if self.origin() else title

@@ -46,9 +46,10 @@ from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
 from ifmmin.finished import FinishedRun, read_run
 from ifmmin.model import IFMMIN
-from ifmmin.results.results import SYNTHETIC
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records, summarise_board
 from tests.cli.running import CHECKOUT, SMALL, best, fit, metrics
+
+SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
 
 OF_A_RUN = ("confusion", "invariant_features", "invariance_loss")
 ROWS = (*MISSING_CONDITIONS, "mean", "avt")

@@ -24,7 +24,7 @@ from benchmarks.leaderboard.report.rows import EMPTY, BoardTable, board_notes, b
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
-from ifmmin.results.results import SYNTHETIC, readable
+from ifmmin.results.results import corpus_title, readable
 from ifmmin.tasks import SUMMARY_ROWS
 
 _FOLDER = Path(__file__).parent
@@ -56,7 +56,7 @@ def page_html(summary: Summary) -> str:
         lstrip_blocks=True,
     )
     return jinja.get_template("page.html").render(
-        corpus=SYNTHETIC if summary.is_synthetic else summary.corpus,
+        corpus=corpus_title(summary.corpus, summary.is_synthetic),
         is_synthetic=summary.is_synthetic,
         spread=any(entry.n > 1 for entry in summary.entries),
         facts=_facts(summary),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import rankdata, ttest_1samp, ttest_rel
 from scipy.stats import t as student
 from sklearn.datasets import make_moons
 from sklearn.metrics import accuracy_score, f1_score, recall_score
@@ -354,6 +354,19 @@ def test_folds_of_one_training_set_are_one_larger_test_set() -> None:
     assert test.p_t_holm == test.p_t
     assert board.training_note().startswith("The 10 folds rest on 5 training sets: folds 1/2, 3/4, 5/6, 7/8, 9/10 ")
     assert "Nadeau and Bengio 2003" in board.test_note()
+
+
+def test_independent_folds_need_no_correction() -> None:
+    records = with_splits(board_records(["IFMMIN", "MMIN"], [1, 2, 3, 4], [0]), {fold: str(fold) for fold in range(9)})
+    corrected = summarise_board(records)
+    board = summarise_board([{**record, "independent_folds": True} for record in records])
+    test = board.entries[-1].test["UA"] or board.entries[0].test["UA"]
+    assert test is not None
+    one, two = ([values_of(records, model, fold)[0] for fold in (1, 2, 3, 4)] for model in ("MMIN", "IFMMIN"))
+    assert test.p_t == pytest.approx(ttest_rel(one, two).pvalue)
+    assert board.training_note() == ""
+    assert "independent draws" in board.test_note() and "Nadeau" not in board.test_note()
+    assert "Nadeau" in corrected.test_note()
 
 
 def values_of(records: list[dict[str, Any]], model: str, fold: int) -> list[float]:

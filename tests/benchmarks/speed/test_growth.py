@@ -28,6 +28,15 @@ def test_written_numbers_are_a_corpus_of_the_drawn_lengths(tmp_path: Path) -> No
     for modality, frames in enumerate(written.corpus.frames):
         with h5py.File(written.corpus_layout.feature_path(tmp_path, modality)) as file:
             np.testing.assert_array_equal(frames.utterance(3), file[written.corpus.utterances[3]][()])
+    for data in (drawn, written):
+        audio, visual, text = (
+            np.concatenate([frames.utterance(row) for row in range(20)]) for frames in data.corpus.frames
+        )
+        assert audio.std() == pytest.approx(1, abs=0.02)
+        assert visual.min() == 0 and np.mean(visual == 0) == pytest.approx(0.5, abs=0.01)
+        assert np.sqrt(np.mean(visual**2)) == pytest.approx(0.25, abs=0.005)
+        deviations = np.sort(text.std(axis=0))
+        assert deviations[:-4].mean() == pytest.approx(0.5, abs=0.01) and deviations[-4] > 2
 
 
 def test_every_size_is_measured_in_both_forms_where_it_fits(

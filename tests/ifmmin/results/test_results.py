@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import cast
@@ -85,9 +86,9 @@ def test_table_rows_columns_and_values() -> None:
 
 def test_title_names_the_run() -> None:
     assert make_results().title() == "IFMMIN on IEMOCAP\nfold 3 · seed 7 · test · 120 utterances"
-    title = make_results(is_synthetic=True).title()
-    assert "built-in synthetic corpus (not a corpus result)" in title
-    assert "IEMOCAP" not in title
+    for corpus, named in (("Synthetic", ""), ("Privileged", " Privileged")):
+        title = replace(make_results(is_synthetic=True), corpus=corpus).title()
+        assert title.startswith(f"IFMMIN on built-in synthetic corpus{named} (not a corpus result)\n")
 
 
 def test_bayes_column() -> None:

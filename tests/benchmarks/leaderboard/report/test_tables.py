@@ -19,9 +19,10 @@ from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.report.rows import BoardRow, board_table, probability, signed
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
 from benchmarks.leaderboard.summary import Summary
-from ifmmin.results.results import SYNTHETIC
 from ifmmin.tasks import SUMMARY_ROWS, Score
 from tests.benchmarks.leaderboard.boards import board_records, summarise_board
+
+SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
 
 ODD = r"A\B&C%$E#F_G{H}I~J^K<L>M|N[red]*`"
 MODELS = ["IFMMIN", "MMIN", "MCTN", "ModalityDropout", ODD]
