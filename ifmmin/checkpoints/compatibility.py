@@ -72,13 +72,18 @@ def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str)
 
 
 def check_same_fold(data: EmotionDataModule, trained: dict[str, Any], path: str) -> None:
-    """Refuse to use a checkpoint with another fold of its own corpus: it was trained on that fold's test data.
+    """Refuse to use a checkpoint with another fold of its own corpus.
+
+    It was trained on that fold's test data, or, where folds are independent draws, on features of another meaning.
 
     Raises:
         InputError: the folds differ.
     """
     if data.corpus_name == trained["name"] and data.fold != trained["fold"]:
+        why = f"training data include fold {data.fold}'s test data"
+        if data.layout.independent_folds:
+            why = f"features are another draw than fold {data.fold}'s"
         raise InputError(
-            f"{path}: trained on fold {trained['fold']}, whose training data include fold {data.fold}'s test data; "
+            f"{path}: trained on fold {trained['fold']}, whose {why}; "
             f"give --data.fold {trained['fold']}, or the checkpoint of fold {data.fold}."
         )
