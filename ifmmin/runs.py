@@ -71,19 +71,26 @@ def new_run_dir(parent: Path) -> Path:
         return folder
 
 
-def claim_run_dir(folder: Path) -> Path:
+def claim_run_dir(folder: Path, fits: bool = True, prefix: str = "") -> Path:
     """Make the folder that the user named, and hold it.
 
+    Args:
+        folder: it.
+        fits: whether a run is to be trained in it, or only results are to go there.
+        prefix: of the results' names.
+
     Raises:
-        InputError: it contains a run already, or another process is using it.
+        InputError: it contains a run or such results already, or another process is using it.
     """
     if not os.environ.get(_SHARED) and _started_from_outside()[0] == 0:
         _make(folder)
         hold(folder)
         if (folder / CONFIG).exists():
-            raise InputError(
-                f"{folder}: holds a run already; go on with it by --resume {folder}, or name another folder."
-            )
+            go_on = f"go on with it by --resume {folder}, or " if fits else ""
+            raise InputError(f"{folder}: holds a run already; {go_on}name another folder.")
+        for name in (METRICS, "predictions.csv"):
+            if (folder / (prefix + name)).exists():
+                raise InputError(f"{folder / (prefix + name)}: exists already; name another folder, or move it away.")
     return folder
 
 

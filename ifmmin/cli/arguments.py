@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -31,6 +31,10 @@ from ifmmin.discovery import discover_models, find_corpus, find_model, model_nam
 _ONCE = ("--model", "--data", "--resume")
 _NAMES = ("--model", "--data", "--resume", "--seed_everything", "--model.help", "--data.help")
 _CONFIG = ("--config", "-c")
+_OF_A_FIT = {
+    "run_dir",
+    "ckpt_path",
+}  # where it wrote and what it started from; other commands mean other things by them
 _OF_OTHER_COMMANDS = {"resume", "test", "output", "intervals", "ckpt_path"}
 
 
@@ -77,8 +81,10 @@ class Parser(LightningArgumentParser):
         typed = {name: getattr(action, "_typehint", None) for name, action in actions.items()}
         mappings = [name for name, hint in typed.items() if _takes_names(hint) and name not in FOLLOWS_THE_DATA]
         check_options(given, options | _class_options(given), mappings)
+        fits = place >= 0 and words[place] == "fit"
         for i, path in _configs(given):
-            given[i] = _checked_config(given[i], path, options - {"-h", "-c", "config"}, _OF_OTHER_COMMANDS)
+            known = options - {"-h", "-c", "config"}
+            given[i] = _checked_config(given[i], path, known, _OF_OTHER_COMMANDS, set() if fits else _OF_A_FIT)
         return words[: place + 1] + given
 
 
@@ -99,8 +105,11 @@ def _configs(words: Sequence[str]) -> list[tuple[int, str]]:
     return found
 
 
-def _checked_config(word: str, path: str, known: set[str], elsewhere: set[str]) -> str:
-    """The word that names a configuration; where it has options of other commands, one with the rest in place."""
+def _checked_config(word: str, path: str, known: set[str], elsewhere: set[str], of_a_fit: Collection[str] = ()) -> str:
+    """The word that names a configuration; where it has options of other commands, one with the rest in place.
+
+    What a finished ``fit`` recorded of itself (``of_a_fit``) is none of another command's.
+    """
     if "{" in path:  # in place, checked as a word
         return word
     foreign, settings = configurations.check(path, known, elsewhere), configurations.read(path)
@@ -113,6 +122,8 @@ def _checked_config(word: str, path: str, known: set[str], elsewhere: set[str]) 
             find_corpus(name)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
+    if {"resume", "weights_only"} & foreign:
+        foreign |= settings.keys() & of_a_fit
     if not foreign:
         return word
     rest = {name: value for name, value in settings.items() if name not in foreign}

@@ -222,7 +222,9 @@ class IfmminCLI(LightningCLI):
                 name += f"-from-{re.sub(r'[^A-Za-z0-9_.-]', '_', trained_on['corpus'])}-fold{trained_on['fold']}"
             name += f"-{self.config.subcommand}"
         if options.run_dir:
-            self.run_dir = runs.claim_run_dir(expanded(options.run_dir))
+            command = self.config.subcommand
+            prefix = "val_" if command == "validate" else ""
+            self.run_dir = runs.claim_run_dir(expanded(options.run_dir), command == "fit", prefix)
         else:
             base = expanded(options.trainer.get("default_root_dir") or "runs")
             self.run_dir = runs.new_run_dir(base / data / f"fold{fold}" / name)

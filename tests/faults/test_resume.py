@@ -398,6 +398,49 @@ def test_a_run_in_use_is_named(run: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "this run is in use by" in one_line(capsys, words)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_configuration_of_a_fit_scores_into_a_folder_of_its_own(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    config = run / runs.CONFIG
+    start = f"run_dir: {run}\nckpt_path: {best(run)}"  # as of a fit that started from a checkpoint
+    config.write_text(config.read_text().replace(f"run_dir: {finished}\nckpt_path: null", start))
+    assert start in config.read_text()
+    before, words = contents(run), ["--config", str(config)]
+    for command in ("test", "validate", "predict"):
+        assert f"{command}: --ckpt_path is needed" in one_line(capsys, [command, *words])
+        for given in ([*words, "--ckpt_path", str(best(run))], ["--ckpt_path", str(best(run)), *words]):
+            assert main([command, *given]) == 0
+    assert contents(run) == before
+    folders = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("runs/*/*/*/*"))
+    place = f"runs/IEMOCAP/fold1/{MODEL}-seed0"
+    assert folders == [f"{place}-{each}/run-{k}" for each in ("predict", "test", "validate") for k in (1, 2)]
+    assert metrics(tmp_path / f"{place}-test/run-1")["confusion"] == metrics(run)["confusion"]
+
+
+def test_results_are_not_overwritten(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["--model", MODEL, *sample("IEMOCAP"), "--ckpt_path", str(best(finished)), "--run_dir"]
+    for command, first in (("test", "metrics.json"), ("validate", "val_metrics.json")):
+        assert main([command, *words, str(out)]) == 0
+        before = contents(out)
+        assert one_line(capsys, [command, *words, str(out)]) == (
+            f"{out / first}: exists already; name another folder, or move it away."
+        )
+        assert contents(out) == before
+    assert f"{out}/metrics.json: exists already" in one_line(capsys, ["fit", *words[:-3], *TINY, "--run_dir", str(out)])
+    (out / "metrics.json").unlink()
+    assert f"{out}/predictions.csv: exists already" in one_line(capsys, ["test", *words, str(out)])
+    assert f"{out}/predictions.csv: exists already" in one_line(capsys, ["predict", *words, str(out)])
+    line = one_line(capsys, ["test", *words, str(finished)])
+    assert line == f"{finished}: holds a run already; name another folder."
+
+
 @pytest.fixture
 def quiet_threads() -> Iterator[list[threading.ExceptHookArgs]]:
     caught: list[threading.ExceptHookArgs] = []
