@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -97,6 +97,38 @@ class LastEpoch(ModelCheckpoint):
         super().on_train_start(trainer, pl_module)
         if self._loaded:
             self.resumed.append(trainer.current_epoch)
+
+
+class OwnCheckpoints(Callback):
+    """Gives a user's own ModelCheckpoints without a folder one in the run, the same after every resume.
+
+    Lightning would put them beside the curves, and a resumed run begins new ones; moved with its run, a callback would
+    forget what it has kept.
+
+    Args:
+        folder: where their files go.
+        callbacks: the user's, of any kind.
+    """
+
+    def __init__(self, folder: str | Path, callbacks: Iterable[Callback]) -> None:
+        self._folder = Path(folder).absolute()
+        self._placed = [each for each in callbacks if isinstance(each, ModelCheckpoint) and each.dirpath is None]
+        for callback in self._placed:
+            callback.dirpath = str(self._folder)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Have what they kept be where it is now."""
+        states = checkpoint.get("callbacks", {})
+        for key in {callback.state_key for callback in self._placed} & states.keys():
+            states[key] = self._moved(states[key])
+
+    def _moved(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        def here(path: str) -> str:
+            return str(self._folder / re.split(r"[\\/]", path)[-1]) if path else ""
+
+        kept = {here(path): score for path, score in state["best_k_models"].items() if Path(here(path)).is_file()}
+        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        return dict(state) | paths | {"dirpath": str(self._folder), "best_k_models": kept}
 
 
 def best_epoch(trainer: L.Trainer) -> ModelCheckpoint | None:

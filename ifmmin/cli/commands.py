@@ -33,7 +33,7 @@ from ifmmin.checkpoints.compatibility import (
     check_same_model,
     model_arguments,
 )
-from ifmmin.checkpoints.keeping import resumed_after
+from ifmmin.checkpoints.keeping import OwnCheckpoints, resumed_after
 from ifmmin.checkpoints.reading import read_checkpoint
 from ifmmin.checkpoints.shapes import check_fits
 from ifmmin.checkpoints.training_state import check_training_state, usable_checkpoint
@@ -288,7 +288,8 @@ class IfmminCLI(LightningCLI):
         if not fits:  # a fit's configuration may be given to another command
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         config["plugins"] = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
-        extra: list[L.Callback] = [*callbacks, MemoryCap(), Stopping()]
+        placed = OwnCheckpoints(self.run_dir / "logs" / "checkpoints", callbacks)
+        extra: list[L.Callback] = [placed, *callbacks, MemoryCap(), Stopping()]
         if fits:
             extra.append(ScheduleNote(self._options.trainer.max_epochs, self._options.trainer.min_epochs))
         if any(isinstance(callback, ProgressBar) for callback in callbacks):

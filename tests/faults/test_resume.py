@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -384,6 +385,38 @@ def test_a_users_own_checkpoints_do_not_decide(finished: Path, corpus: Path, tmp
     assert same(weights(best(run)), weights(best(finished)))
     assert metrics(run)["record"]["checkpoint"].endswith(f"run/checkpoints/{best(finished).name}")
     assert len(list((tmp_path / "own").iterdir())) == 2
+
+
+def test_a_users_own_checkpoints_stay_in_one_place(
+    corpus: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    best_two = {"class_path": "ModelCheckpoint", "init_args": {"save_top_k": 2, "monitor": "val/loss"}}
+    newest = {"class_path": "ModelCheckpoint", "init_args": {"filename": "newest", "save_last": True}}
+    own = json.dumps([best_two, newest])
+    words = ["--data", "IEMOCAP", "--data.root", str(corpus), *TINY, f"--trainer.callbacks={own}"]
+    run = fit(tmp_path / "run", *words, model=MODEL, epochs=2)
+    for name in ("metrics.json", "predictions.csv"):
+        (run / name).unlink()
+    config = run / runs.CONFIG
+    config.write_text(config.read_text().replace("max_epochs: 2", "max_epochs: 4"))
+    moved = run.rename(tmp_path / "moved")
+    assert main(["fit", "--resume", str(moved)]) == 0
+    states = torch.load(moved / LAST, weights_only=True)["callbacks"]
+    (kept,) = (state["best_k_models"] for name, state in states.items() if "val/loss" in name)
+    losses = sorted(float(score) for score in kept.values())
+    every = finished_losses(moved)
+    assert len(every) == 4
+    assert losses == pytest.approx(sorted(every)[:2], abs=1e-6)
+    there = sorted(path.name for path in (moved / "logs" / "checkpoints").iterdir())
+    assert there == sorted([*(Path(path).name for path in kept), "last.ckpt", "newest.ckpt"])
+    assert not [path for path in moved.rglob("*.ckpt") if path.parts[-3] == "logs-2"]
+    assert not [str(each.message) for each in recwarn if "dirpath has changed" in str(each.message)]
+
+
+def finished_losses(run: Path) -> list[float]:
+    """Validation losses of all epochs, in the two logs of a run that went on."""
+    rows = [row for path in run.glob("logs*/metrics.csv") for row in csv.DictReader(path.open(encoding="utf-8"))]
+    return [float(row["val/loss"]) for row in rows if row.get("val/loss")]
 
 
 # Folders.
