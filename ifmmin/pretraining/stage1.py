@@ -82,7 +82,7 @@ class InvariantPretraining(Pretraining):
     What to expect of H: with the published discrepancy it shrinks, with the default sizes to about 1 % of the spread of
     h; so it does with features of another scale, a smaller weight, or another initialisation. Nothing holds it: H =
     f(h) adds nothing to a classifier that reads h beside it, and CMD(αH) falls with every α < 1. What shrinks is its
-    scale, not its content: standardised, H still tells the modality it comes from, and the emotion about as well as h.
+    scale, not its content: standardised, H still tells the modality it comes from, and the emotion nearly as well as h.
     ``discrepancy="bounded"`` does not reward shrinking: H keeps its scale and tells the modality less. It makes the
     mechanism work and is not known to recognise emotions any better.
 
@@ -90,9 +90,8 @@ class InvariantPretraining(Pretraining):
         invariance_dropout: of the invariance encoder, after each activation.
         invariance_layers: its number of linear layers; the public code has 1, 2 or 4.
         invariance_activation: LeakyReLU after each of them, or a sigmoid after each but the last.
-        discrepancy: between the modalities of H: ``published``; ``bounded``, of tanh of the standardised H;
-            ``zellinger``, of tanh H (:func:`~ifmmin.nn.losses.invariance_discrepancy`); ``none``, the ablation without
-            the term.
+        discrepancy: between the modalities of H, as :mod:`ifmmin.nn.losses` defines it: ``published``; ``bounded``, of
+            tanh of the standardised H; ``zellinger``, of tanh H; ``none``, the ablation without the term.
         moments: K of CMD_K.
         **kwargs: of :class:`~ifmmin.fusion.Fusion`.
     """

@@ -32,7 +32,8 @@ class PretrainedModule(EmbeddingModule):
     Args:
         pretrained: a stage-1 checkpoint of ours, or a folder of ``<epoch>_net_<NET>.pth`` files of
             the published code; None trains stage 1 first.
-        pretraining: options of the stage-1 model that differ from its defaults, by name.
+        pretraining: options of the stage-1 model that differ from its defaults, by name; on the command line one by
+            one, ``--model.pretraining.learning_rate 1e-3``. ``fit --model.help STAGE1`` lists them.
         **kwargs: of :class:`~ifmmin.fusion.EmbeddingModule`.
 
     Raises:
