@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 import sys
-import typing
 from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -76,21 +75,14 @@ class Parser(LightningArgumentParser):
         for i, path in _configs(words[: place + 1]):
             words[i] = _checked_config(words[i], path, set(COMMANDS), set())
         parser = commands[words[place]] if place >= 0 else self
-        actions = {name.removeprefix("--"): action for name, action in parser._option_string_actions.items()}
-        options, given = {*actions}, words[place + 1 :]
-        typed = {name: getattr(action, "_typehint", None) for name, action in actions.items()}
-        mappings = [name for name, hint in typed.items() if _takes_names(hint) and name not in FOLLOWS_THE_DATA]
-        check_options(given, options | _class_options(given), mappings)
+        options = {name.removeprefix("--") for name in parser._option_string_actions}
+        given = words[place + 1 :]
+        check_options(given, options | _class_options(given))
         fits = place >= 0 and words[place] == "fit"
         for i, path in _configs(given):
             known = options - {"-h", "-c", "config"}
             given[i] = _checked_config(given[i], path, known, _OF_OTHER_COMMANDS, set() if fits else _OF_A_FIT)
         return words[: place + 1] + given
-
-
-def _takes_names(hint: object) -> bool:
-    """Whether an option of this type, such as ``dict[str, Any] | None``, takes values by name."""
-    return typing.get_origin(hint) is dict or any(typing.get_origin(part) is dict for part in typing.get_args(hint))
 
 
 def _configs(words: Sequence[str]) -> list[tuple[int, str]]:
@@ -156,7 +148,8 @@ def first_look(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(option, dest=option)
     found, rest = parser.parse_known_args(list(argv))
     given = vars(found)
-    found.follows = [option for option in derived if given[option] is not None]
+    within = {option for option in derived if any(word.startswith(f"{option}.") for word in argv)}
+    found.follows = [option for option in derived if given[option] is not None or option in within]
     found.rest = rest
     return found
 

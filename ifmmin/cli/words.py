@@ -85,25 +85,24 @@ def in_order(words: Sequence[str]) -> list[str]:
     return ordered
 
 
-def check_options(words: Sequence[str], known: Iterable[str], mappings: Iterable[str] = ()) -> None:
+def check_options(words: Sequence[str], known: Iterable[str]) -> None:
     """Refuse options that a command does not have; none is taken by an abbreviation.
 
     Args:
         words: after the command.
         known: names without ``--``; a name with a dot has groups before its dots. Those of a class are looked at by
             jsonargparse, which knows what a class passes on.
-        mappings: names of options that take values by name, one of them as ``--NAME.KEY VALUE``.
 
     Raises:
         InputError: with the nearest name.
     """
-    names, free = set(known), {*(option[2:] for option in _CLASSES), *mappings}
+    names = set(known)
     for word in words:
         if not word.startswith("--") or word == "--":
             continue
         given = word[2:].partition("=")[0].removesuffix("+")
         group, dot, rest = given.partition(".")
-        if given in names or (dot and group in free):
+        if given in names or (dot and f"--{group}" in _CLASSES):
             continue
         first = rest.removeprefix("init_args.").partition(".")[0].removesuffix("+")
         if not (dot and f"{group}.{first}" in names):
