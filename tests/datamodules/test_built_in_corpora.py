@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
-from datamodules import InputError, Privileged, Synthetic
+from datamodules import CorpusError, InputError, Privileged, Synthetic
 from datamodules.base import EmotionDataModule
 from datamodules.conditions import CONDITIONS
 from datamodules.privileged import privileged_corpus
@@ -111,3 +111,11 @@ def test_what_does_not_exist_is_refused_before_it_is_written(
     with pytest.raises(InputError, match=message):
         Privileged(root=str(tmp_path / "new"), **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_another_size_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    Privileged(root=str(tmp_path), utterances=20)
+    with pytest.raises(
+        CorpusError, match=r"fold1: is something other than .* seed 1 and fold 1, utterances .*'train': 30"
+    ):
+        Privileged(root=str(tmp_path), utterances=30)
