@@ -192,7 +192,7 @@ def test_a_checkpoint_of_another_fold(checkpoint: Path, here: Path, capsys: pyte
 def test_a_stage_1_of_another_architecture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage1 = best(fit(here / "stage1", *SMALL, "--model.embedding_dim", "16", model="InvariantPretraining"))
     line = complaint(capsys, "fit", "--model", "IFMMIN", *SMALL, "--model.pretrained", str(stage1))
-    assert "does not fit" in line
+    assert "stage 1 has embedding_dim 16; give that to IFMMIN too" in line
 
 
 class Bomb:
