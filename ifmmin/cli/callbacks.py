@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import BestEpoch, LastEpoch
 from ifmmin.cli import stopping
@@ -110,6 +111,28 @@ class Stopping(Callback):
     def _forget(self) -> None:
         if self._finish in stopping.at_stop:
             stopping.at_stop.remove(self._finish)
+
+
+class SameStart(Callback):
+    """Refuses to train where a device's process goes on from another checkpoint than the first one's.
+
+    Each finds its own, since they cannot speak to each other before; a file system may show one what it does not show
+    another.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare; before that, Lightning does not say from where.
+
+        Raises:
+            InputError: naming the process.
+        """
+        mine = (type(pl_module).__name__, Path(trainer.ckpt_path).name if trainer.ckpt_path else "no checkpoint")
+        first = trainer.strategy.broadcast(mine)
+        if mine != first:
+            raise InputError(
+                f"rank {trainer.global_rank} would train {' from '.join(mine)}, rank 0 {' from '.join(first)}; see "
+                "that every machine sees the same run folder, and start the same command again."
+            )
 
 
 class ScheduleNote(Callback):

@@ -40,7 +40,7 @@ from ifmmin.checkpoints.training_state import check_training_state, usable_check
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.callbacks import ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
+from ifmmin.cli.callbacks import SameStart, ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
 from ifmmin.cli.counts import check_counts
@@ -291,7 +291,7 @@ class IfmminCLI(LightningCLI):
         placed = OwnCheckpoints(self.run_dir / "logs" / "checkpoints", callbacks)
         extra: list[L.Callback] = [placed, *callbacks, MemoryCap(), Stopping()]
         if fits:
-            extra.append(ScheduleNote(self._options.trainer.max_epochs, self._options.trainer.min_epochs))
+            extra += [SameStart(), ScheduleNote(self._options.trainer.max_epochs, self._options.trainer.min_epochs)]
         if any(isinstance(callback, ProgressBar) for callback in callbacks):
             config["enable_progress_bar"] = True
         elif config.get("enable_progress_bar") is not False:

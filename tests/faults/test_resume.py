@@ -26,8 +26,8 @@ from ifmmin.checkpoints.training_state import usable_checkpoint
 from ifmmin.checkpoints.writing import AtomicCheckpointIO
 from ifmmin.cli.main import main
 from ifmmin.cli.resuming import check_options, name_devices
-from tests.cli.running import SAMPLES, best, fit, metrics, same, sample, weights
-from tests.faults.cases import Case, one_line, table
+from tests.cli.running import SAMPLES, best, fit, fresh, metrics, same, sample, weights
+from tests.faults.cases import Case, judged, one_line, table
 from tests.faults.test_checkpoints import Bomb, deflate, put, replace
 
 TINY = ["--model.embedding_dim", "4", "--model.text_channels", "4", "--model.hidden_dims", "[4]"]
@@ -417,6 +417,37 @@ def finished_losses(run: Path) -> list[float]:
     """Validation losses of all epochs, in the two logs of a run that went on."""
     rows = [row for path in run.glob("logs*/metrics.csv") for row in csv.DictReader(path.open(encoding="utf-8"))]
     return [float(row["val/loss"]) for row in rows if row.get("val/loss")]
+
+
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+RANK_1_SEES_NONE = """
+import os
+from ifmmin.checkpoints import training_state
+from datamodules.errors import InputError
+read = training_state.read_training_state
+def blind(path, model):
+    if os.environ.get("LOCAL_RANK") == "1":
+        raise InputError("stale file handle")
+    return read(path, model)
+training_state.read_training_state = blind
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_fall_back_to_the_same_checkpoint(run: Path, finished: Path, tmp_path: Path) -> None:
+    os.truncate(run / LAST, 1000)
+    done = fresh("fit", "--resume", str(run), *TWO, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("going on from epoch001.ckpt")) == (0, 1), done.stderr
+    assert metrics(run)["record"]["resumed_after_epochs"] == [1]
+
+
+@pytest.mark.slow
+def test_two_processes_that_would_not_start_alike(run: Path, tmp_path: Path) -> None:
+    before = (run / LAST).read_bytes()
+    done = fresh("fit", "--resume", str(run), *TWO, cwd=tmp_path, prelude=RANK_1_SEES_NONE)
+    assert done.returncode == 1
+    assert f"rank 1 would train {MODEL} from no checkpoint, rank 0 {MODEL} from last.ckpt; see" in judged(done.stderr)
+    assert (run / LAST).read_bytes() == before
 
 
 # Folders.
