@@ -6,6 +6,7 @@ import argparse
 import difflib
 import inspect
 import json
+import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -134,23 +135,23 @@ def first_look(argv: Sequence[str]) -> argparse.Namespace:
     derived from others.
 
     Returns:
-        the values of ``model``, ``data``, ``resume``, ``seed_everything``, ``model.help`` and ``data.help``, None
-        without one; ``config``, whether settings come from a file; ``follows``, the options given that are derived
-        from others; and ``rest``, the other words.
+        the values of ``model``, ``data``, ``resume``, ``run_dir``, ``seed_everything`` and the two ``.help``, None
+        without one; ``config``, whether settings come from a file; and ``follows``, the options given that are derived
+        from others.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in _NAMES:
         parser.add_argument(option, nargs="?")
     parser.add_argument("-c", "--config", action="append")
+    parser.add_argument("--run_dir", nargs="?")
     derived = [f"--model.{prefix}{name}" for name in FOLLOWS_THE_DATA for prefix in ("", "init_args.")]
     derived += ["--data.seed", "--data.init_args.seed"]
     for option in derived:
         parser.add_argument(option, dest=option)
-    found, rest = parser.parse_known_args(list(argv))
+    found, _ = parser.parse_known_args(list(argv))
     given = vars(found)
     within = {option for option in derived if any(word.startswith(f"{option}.") for word in argv)}
     found.follows = [option for option in derived if given[option] is not None or option in within]
-    found.rest = rest
     return found
 
 
@@ -166,6 +167,9 @@ def prepare(argv: list[str]) -> list[str]:
         if sum(word == option or word.startswith(f"{option}=") for word in argv) > 1:
             raise InputError(f"{option}: given more than once; give one.")
     seen = first_look(argv)
+    if seen.resume is None and argv[:1] == ["fit"] and seen.run_dir and _started_again_by_slurm():
+        # The job's script gives the words that began the run, and they go on with it.
+        seen.resume = seen.run_dir if (expanded(seen.run_dir) / runs.CONFIG).is_file() else None
     if seen.resume is not None and argv[0] not in ("test", "validate", "predict"):
         folder = expanded(seen.resume)
         config = runs.resumable(folder)
@@ -192,6 +196,10 @@ def prepare(argv: list[str]) -> list[str]:
     if model is not None and not _holds_settings(model):
         argv = by_path(argv, model, find_model(model))
     return argv
+
+
+def _started_again_by_slurm() -> bool:
+    return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def by_path(argv: list[str], name: str, owner: type) -> list[str]:

@@ -287,7 +287,8 @@ class IfmminCLI(LightningCLI):
         fits = self.config.subcommand == "fit"
         if not fits:  # a fit's configuration may be given to another command
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
-        config["plugins"] = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
+        plugins = with_atomic_checkpoints(config.get("plugins"), config.get("strategy"), self.run_dir, fits)
+        config["plugins"] = ranks.without_requeue(plugins)
         placed = OwnCheckpoints(self.run_dir / "logs" / "checkpoints", callbacks)
         extra: list[L.Callback] = [placed, *callbacks, MemoryCap(), Stopping()]
         if fits:

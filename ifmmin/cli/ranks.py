@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from datamodules.errors import InputError
 from ifmmin.cli import starting, stopping
@@ -76,6 +77,21 @@ def watch(children: Sequence[subprocess.Popen[bytes]]) -> None:
     threading.Thread(target=_watch_children, daemon=True).start()
 
 
+def without_requeue(plugins: list[Any]) -> list[Any]:
+    """A trainer's plugins under which Lightning leaves SLURM's warning to us.
+
+    It would save a checkpoint of its own in the run's folder, which the next stage would then start from.
+    """
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    given = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+    if given or TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return plugins
+    return [*plugins, SLURMEnvironment(auto_requeue=False)]
+
+
 @contextmanager
 def settled() -> Iterator[None]:
     """Let an error that the loss of another process may have caused wait for the word on that."""
@@ -107,8 +123,8 @@ def _lost(rank: int, code: int) -> None:
     if stopping.stopping():
         return
     line = None
-    if code == 128 + signal.SIGINT:
-        stopping.end(f"interrupted; {stopping.how_to_go_on()}", code)
+    if code > 128 and code - 128 != signal.SIGTERM and code - 128 in stopping.handled():  # all processes get those
+        stopping.stop(code - 128)
     if code != _SAID:
         signum = -code if code < 0 else code - 128 if code > 128 else 0
         how = f"killed by {signal.Signals(signum).name}" if signum else f"exit code {code}"

@@ -1,5 +1,7 @@
 """SIGINT and SIGTERM: a program of ours ends at once, with one line and exit code 130 or 143.
 
+SLURM's SIGUSR1, its warning before the time is up, does the same with 138, and the job is put back into the queue.
+
 The handler ends the process itself. An exception raised from it could be swallowed by whatever runs at that moment,
 and nothing needs one: files are written whole or not at all, so that a run goes on after any kill.
 """
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,11 +25,15 @@ from ifmmin import runs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_WARNING = getattr(signal, "SIGUSR1", None)  # as in sbatch --signal=USR1@90; Windows has none
+
 _PATIENCE = 5.0  # seconds for loggers and callbacks to finish; some wait for a network
 
 _HANDLER = 0.5  # seconds within which Python calls a handler, unless the main thread is in C++
 
-_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", _WARNING: "time is nearly up"}
+
+_SCONTROL = 20.0  # seconds for SLURM to answer
 
 at_stop: list[Callable[[], None]] = []
 """What is done before the process ends: ending child processes, finishing loggers."""
@@ -73,9 +81,14 @@ def take_back() -> None:
     """
     if not installed() or threading.current_thread() is not threading.main_thread():
         return
-    for signum in SIGNALS:
+    for signum in handled():
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, or a shell's background job
             signal.signal(signum, _stop)
+
+
+def handled() -> list[signal.Signals]:
+    """The signals that end this program: under SLURM its warning too."""
+    return [*SIGNALS, _WARNING] if _WARNING is not None and "SLURM_JOB_ID" in os.environ else [*SIGNALS]
 
 
 def how_to_go_on() -> str:
@@ -120,8 +133,13 @@ def _second(reading: int) -> None:
     """Stop where the handler is not called, since the main thread waits in C++ for another process."""
     while signum := os.read(reading, 1)[0]:
         time.sleep(_HANDLER)
-        if signum in SIGNALS and not _State.stopping:
-            _stop(signum, None)
+        if signum in handled() and not _State.stopping:
+            stop(signum)
+
+
+def stop(signum: int) -> None:
+    """End as if the signal had come."""
+    _stop(signum, None)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -134,5 +152,25 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     line = None
     if is_first_rank():
         assert _State.next_step is not None
-        line = f"{_WORDS[signal.Signals(signum)]}; {_State.next_step()}"
+        requeued = _requeue() if signum == _WARNING else ""
+        line = f"{_WORDS[signal.Signals(signum)]}; {requeued}{_State.next_step()}"
     end(line, code)
+
+
+def _requeue() -> str:
+    """Ask SLURM to start this job again; what became of it."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    scontrol = shutil.which("scontrol")
+    if scontrol is None:
+        return "not put back into the queue, as there is no scontrol; "
+    with suppress(ValueError):  # from another thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by which SLURM ends a job that it puts back
+    try:
+        done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, timeout=_SCONTROL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not put back into the queue ({printable(error, 200)}); "
+    if done.returncode:
+        return f"not put back into the queue ({printable(done.stderr.strip(), 200)}); "
+    return f"job {printable(job, 40)} is put back into the queue; "

@@ -364,6 +364,24 @@ def test_a_moved_run_goes_on_in_itself(run: Path, interrupted: Path, finished: P
     assert {path: path.stat().st_mtime_ns for path in interrupted.rglob("*")} == before
 
 
+def test_a_job_that_slurm_starts_again_goes_on(
+    run: Path, corpus: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--model", MODEL, "--data", "IEMOCAP", "--data.root", str(corpus), *TINY, "--run_dir", str(run)]
+    words += ["--trainer.max_epochs", "2"]
+    for count in ("", "0"):  # started for the first time: the folder was there by mistake
+        monkeypatch.setenv("SLURM_RESTART_COUNT", count)
+        assert "holds a run already" in one_line(capsys, words)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert "--data.fold 1, not 3" in one_line(capsys, [*words, "--data.fold", "3"])
+    assert main(words) == 0
+    assert same(weights(run / LAST), weights(finished / LAST))
+    assert metrics(run)["record"]["resumed_after_epochs"] == [1]
+    assert "this run is finished" in one_line(capsys, words)
+    fresh_words = [*words[:-4], "--run_dir", str(run.parent / "new"), "--trainer.fast_dev_run", "true"]
+    assert main(fresh_words) == 0  # before the first configuration was written
+
+
 def test_a_run_that_only_lacks_its_result(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     (run / "metrics.json").unlink()

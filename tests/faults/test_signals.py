@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from ifmmin.cli import ranks
 from ifmmin.cli.main import main
 from tests.benchmarks.leaderboard.small_board import CHOICE, WORDS, descendants
 from tests.cli.running import CHECKOUT, SMALL, fresh, metrics
@@ -175,6 +178,98 @@ def test_no_empty_folder_is_left(signum: int, tmp_path: Path) -> None:
     done = python(do, signum)
     assert line_of(done) == f"{WORDS_OF[signal.Signals(signum)]}; nothing was begun; the same command starts again"
     assert not list(tmp_path.iterdir())
+
+
+# SLURM's warning that a job's time is nearly up.
+
+GO_ON = "nothing was begun; the same command starts again"
+SCONTROL = [
+    (None, "not put back into the queue, as there is no scontrol; "),
+    ("exit 0", "job 12 is put back into the queue; "),
+    ("kill -TERM $PPID; sleep 0.2", "job 12 is put back into the queue; "),
+    ("echo 'Invalid job id' >&2; exit 1", "not put back into the queue (Invalid job id); "),
+    ("printf '\\033[2J' >&2; exit 1", r"not put back into the queue (\x1b[2J); "),
+]
+
+
+def slurm(tmp_path: Path, script: str | None, **more: str) -> dict[str, str]:
+    """The environment of a job, with an scontrol that does this, or without one."""
+    (tmp_path / "bin").mkdir()
+    if script is not None:
+        tool = tmp_path / "bin" / "scontrol"
+        tool.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{script}\n', encoding="utf-8")
+        tool.chmod(0o755)
+    return {"SLURM_JOB_ID": "12", "PATH": f"{tmp_path}/bin:/usr/bin:/bin"} | more
+
+
+@pytest.mark.skipif(shutil.which("scontrol") is not None, reason="a cluster's scontrol is here")
+@pytest.mark.parametrize(("script", "expected"), SCONTROL)
+def test_a_job_is_put_back_into_the_queue(script: str | None, expected: str, tmp_path: Path) -> None:
+    done = python("stop(); time.sleep(30)", signal.SIGUSR1, **slurm(tmp_path, script))
+    assert done.returncode == 138
+    assert line_of(done) == f"time is nearly up; {expected}{GO_ON}"
+    assert script is None or (tmp_path / "asked").read_text() == "requeue 12\n"
+
+
+def test_one_of_an_array_of_jobs_is_put_back(tmp_path: Path) -> None:
+    environment = slurm(tmp_path, "exit 0", SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="3")
+    done = python("stop(); time.sleep(30)", signal.SIGUSR1, **environment)
+    assert line_of(done).startswith("time is nearly up; job 7_3 is put back")
+    assert (tmp_path / "asked").read_text() == "requeue 7_3\n"
+
+
+def test_one_process_of_a_job_puts_it_back(tmp_path: Path) -> None:
+    environment = slurm(tmp_path, "exit 0", SLURM_PROCID="1")
+    done = python("stop(); time.sleep(30)", signal.SIGUSR1, **environment)
+    assert (done.returncode, done.stderr) == (138, "")
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_child_that_was_warned_first(tmp_path: Path) -> None:
+    do = CHILD.format(code="import os; os._exit(138)") + "time.sleep(30)"
+    done = python(do, 0, **slurm(tmp_path, "exit 0"))
+    assert done.returncode == 138
+    assert line_of(done) == f"time is nearly up; job 12 is put back into the queue; {GO_ON}"
+
+
+def test_without_slurm_the_signal_is_anybodys() -> None:
+    done = python("stop(); time.sleep(30)", signal.SIGUSR1)
+    assert (done.returncode, done.stderr) == (-signal.SIGUSR1, "")
+
+
+def test_lightning_leaves_the_warning_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_NAME", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.without_requeue([]) == []
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    (ours,) = ranks.without_requeue([])
+    assert isinstance(ours, SLURMEnvironment) and not ours.auto_requeue
+    own = SLURMEnvironment(auto_requeue=True)
+    assert ranks.without_requeue([own]) == [own]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert ranks.without_requeue([]) == []
+
+
+IN_SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+IN_SLURM |= {"SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["stage 1", "stage 2"])
+def test_a_job_that_was_put_back_goes_on_by_the_same_words(place: str, tmp_path: Path) -> None:
+    hook, where, epoch = PLACES[place]
+    run = tmp_path / "run"
+    words = ["fit", "--model", "MMIN", "--run_dir", str(run), "--trainer.max_epochs", "3", *SMALL]
+    prelude = AT.format(hook=hook, where=where, epoch=epoch, signum=int(signal.SIGUSR1))
+    environment = slurm(tmp_path, "exit 0") | IN_SLURM
+    done = fresh(*words, cwd=tmp_path, prelude=prelude, **environment)
+    assert done.returncode == 138
+    go_on = f"go on with: fit --resume {run}"
+    assert line_of(done) == f"time is nearly up; job 12 is put back into the queue; {go_on}"
+    assert not list(run.rglob("hpc_ckpt*"))
+    again = fresh(*words, cwd=tmp_path, **environment, SLURM_RESTART_COUNT="1")
+    assert again.returncode == 0, again.stderr
+    assert place == "stage 1" or metrics(run)["record"]["resumed_after_epochs"] == [1]
 
 
 # Lost processes, without PyTorch.
