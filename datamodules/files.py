@@ -60,7 +60,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        own = temporary is not None and error.filename == str(temporary)
+        own = error.filename is not None and Path(error.filename).name.startswith(_TEMPORARY)
         if error.errno is not None and (own or error.filename is None):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise

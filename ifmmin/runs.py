@@ -36,7 +36,7 @@ _made: list[Path] = []
 """Folders that this command has made, deepest first."""
 
 
-def _started_from_outside() -> tuple[int, int]:
+def started_from_outside() -> tuple[int, int]:
     """This process's rank and the number of processes, where srun or torchrun started them all."""
     for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if rank in os.environ and int(os.environ.get(size, "1")) > 1:
@@ -55,7 +55,7 @@ def new_run_dir(parent: Path) -> Path:
     """
     if shared := os.environ.get(_SHARED):
         return Path(shared)
-    if _started_from_outside()[1] > 1:
+    if started_from_outside()[1] > 1:
         raise InputError("several processes were started from outside: give --run_dir, the folder they all use.")
     _make(parent)
     number = 1 + max((int(path.name[4:]) for path in parent.glob("run-*") if path.name[4:].isdigit()), default=0)
@@ -82,7 +82,7 @@ def claim_run_dir(folder: Path, fits: bool = True, prefix: str = "") -> Path:
     Raises:
         InputError: it contains a run or such results already, or another process is using it.
     """
-    if not os.environ.get(_SHARED) and _started_from_outside()[0] == 0:
+    if not os.environ.get(_SHARED) and started_from_outside()[0] == 0:
         _make(folder)
         hold(folder)
         if (folder / CONFIG).exists():
@@ -104,7 +104,7 @@ def _make(folder: Path) -> None:
 def is_first_process() -> bool:
     """Whether this process is not one that Lightning, torchrun or SLURM started for a further device or node."""
     ranks = [os.environ.get(name, "0") for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK")]
-    return all(rank in ("", "0") for rank in ranks) and _started_from_outside()[0] == 0
+    return all(rank in ("", "0") for rank in ranks) and started_from_outside()[0] == 0
 
 
 def hold(folder: Path) -> None:

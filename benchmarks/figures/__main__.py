@@ -134,5 +134,5 @@ def draw_all(folder: Path, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    starting.any_letters()
+    starting.settle()
     raise SystemExit(main())

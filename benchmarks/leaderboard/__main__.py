@@ -21,7 +21,7 @@ from ifmmin.cli import starting, stopping
 
 if __name__ == "__main__":
     stopping.install(lambda: "what is done is kept; the same command goes on")
-    starting.any_letters()
+    starting.settle()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     from rich.console import Console
 

@@ -148,7 +148,10 @@ def first_look(argv: Sequence[str]) -> argparse.Namespace:
     derived += ["--data.seed", "--data.init_args.seed"]
     for option in derived:
         parser.add_argument(option, dest=option)
-    found, _ = parser.parse_known_args(list(argv))
+    try:
+        found, _ = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise InputError(f"{(error.argument_name or '').rpartition('/')[2]}: {error.message}.") from error
     given = vars(found)
     within = {option for option in derived if any(word.startswith(f"{option}.") for word in argv)}
     found.follows = [option for option in derived if given[option] is not None or option in within]
@@ -170,6 +173,8 @@ def prepare(argv: list[str]) -> list[str]:
     if seen.resume is None and argv[:1] == ["fit"] and seen.run_dir and _started_again_by_slurm():
         # The job's script gives the words that began the run, and they go on with it.
         seen.resume = seen.run_dir if (expanded(seen.run_dir) / runs.CONFIG).is_file() else None
+    if seen.resume in (None, "") and any(word.partition("=")[0] == "--resume" for word in argv):
+        raise InputError("--resume: give the folder of the run to go on with.")
     if seen.resume is not None and argv[0] not in ("test", "validate", "predict"):
         folder = expanded(seen.resume)
         config = runs.resumable(folder)

@@ -31,7 +31,7 @@ def check_command(argv: Sequence[str]) -> int:
         exit code: 0, or 1 if something is wrong.
 
     Raises:
-        InputError: the corpus named is not known, or an option is wrong.
+        InputError: the corpus named is not known, an option is wrong, or the report would go over another kind of file.
     """
     argv = in_order(checked(argv))
     named = first_look(argv)
@@ -45,6 +45,8 @@ def check_command(argv: Sequence[str]) -> int:
     parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
     parser.add_argument("--json", type=str | None, default=None, help="Also write the report to this file.")
     options = parser.parse_args(argv)
+    if options.json is not None and Path(options.json).suffix != ".json":
+        raise InputError(f"--json {printable(options.json)}: give a name that ends in .json.")
     corpus, given = class_at(options.data.class_path), options.data.init_args
     layout = corpus.layout.with_options(given.as_dict())
     root = corpus.locate(given.as_dict())

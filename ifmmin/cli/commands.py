@@ -276,6 +276,7 @@ class IfmminCLI(LightningCLI):
         own = own if isinstance(own, list) else [own]
         check_monitors(own, self.model)
         trainer = self._make_trainer(self.model, self.run_dir, logger, own)
+        ranks.check_alone(trainer)
         for one in trainer.loggers:
             self._log_config(one)
         return trainer

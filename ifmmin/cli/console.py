@@ -109,6 +109,6 @@ def clean_process(argv: list[str]) -> Iterator[None]:
         sys.argv = before
         threading.excepthook = threads_say
         log.removeHandler(handler)
+        runs.leave(failed)
         if not started_by_lightning:
-            runs.leave(failed)
             runs.share_run_dir(None)

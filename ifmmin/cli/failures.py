@@ -19,6 +19,8 @@ BROKEN_PIPE = 141
 
 _LONGEST = 1000
 
+_NO_REASONS = ("Import path ", "Expected a ", "Problem with given class", "Not a valid subclass of ")
+
 
 def reported(command: Callable[[], int]) -> int:
     """Run ``command``.
@@ -44,14 +46,35 @@ def explained(error: Exception) -> str:
     if cause := input_error_in(error):
         return str(cause)
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{error.filename}: " if error.filename else "standard output: " if _while_printing(error) else ""
         return f"{place}{error.strerror or error}; see that the path is right and that there is space."
     advice = f"{DEBUG}=1 shows where."
     if isinstance(error, MemoryError):
         return f"not enough memory{_of(error)}; {advice}"
+    if line := _not_made(str(error)):
+        return line
     # Lightning's word for an option that does not fit the machine or the others.
     kind = "trainer" if type(error).__name__ == "MisconfigurationException" else type(error).__name__
     return f"{kind}{_of(error)}; {advice}"
+
+
+def _while_printing(error: OSError) -> bool:
+    """Whether an error came from printing; what is still to be flushed is then dropped."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not ("print(" in (frames[-1].line or "") or "/rich/" in frames[-1].filename):
+        return False
+    _let_go_of_stdout()
+    return True
+
+
+def _not_made(message: str) -> str | None:
+    """Why a class given as an option could not be made, from jsonargparse's list of what it might have been."""
+    found = re.search(r"^Given value: \[?Namespace\(class_path='(?:\w+\.)*(\w+)'", message, re.M)
+    if found is None or "Does not validate against any of the Union subtypes" not in message:
+        return None
+    lines = [line.strip(" -") for line in message.partition("Errors:\n")[2].splitlines() if line.startswith("  ")]
+    reasons = [line for line in lines if not line.startswith(_NO_REASONS)]
+    return f"{found[1]}: cannot be made ({printable(reasons[0], 300)})." if reasons else None
 
 
 def input_error_in(error: BaseException | None) -> InputError | None:

@@ -57,6 +57,7 @@ def _command(args: Sequence[str] | None) -> int:
         print(f"ifmmin {__version__}")
         return 0
     _check_first(argv)
+    ranks.check_environment()  # before Lightning, whose import reads it
     if args is not None:
         # Called with explicit args we may run inside another program: leave its allocator and GC alone.
         return _imported(argv[0])(argv)

@@ -13,10 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import InputError
+from datamodules.text import printable
+from ifmmin import runs
 from ifmmin.cli import starting, stopping
+
+if TYPE_CHECKING:
+    import lightning as L
 
 _MAIN = "IFMMIN_MAIN_PROCESS"  # tells the processes of further devices whose they are
 
@@ -25,6 +30,9 @@ _PATIENCE = 2.0  # seconds in which another process may say what is wrong before
 
 _SAID = 3
 """Exit code of a process of a further device that has printed its error."""
+
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
+_OF_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID")
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -38,8 +46,8 @@ def program(command: Callable[[], int]) -> int:
     Returns:
         the exit code.
     """
+    starting.settle()
     stopping.install()
-    starting.any_letters()
     if is_further():
         threading.Thread(target=_watch_main, daemon=True).start()
         return _SAID if command() else 0
@@ -56,7 +64,38 @@ def program(command: Callable[[], int]) -> int:
 
 def is_further() -> bool:
     """Whether a program of ours has started this process for a further device."""
-    return os.environ.get("LOCAL_RANK", "0") != "0" and os.environ.get(_MAIN, "") not in ("", str(os.getpid()))
+    main = os.environ.get(_MAIN, "")
+    return os.environ.get("LOCAL_RANK", "0") != "0" and main.isdecimal() and main != str(os.getpid())
+
+
+def check_environment() -> None:
+    """Refuse variables about other processes that are no numbers.
+
+    Raises:
+        InputError: naming the variable.
+    """
+    for name in (*_OF_TORCHRUN, *_OF_SLURM):
+        value = os.environ.get(name)
+        if value is not None and not value.isdecimal():
+            raise InputError(f"{name}={printable(value, 40)} in the environment is no number; unset it.")
+
+
+def check_alone(trainer: L.Trainer) -> None:
+    """Refuse to train or score in one of several processes as if there were no other.
+
+    Raises:
+        InputError: saying what to give, or which variable to unset.
+    """
+    if trainer.world_size > 1:
+        return
+    size = runs.started_from_outside()[1]
+    if size > 1:
+        raise InputError(
+            f"{size} processes were started from outside, and each would be alone; give --trainer.devices, how many on "
+            "each machine, and --trainer.strategy ddp. If there is one process, unset WORLD_SIZE and RANK."
+        )
+    if not runs.is_first_process():
+        raise InputError("the environment says that this is not the first process, but it is alone; unset LOCAL_RANK.")
 
 
 def observe() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def large_pages() -> None:
@@ -25,10 +27,31 @@ def no_screen() -> None:
     Its import fails where that is a backend of another environment.
     """
     os.environ["MPLBACKEND"] = "agg"
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of a home that cannot be written
 
 
-def any_letters() -> None:
-    """Have letters that the terminal's encoding lacks printed as escapes: a result must not be lost to them."""
+def settle() -> None:
+    """Have a program find what it takes for granted: standard streams, and a current folder.
+
+    Streams that are closed lead nowhere; else the next file that is opened would be written to by whoever prints.
+    Letters that a terminal's encoding lacks are printed as escapes: a result must not be lost to them.
+
+    Raises:
+        SystemExit: the current folder was deleted, in which not even PyTorch can be imported.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(2, "w", closefd=False))
+    try:
+        Path.cwd()
+    except OSError:
+        print("error: the current folder was deleted; go to another one.", file=sys.stderr)
+        raise SystemExit(1) from None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -88,6 +88,11 @@ IN_ONE_LINE = [
     ("fit --model MMIN --model.cycle 1 --model=MMIN", "--model: given more than once"),
     ("test --model IFMMIN --data IEMOCAP --data=MSPIMPROV", "--data: given more than once"),
     ("fit --resume a --resume=b", "--resume: given more than once"),
+    ("fit --model IFMMIN --config", "--config: expected one argument."),
+    ("fit --resume", "--resume: give the folder of the run to go on with."),
+    ("fit --resume=", "--resume: give the folder of the run to go on with."),
+    ("check --data IEMOCAP --data.root x --json x/A/comparE.h5", "x/A/comparE.h5: give a name that ends in .json."),
+    ("check --data IEMOCAP --data.root x --json -", "--json -: give a name that ends in .json."),
     # Class paths, the same for all commands.
     ("fit --model no_such_module.Model", "model no_such_module.Model: cannot be imported (No module named"),
     ("test --model classes_for_tests.Nine", "the module classes_for_tests has no Nine. Did you mean Mine?"),
@@ -157,6 +162,11 @@ IN_ONE_LINE = [
     ("fit --model IFMMIN --trainer.logger.x 3", "--trainer.logger.x: no class is named that takes it; give --trainer"),
     ("fit --model IFMMIN --trainer.strategy.x 3", "--trainer.strategy.x: no class is named that takes it;"),
     ("fit --model IFMMIN --trainer.logger [3]", "--trainer.logger: what is given is no class; give its name"),
+    ("fit --model IFMMIN --trainer.plugins LSFEnvironment", "LSFEnvironment: cannot be made (Did not find the environ"),
+    (
+        "fit --model IFMMIN --trainer.callbacks+=Timer --trainer.callbacks.duration soon",
+        "Timer: cannot be made (`Timer(duration='soon')` is not a valid duration.",
+    ),
     # Words that nothing takes.
     ("fit --model IFMMIN --run_dir a\x00b", r"a\x00b: holds a control character"),
     ("fit --model IFMMIN --run_dir=a\x1b[2Jb", r"a\x1b[2Jb: holds a control character"),
@@ -282,7 +292,7 @@ def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch: pytest.MonkeyPat
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    starting.any_letters()
+    starting.settle()
     print("─ λ", flush=True)
     assert written.getvalue() == b"\\u2500 \\u03bb\n"
 
