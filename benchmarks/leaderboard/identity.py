@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ def _follow(name: str, packages: set[str], found: dict[str, Path]) -> None:
     if path is None:
         return
     found[name] = path
-    for imported in _imports(name, path):
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for imported in _imports(package, path.read_bytes()):
         # A package's top level only lists what it re-exports: it changes with every model and runs nothing of this one.
         if imported.partition(".")[0] in packages and "." in imported:
             _follow(imported, packages, found)
@@ -111,24 +113,28 @@ def _source(name: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _imports(name: str, path: Path) -> Iterator[str]:
-    """The modules that the source of module ``name`` imports, those for type checking alone left out."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    tree = ast.parse(path.read_bytes())
+@cache
+def _imports(package: str, source: bytes) -> tuple[str, ...]:
+    """The modules that source in ``package`` imports, those for type checking alone left out.
+
+    Kept by content: a board of thirty models on ten folds asks hundreds of times.
+    """
+    tree = ast.parse(source)
     typing_only = {
         id(node)
         for block in ast.walk(tree)
         if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
+    found: list[str] = []
     for node in ast.walk(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             base = importlib.util.resolve_name(base, package) if node.level else base
-            yield base
             # What is imported from a package may itself be a module.
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
