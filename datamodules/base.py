@@ -86,7 +86,8 @@ class EmotionDataModule(L.LightningDataModule):
             the corpus has no targets.
         allow_shared_speakers: do not refuse a fold whose training speakers are also evaluated.
         match_ids: how ids of target files are those of feature files: ``exact``, or overlooking a ``suffix`` such as
-            .wav, ``blanks`` around them, a leading ./ or ``folder``, upper and lower ``case``, or ``all`` of these.
+            .wav, ``blanks`` around them, a leading ./ or ``folder``, upper and lower ``case``, ``accents`` in one
+            character or two, or ``all`` of these.
         drop_unknown_labels: leave out utterances of no class (-1) or of one that the corpus does not have.
         zero_frames_absent: take a modality as missing where an utterance has only zero frames of it, as in the public
             IEMOCAP pack where no face was found.

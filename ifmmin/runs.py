@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import IO
@@ -95,7 +96,13 @@ def claim_run_dir(folder: Path, fits: bool = True, prefix: str = "") -> Path:
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it, remembering which were not there."""
+    """Make a folder and those above it, remembering which were not there.
+
+    Raises:
+        InputError: it is an address on a network.
+    """
+    if folder.parts and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+:", folder.parts[0]):  # of s3://bucket/run
+        raise InputError(f"{folder}: an address, not a folder of this machine; give a path.")
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     _made.extend(missing)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-MatchRule = Literal["exact", "suffix", "blanks", "case", "folder", "all"]
+MatchRule = Literal["exact", "suffix", "blanks", "case", "folder", "accents", "all"]
 
 EXACT: MatchRule = "exact"
 
@@ -32,7 +33,8 @@ RULES: tuple[Rule, ...] = (
     Rule("blanks", "blanks around them"),
     Rule("folder", "a leading ./ or folder"),
     Rule("case", "upper and lower case"),
-    Rule("all", "suffix, blanks, folder and case"),
+    Rule("accents", "how accents are stored (in one character or two, as on a Mac)"),
+    Rule("all", "suffix, blanks, folder, case and accents"),
 )
 """In the order in which they are tried."""
 
@@ -49,7 +51,7 @@ def tidy(utterance: str, rule: MatchRule) -> str:
         utterance = utterance.rpartition("/")[2]
     if rule in ("suffix", "all"):
         utterance = _SUFFIX.sub("", utterance)
-    return utterance
+    return unicodedata.normalize("NFC", utterance) if rule in ("accents", "all") else utterance
 
 
 def key_of(utterance: str, rule: MatchRule) -> str:

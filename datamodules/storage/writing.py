@@ -47,7 +47,10 @@ def write_targets(folder: Path, splits: Mapping[str, tuple[Sequence[str], npt.ND
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, (ids, labels) in splits.items():
-        columns = {label_path(folder, split): labels, id_path(folder, split): np.array(ids, dtype=np.bytes_)[:, None]}
+        columns = {
+            label_path(folder, split): labels,
+            id_path(folder, split): np.array([name.encode() for name in ids], dtype=np.bytes_)[:, None],
+        }
         for path, column in columns.items():
             image = BytesIO()
             np.save(image, column)

@@ -93,6 +93,8 @@ IN_ONE_LINE = [
     ("fit --resume=", "--resume: give the folder of the run to go on with."),
     ("check --data IEMOCAP --data.root x --json x/A/comparE.h5", "x/A/comparE.h5: give a name that ends in .json."),
     ("check --data IEMOCAP --data.root x --json -", "--json -: give a name that ends in .json."),
+    ("fit --model MeanFusion --run_dir s3://bucket/run", "s3:/bucket/run: an address, not a folder of this machine"),
+    ("fit --model MeanFusion --trainer.default_root_dir gs://b", "an address, not a folder of this machine"),
     # Class paths, the same for all commands.
     ("fit --model no_such_module.Model", "model no_such_module.Model: cannot be imported (No module named"),
     ("test --model classes_for_tests.Nine", "the module classes_for_tests has no Nine. Did you mean Mine?"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -17,12 +18,15 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.masks import restrict
 from datamodules.errors import CorpusError, InputError
 from datamodules.storage.check import CheckReport, check_corpus
-from datamodules.storage.ids import RULES, key_of, tidy
+from datamodules.storage.ids import RULES, MatchRule, key_of, tidy
 from datamodules.storage.layouts import IEMOCAP_LAYOUT, speaker_of
+from datamodules.storage.writing import write_features
 from datamodules.synthetic import Synthetic
 from ifmmin.tasks import Classification
 from tests.faults.cases import Case, one_line, table
-from tests.faults.tiny import FIRST, LABELS, NAMES, SECOND, Tiny, write_split
+from tests.faults.tiny import FIRST, LABELS, NAMES, SECOND, Tiny, write_split, write_tiny
+
+Form = Literal["NFC", "NFD"]
 
 
 def fitted(root: Path, **options: Any) -> Tiny:
@@ -60,6 +64,25 @@ def test_the_rule_that_matches_all_ids_is_named_and_applied(rule: str, root: Pat
     report = checked(root, match_ids=rule)
     assert report.lines == []
     assert (report.summary.speakers, report.summary.unknown_speakers, report.summary.unused) == (6, [], [])
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+@pytest.mark.parametrize("rule", ["accents", "all"])
+def test_accents_in_one_character_or_two(stored: Form, asked: Form, rule: MatchRule, tmp_path: Path) -> None:
+    names = [name.replace("impro", "impr\u00e9") for name in NAMES]
+    write_tiny(tmp_path, NAMES)
+    for modality in range(3):
+        path = Tiny.layout.feature_path(tmp_path, modality)
+        with h5py.File(path, "r") as file:
+            frames = [np.array(file[name]) for name in NAMES]
+        write_features(path, zip([unicodedata.normalize(stored, name) for name in names], frames, strict=True))
+    written = [unicodedata.normalize(asked, name) for name in names]
+    write_split(tmp_path, written, LABELS)
+    with pytest.raises(CorpusError, match=r"ids differ by how accents are stored .* give --data\.match_ids accents\.$"):
+        fitted(tmp_path)
+    data = fitted(tmp_path, match_ids=rule)
+    assert data.corpus.lengths.gt(0).all()
+    assert {unicodedata.normalize("NFC", name) for name in data.corpus.utterances} == set(names)
 
 
 def test_feature_files_that_differ_among_themselves_are_matched(root: Path) -> None:
