@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.speed.output import FEWEST_UTTERANCES, at_least, write_rows
+from benchmarks.speed.output import FEWEST_UTTERANCES, at_least, in_one_line, write_rows
 from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import model_arguments
@@ -178,4 +178,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(in_one_line(main))

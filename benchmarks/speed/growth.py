@@ -38,7 +38,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.epochs import Stopwatch, bare_trainer, silence, start
-from benchmarks.speed.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
+from benchmarks.speed.output import (
+    FEWEST_UTTERANCES,
+    add_output_options,
+    at_least,
+    in_one_line,
+    write_picture,
+    write_rows,
+)
 from benchmarks.speed.random_corpus import DIMS, UTTERANCES, RandomCorpus
 from benchmarks.speed.throughput import peak_memory
 from datamodules.batches.batch import Batch
@@ -332,4 +339,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(in_one_line(main))

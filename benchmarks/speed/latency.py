@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.epochs import start
-from benchmarks.speed.output import add_output_options, at_least, write_picture, write_rows
+from benchmarks.speed.output import add_output_options, at_least, in_one_line, write_picture, write_rows
 from benchmarks.speed.random_corpus import DIMS, MEDIAN_AUDIO, TEXT_FRAMES, VISUAL_FRAMES
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.storage.layouts import IEMOCAP_LAYOUT
@@ -230,4 +230,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(in_one_line(main))

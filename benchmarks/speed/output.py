@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from datamodules.files import atomic_path
+from ifmmin.cli.failures import reported
 
 FEWEST_UTTERANCES = 10
 """Of a random corpus, so that each of its splits has one."""
@@ -28,6 +29,16 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def in_one_line(program: Callable[[], None]) -> int:
+    """Run a program whose errors are one line each; its exit code."""
+
+    def command() -> int:
+        program()
+        return 0
+
+    return reported(command)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

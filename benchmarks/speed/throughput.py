@@ -35,7 +35,14 @@ from rich.table import Table
 from benchmarks.published.forms import PLAIN_FORMS
 from benchmarks.published.loop import PlainLoop
 from benchmarks.speed.epochs import Stopwatch, fit, now, silence, start
-from benchmarks.speed.output import FEWEST_UTTERANCES, add_output_options, at_least, write_picture, write_rows
+from benchmarks.speed.output import (
+    FEWEST_UTTERANCES,
+    add_output_options,
+    at_least,
+    in_one_line,
+    write_picture,
+    write_rows,
+)
 from benchmarks.speed.random_corpus import UTTERANCES, RandomCorpus
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import model_arguments
@@ -291,4 +298,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(in_one_line(main))

@@ -44,7 +44,7 @@ def reported(command: Callable[[], int]) -> int:
 def explained(error: Exception) -> str:
     """What is wrong, in a sentence or two, and what to do."""
     if cause := input_error_in(error):
-        return str(cause)
+        return _in_worker(str(cause)) or str(cause)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else "standard output: " if _while_printing(error) else ""
         return f"{place}{error.strerror or error}; see that the path is right and that there is space."
@@ -53,9 +53,19 @@ def explained(error: Exception) -> str:
         return f"not enough memory{_of(error)}; {advice}"
     if line := _not_made(str(error)):
         return line
+    if re.match(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", str(error)):
+        return "a process that prepares batches was killed, perhaps for want of memory; give fewer --data.workers."
     # Lightning's word for an option that does not fit the machine or the others.
     kind = "trainer" if type(error).__name__ == "MisconfigurationException" else type(error).__name__
     return f"{kind}{_of(error)}; {advice}"
+
+
+def _in_worker(message: str) -> str | None:
+    """What a process that prepares batches raised, of PyTorch's account of it with its traceback."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", message):
+        return None
+    raised = [line for line in message.splitlines() if re.match(r"[\w.]+Error: ", line)]
+    return raised[-1].partition(": ")[2] if raised else None
 
 
 def _while_printing(error: OSError) -> bool:

@@ -247,6 +247,22 @@ def test_a_class_of_the_current_folder_is_found_by_every_command(
         (ZeroDivisionError(), "ZeroDivisionError; IFMMIN_DEBUG=1"),
         (RuntimeError("x" * 10_000), "RuntimeError: xxx"),
         (AssertionError("v2.1.0 needs 3.5 of it"), "AssertionError: v2.1.0 needs 3.5 of it;"),
+        (
+            InputError(
+                "Caught InputError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n"
+                '  File "x.py", line 3, in f\n    raise InputError("a")\n'
+                "datamodules.errors.InputError: a.h5: is torn: see.\n"
+            ),
+            "a.h5: is torn: see.",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 4918) is killed by signal: Killed. "),
+            "a process that prepares batches was killed, perhaps for want of memory; give fewer --data.workers.",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"),
+            "batches was killed, perhaps for want of",
+        ),
         (UnicodeEncodeError("ascii", "─", 0, 1, "not in range"), "UnicodeEncodeError: 'ascii' codec can't encode"),
         (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum"),
     ],
