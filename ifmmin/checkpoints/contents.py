@@ -52,6 +52,21 @@ def check_contents(checkpoint: object, size: int, needs_data: bool = True) -> No
         _check_data(_named(record.get("data"), "ifmmin.data"), settings, size)
 
 
+def check_settings(model: str, settings: Mapping[str, Any]) -> None:
+    """Refuse options of a model that no checkpoint can hold, before it is trained.
+
+    Raises:
+        InputError: naming the model and the option.
+    """
+    try:
+        _check_plain(dict(settings), model)
+    except ContentError as error:
+        raise InputError(
+            f"{error}; options of a model are text, numbers, truth values, and lists and dictionaries of these, as a "
+            "checkpoint holds no other."
+        ) from error
+
+
 def _check_data(data: Mapping[str, Any], settings: Mapping[str, Any], size: int) -> None:
     """Check the record of the training data, and that it is of the same data as the model's settings."""
     _text(data.get("name"), "ifmmin.data.name")

@@ -33,6 +33,7 @@ from ifmmin.checkpoints.compatibility import (
     check_same_model,
     model_arguments,
 )
+from ifmmin.checkpoints.contents import check_settings
 from ifmmin.checkpoints.keeping import OwnCheckpoints, resumed_after
 from ifmmin.checkpoints.reading import read_checkpoint
 from ifmmin.checkpoints.shapes import check_fits
@@ -319,6 +320,7 @@ class IfmminCLI(LightningCLI):
 
     def fit(self, model: MissingModalityModule, ckpt_path: str | None = None, **_: Any) -> None:
         """Train stage 1 if the model has one, then the model itself, then test its best epoch."""
+        check_settings(type(model).__name__, model.hparams)
         if ckpt_path is not None:
             check_training_state(self.checkpoint or {}, model, ckpt_path)
         elif not self._goes_on:
@@ -345,7 +347,13 @@ class IfmminCLI(LightningCLI):
                 ckpt_path=ckpt_path,
                 report=print_rank_zero,
             )
-        except SystemExit:  # Lightning's answer to Ctrl-C
+        except SystemExit as end:
+            if not end.code:
+                raise InputError(
+                    "code of the model, the corpus or a callback ended the program (sys.exit) before the run was "
+                    "finished; mend it, and go on or start again."
+                ) from end
+            # Lightning's answer to Ctrl-C.
             print_rank_zero(f"interrupted; go on with: fit --resume {self.run_dir}")
             raise
         except OSError as error:

@@ -49,11 +49,14 @@ def explained(error: Exception) -> str:
         place = f"{error.filename}: " if error.filename else "standard output: " if _while_printing(error) else ""
         return f"{place}{error.strerror or error}; see that the path is right and that there is space."
     advice = f"{DEBUG}=1 shows where."
+    text = _text_of(error)
     if isinstance(error, MemoryError):
         return f"not enough memory{_of(error)}; {advice}"
-    if line := _not_made(str(error)):
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:  # PyTorch's
+        return "not enough memory; give a smaller --data.batch_size or --data.eval_batch_size, or a smaller model."
+    if line := _not_made(text):
         return line
-    if re.match(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", str(error)):
+    if re.match(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", text):
         return "a process that prepares batches was killed, perhaps for want of memory; give fewer --data.workers."
     # Lightning's word for an option that does not fit the machine or the others.
     kind = "trainer" if type(error).__name__ == "MisconfigurationException" else type(error).__name__
@@ -111,11 +114,15 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[^.])[.!?](?=\s+[A-Z`'\"(]|\s*$)", line)[0].strip()
 
 
-def _of(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     try:
-        sentence = printable(first_sentence(str(error)), 400)
+        return str(error)
     except Exception:  # its __str__ fails too
         return ""
+
+
+def _of(error: Exception) -> str:
+    sentence = printable(first_sentence(_text_of(error)), 400)
     return f": {sentence}" if sentence else ""
 
 

@@ -13,6 +13,7 @@ import pytest
 from ifmmin import discovery
 from ifmmin.cli.console import clean_process
 from ifmmin.cli.main import main
+from tests.cli.running import SMALL
 from tests.faults.cases import Case, one_line, table
 
 MODEL = "from baselines import MeanFusion\nclass {name}(MeanFusion):\n    'A model.'\n"
@@ -127,3 +128,48 @@ def test_a_thread_that_fails_is_one_note(capsys: pytest.CaptureFixture[str]) -> 
         thread.join()
     assert threading.excepthook is before
     assert capsys.readouterr().err == "note: EventLogger in the background failed: events.out: gone\n"
+
+
+# Models of one's own that fail while they train.
+
+
+def loses(line: str) -> Callable[[Path], None]:
+    """Makes a model whose losses are this line of Python."""
+    return source(f"    def losses(self, batch):\n        {line}")
+
+
+OWN = [
+    Case("exits as if all were well", loses("raise SystemExit(0)"), "ended the program (sys.exit)"),
+    Case("exits without a code", loses("raise SystemExit"), "ended the program (sys.exit)"),
+    Case("raises two lines", loses("raise KeyError('a\\n\\x1b[2J')"), r"KeyError: 'a\n\x1b[2J'; IFMMIN_DEBUG=1"),
+    Case("cannot even say", loses("raise type('Odd', (Exception,), {'__str__': None})"), "Odd; IFMMIN_DEBUG=1"),
+    Case("takes all memory", loses("import torch; return {'a': torch.empty(10**15)}"), "not enough memory;"),
+    Case("calls itself for ever", loses("return self.losses(batch)"), "RecursionError: maximum"),
+    Case("has no losses", loses("return {}"), "stack expects a non-empty TensorList"),
+    Case(
+        "has an option that is an object",
+        source("    def __init__(self, *, thing: object = object(), **kwargs):\n        super().__init__(**kwargs)"),
+        "Mine.thing is a object, no plain value; options of a model are text, numbers,",
+    ),
+    Case(
+        "has an option of NaN",
+        source("    def __init__(self, *, x: list = [float('nan')], **kwargs):\n        super().__init__(**kwargs)"),
+        "Mine.x is NaN; options of a model are",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", table(OWN))
+def test_a_model_that_fails_while_it_trains(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.make(tmp_path)
+    path = tmp_path / f"{NAME}.py"
+    path.write_text(MODEL.format(name="Mine") + path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, NAME, raising=False)
+    words = ["fit", "--model", f"{NAME}.Mine", *SMALL, "--trainer.max_epochs", "1", "--run_dir", "run"]
+    assert case.expected in one_line(capsys, words)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    sys.modules.pop(NAME, None)
