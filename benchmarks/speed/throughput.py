@@ -246,7 +246,7 @@ def write_csv(path: Path, comparisons: Sequence[Comparison], facts: dict[str, ob
 
 def draw(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
     """Seconds per epoch as bars: the median, with a whisker from the smallest to the largest."""
-    figure = empty_figure(9, 1.2 + 1.1 * len(comparisons))
+    figure = empty_figure(9, 1.8 + 1.1 * len(comparisons))
     axes = figure.subplots()
     for offset, label, colour in ((-0.2, "published loop", "#b0b0b0"), (0.2, "ours", "#2f6fb0")):
         for position, row in enumerate(comparisons):
@@ -260,7 +260,7 @@ def draw(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set_xlabel("seconds per epoch: training and validation")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # beside the bars it would cover a note
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=10)
     write_picture(figure, path)
