@@ -103,7 +103,7 @@ _MSP_SPEAKER = rf"^MSP-IMPROV-[^-]+-([FM]\d+)-|{_IEMOCAP_SPEAKER}"
 
 IEMOCAP_LAYOUT = Layout("IEMOCAP", ("comparE", "denseface", "bert_large"), EMOTIONS, 10, _IEMOCAP_SPEAKER)
 
-# The public pack does not document the label order of MSP-IMPROV: IEMOCAP's order is our reading.
+# The public pack does not say MSP-IMPROV's label order; its authors' preprocess/msp/arrange_data.py does: A, H, N, S.
 MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), EMOTIONS, 12, _MSP_SPEAKER)
 
 
