@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cm_arr import CMARR
     from baselines.distilled_imputation import DistilledImputation
+    from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
@@ -24,6 +25,7 @@ __all__ = [
     "MMIN",
     "CompleteFusion",
     "DistilledImputation",
+    "LateFusion",
     "LinearImputation",
     "MMINWithoutCycle",
     "MeanFusion",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy(
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
         "DistilledImputation": "distilled_imputation",
+        "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
         "MMIN": "mmin",
