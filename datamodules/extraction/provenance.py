@@ -204,7 +204,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def attach(file: Any, text: bytes) -> None:
-    """Write the attribute into an open ``h5py.File``."""
+    """Write the attribute into an open file, an ``h5py.h5f.FileID``."""
     kind = h5t.py_create(np.dtype(f"S{len(text)}"))
-    attribute = h5a.create(file.id, ATTRIBUTE.encode(), kind, h5s.create(h5s.SCALAR))
+    attribute = h5a.create(file, ATTRIBUTE.encode(), kind, h5s.create(h5s.SCALAR))
     attribute.write(np.array(text))

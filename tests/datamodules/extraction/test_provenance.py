@@ -37,7 +37,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "comparE.h5"
     with h5py.File(path, "w", libver="latest") as file:
         file.create_dataset("a", data=np.zeros((2, 3), np.float32))
-        attach(file, encoded(made()))
+        attach(file.id, encoded(made()))
     found = read_provenance(path)
     assert found == made()
     assert found["utterances"] == hashlib.sha256(b'["a","b"]').hexdigest()
@@ -51,7 +51,7 @@ def test_a_large_recipe_fits(tmp_path: Path) -> None:
     path = tmp_path / "big.h5"
     large = made(recipe={"words": ["x" * 1000] * 100})
     with h5py.File(path, "w", libver="latest") as file:
-        attach(file, encoded(large))
+        attach(file.id, encoded(large))
     assert read_provenance(path) == large
     with pytest.raises(ValueError, match="bytes"):
         encoded(made(recipe={"words": ["x" * 1000] * 300}))
