@@ -25,7 +25,7 @@ from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
 from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.ids import EXACT, MatchRule
-from datamodules.storage.layouts import Layout
+from datamodules.storage.layouts import Incomplete, Layout
 from datamodules.storage.problems import Problems
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
@@ -91,6 +91,12 @@ class EmotionDataModule(L.LightningDataModule):
         drop_unknown_labels: leave out utterances of no class (-1) or of one that the corpus does not have.
         zero_frames_absent: take a modality as missing where an utterance has only zero frames of it, as in the public
             IEMOCAP pack where no face was found.
+        incomplete: what becomes of utterances of train, val and test that lack a modality, as where no face was found.
+            ``refuse``: an error, unless it is one that ``zero_frames_absent`` found: published protocols have complete
+            utterances only, and a missing entry is mostly a mistake, so that neither another protocol nor fewer
+            utterances come about unnoticed. ``drop``: they are left out. ``keep``: all that have at least one
+            modality are used; a training mask hides some of what is there, and a condition is evaluated on the
+            utterances that have all its modalities, so that conditions count different numbers of utterances.
         seed: of masks and order.
 
     Raises:
@@ -127,6 +133,7 @@ class EmotionDataModule(L.LightningDataModule):
         match_ids: MatchRule = EXACT,
         drop_unknown_labels: bool = False,
         zero_frames_absent: bool = False,
+        incomplete: Incomplete = "refuse",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -144,6 +151,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.conditions = tuple(conditions)
         self.predict_split = predict_split or ("test" if (self.root / "target").is_dir() else "all")
         self.allow_shared_speakers = allow_shared_speakers
+        self.incomplete = incomplete
         self.seed = seed
         if not memory_budget_gb >= 0:
             raise InputError(f"memory_budget_gb {memory_budget_gb}: it must be at least 0.")
@@ -208,8 +216,9 @@ class EmotionDataModule(L.LightningDataModule):
             targets = read_targets(self.root, self.corpus_layout, self.fold)
             self._check_fold(targets)
             utterances = [name for split in targets.values() for name in split.utterances]
-            # Only prediction may do without a modality: training and scores need comparable data.
-            self._set_corpus(self._read(utterances, require_all=stage != "predict"), targets)
+            # Prediction may do without a modality, training and scores where the user says so.
+            corpus = self._read(utterances, require_all=stage != "predict")
+            self._set_corpus(corpus, self._with_features(targets, corpus))
             if dropped := sum(split.dropped for split in targets.values()):
                 folder = self.corpus_layout.target_folder(self.root, self.fold)
                 warn_rank_zero(f"{folder}: {dropped} utterances have no known label; they are left out.")
@@ -217,6 +226,23 @@ class EmotionDataModule(L.LightningDataModule):
     def _read(self, utterances: Sequence[str] | None, require_all: bool) -> Corpus:
         budget = self.memory_budget_gb * 1e9
         return read_corpus(self.root, self.corpus_layout, utterances, require_all=require_all, memory_budget=budget)
+
+    def _with_features(self, targets: Mapping[str, Targets], corpus: Corpus) -> dict[str, Targets]:
+        """``targets`` of the utterances that were not left out.
+
+        Raises:
+            CorpusError: a split is empty then.
+        """
+        wanted = set(corpus.utterances)
+        kept = {name: split.only(wanted) for name, split in targets.items()}
+        for name, split in kept.items():
+            if not split.utterances:
+                what = "all modalities" if self.incomplete == "drop" else "features"
+                raise CorpusError(
+                    f"{self.corpus_layout.target_folder(self.root, self.fold)}: no utterance of {name} has {what}; "
+                    "extract what is missing, or split otherwise."
+                )
+        return kept
 
     def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
         self._corpus, self.targets = self._of_trained_widths(corpus), targets
@@ -344,6 +370,7 @@ class EmotionDataModule(L.LightningDataModule):
             "task": dict(self.task),
             "normalization": list(self.normalization),
             "statistics": statistics,
+            "incomplete": self.incomplete,
             "fingerprint": self.fingerprint,
         }
 

@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric
 from datamodules.base import EmotionDataModule
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import under_conditions
-from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_options
@@ -277,10 +277,29 @@ class MissingModalityModule(L.LightningModule, ABC):
                 f"conditions {', '.join(self.wanted_conditions()) or 'none'}: {type(self).__name__} selects its best "
                 "epoch by pooled missing conditions; give at least one of them that it answers."
             )
+        if datamodule is not None:
+            self._check_validation(datamodule)
         self._scheduled = self.scheduled(datamodule, self.trainer.world_size)
         limit, wanted = self.trainer.max_epochs, self._scheduled.epochs
         # Past the schedule's end the learning rate is zero.
         self.trainer.fit_loop.max_epochs = wanted if limit is None or limit < 0 else min(limit, wanted)
+
+    def _check_validation(self, datamodule: EmotionDataModule) -> None:
+        """Refuse a corpus with gaps in which no validation utterance can select the best epoch.
+
+        Raises:
+            InputError: it is such a corpus.
+        """
+        selecting = [self.monitored_row]
+        if self.monitored_row not in CONDITIONS:
+            selecting = [condition for condition in self.validated_conditions() if condition in MISSING_CONDITIONS]
+        needed = CONDITION_TABLE[[CONDITIONS.index(condition) for condition in selecting]]
+        available = datamodule.corpus.lengths[datamodule.indices("val")] > 0
+        if not bool((available[:, None] | ~needed).all(dim=2).any()):
+            raise InputError(
+                f"{type(self).__name__} selects its best epoch under {' '.join(selecting)}, but no validation "
+                "utterance has all modalities of that; extract what is missing, or choose another model."
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser and schedule of the recipe, stepped once an epoch."""
@@ -361,7 +380,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         outputs, row, condition = self.evaluate(batch, conditions)
         label = batch.labels[row]
         self.counts.update(outputs, label, condition)
-        self.mean_loss.update(self.task.loss(outputs.float(), label), weight=len(label))
+        if len(label):  # the mean over no rows is NaN
+            self.mean_loss.update(self.task.loss(outputs.float(), label), weight=len(label))
         return self._answered(batch, outputs, row, condition)
 
     def _answered(self, batch: Batch, outputs: Tensor, row: Tensor, condition: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from datamodules.base import EmotionDataModule
-from datamodules.batches.masks import MissingRate, utterance_keys
+from datamodules.batches.masks import MissingRate, restrict, utterance_keys
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from ifmmin.base import MissingModalityModule
 
@@ -24,7 +24,7 @@ def missing_rate_sweep(
     """Count the task on the test split under each missing rate.
 
     The masks are fixed by (seed, utterance id), so every model sees the same; what is absent at one
-    rate is absent at every higher one.
+    rate is absent at every higher one. What the corpus lacks of an utterance is absent at every rate.
 
     Args:
         model: trained, with its best weights.
@@ -51,6 +51,7 @@ def missing_rate_sweep(
         each[row, condition] = task.count(outputs, batch.labels[row])
         keys, utterance = utterance_keys(batch.utterances), torch.arange(len(batch.utterances))
         for rate, total in zip(rates, counts.values(), strict=True):
-            pattern = position[MissingRate(rate)(keys, seed, 0) @ (4, 2, 1)]
+            shown = restrict(MissingRate(rate)(keys, seed, 0), batch.available.numpy(), keys, seed, 0)
+            pattern = position[shown @ (4, 2, 1)]
             total += each[utterance, torch.from_numpy(pattern)].sum(dim=0)
     return {name: total.tolist() for name, total in counts.items()}

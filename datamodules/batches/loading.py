@@ -223,7 +223,9 @@ class UtteranceDataset(Dataset[Batch]):
         if self._epoch != epoch:  # drawn once for all, not anew for every batch
             self._epoch = epoch
             if self.mask is not None:
-                self._shown = restrict(self.mask(self._keys, self.seed, epoch), self._available)
+                self._shown = restrict(
+                    self.mask(self._keys, self.seed, epoch), self._available, self._keys, self.seed, epoch
+                )
         return self._shown[indices]
 
 

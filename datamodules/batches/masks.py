@@ -155,12 +155,36 @@ def mask_sampler(name: str) -> MaskSampler:
     return MissingRate(rate)
 
 
-def restrict(drawn: BoolArray, available: BoolArray) -> BoolArray:
-    """Show what is both drawn and available; an utterance that would show nothing shows all it has.
+_AGAIN = 4
+"""The stream of conditions that are drawn again; :class:`MissingRate` uses those up to 3."""
 
-    >>> drawn, available = np.eye(3, dtype=bool)[[0, 0]], np.array([[True, False, True], [False, True, True]])
-    >>> restrict(drawn, available).tolist()
-    [[True, False, False], [False, True, True]]
+
+def restrict(drawn: BoolArray, available: BoolArray, keys: Bits, seed: int, epoch: int) -> BoolArray:
+    """Show what is both drawn and available.
+
+    Where that is nothing, one of the conditions that are possible for the utterance is drawn again: of an utterance
+    of audio and text {a}, {t} or {a,t}, each with probability 1/3. Like the first draw, it is a pure function of
+    (seed, epoch, utterance id).
+
+    Args:
+        drawn: bool [N, 3], from a :class:`MaskSampler`.
+        available: bool [N, 3], what the corpus has.
+        keys: uint64 [N], from :func:`utterance_keys`.
+        seed: of the mask.
+        epoch: of training.
+
+    Returns:
+        bool [N, 3], at least one True in each row in which something is available.
+
+    >>> drawn, available = np.eye(3, dtype=bool)[[0, 0]], np.array([[True, False, True], [False, True, False]])
+    >>> restrict(drawn, available, utterance_keys(["u1", "u2"]), seed=0, epoch=0).tolist()
+    [[True, False, False], [False, True, False]]
     """
-    both = drawn & available
-    return np.where(both.any(axis=1, keepdims=True), both, available)
+    shown = drawn & available
+    nothing = np.flatnonzero(~shown.any(axis=1) & available.any(axis=1))
+    if len(nothing):
+        possible = ~(_PATTERNS[None] & ~available[nothing, None]).any(axis=2)
+        chosen = random_uniform(keys[nothing], seed, epoch, _AGAIN) * possible.sum(axis=1)
+        # The first condition at which as many possible ones as were drawn have been passed.
+        shown[nothing] = _PATTERNS[(possible.cumsum(axis=1) > chosen.astype(np.int64)[:, None]).argmax(axis=1)]
+    return shown

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.base import EmotionDataModule
-from datamodules.conditions import CONDITIONS
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from datamodules.linear_gaussian.files import load_source
 from datamodules.linear_gaussian.generator import VERSION, LinearGaussianCorpus
 
@@ -39,13 +39,20 @@ class BuiltInCorpus(EmotionDataModule):
         return load_source(self.root)
 
     def bayes_accuracy(self, split: str) -> dict[str, float]:
-        """WA of the Bayes-optimal rule on the utterances of a split, per condition."""
+        """WA of the Bayes-optimal rule per condition, on the utterances of a split that have all its modalities."""
         source, indices = self.source, self.indices(split)
-        correct = np.zeros(len(CONDITIONS))
+        correct, counted = np.zeros(len(CONDITIONS)), np.zeros(len(CONDITIONS))
+        available = (self.corpus.lengths > 0).numpy()
         for part in np.array_split(indices, max(1, len(indices) // _TOGETHER)):
             decided = source.log_posterior_batch(*self._stacked(part)).argmax(axis=-1)
-            correct += (decided == self.labels.numpy()[part]).sum(axis=1)
-        return dict(zip(CONDITIONS, (correct / len(indices)).tolist(), strict=True))
+            allowed = (available[part] | ~CONDITION_TABLE.numpy()[:, None]).all(axis=2)
+            correct += ((decided == self.labels.numpy()[part]) & allowed).sum(axis=1)
+            counted += allowed.sum(axis=1)
+        return {
+            condition: right / number
+            for condition, right, number in zip(CONDITIONS, correct.tolist(), counted.tolist(), strict=True)
+            if number
+        }
 
     def _stacked(
         self, indices: npt.NDArray[np.int64]

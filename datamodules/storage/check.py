@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.conditions import MODALITIES
+from datamodules.conditions import COMPLETE, CONDITIONS, MODALITIES
 from datamodules.storage.features import FeatureFile, open_features, report_bad_frames
 from datamodules.storage.ids import key_of
 from datamodules.storage.layouts import Layout, speaker_of
@@ -47,7 +48,7 @@ class FoldSummary:
     Attributes:
         counts: by split, utterances by class; of values their number, mean, min and max.
         statistics_difference: how far the shipped audio statistics are from those of the train
-            utterances, in units of our std; None if none are shipped.
+            utterances, in units of our std; None if none are shipped, or some of these are left out.
     """
 
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -68,6 +69,8 @@ class CorpusSummary:
         modalities: contents of each file, by modality, without those that cannot be opened.
         folds: each fold, by its number.
         statistics_file: the file of shipped audio statistics, or None.
+        available: labelled utterances by what they have, as conditions: ``{"avt": 412, "at": 60}``; ``""`` counts those
+            that have nothing. Without those that have everything if there are no others.
         unused: ids with features that are in no fold.
         speakers: how many different speakers the ids name.
         unknown_speakers: ids that do not name their speaker.
@@ -77,6 +80,7 @@ class CorpusSummary:
     modalities: dict[str, ModalitySummary] = field(default_factory=dict)
     folds: dict[int, FoldSummary] = field(default_factory=dict)
     statistics_file: str | None = None
+    available: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     speakers: int = 0
     unknown_speakers: list[str] = field(default_factory=list)
@@ -147,6 +151,7 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
         for name in split.utterances
     }
     stored: dict[str, str] = {}
+    has: dict[str, str] = dict.fromkeys(labelled, "")
     for modality, name in enumerate(MODALITIES):
         file = open_features(
             layout.feature_path(root, modality), report.problems, layout.match_ids, layout.zero_frames_absent
@@ -155,13 +160,22 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
             continue
         with file:
             moments = {fold: Moments.none(0) for fold in targets} if name == "audio" else {}
-            report.summary.modalities[name] = _check_features(report, file, layout, targets, moments)
+            report.summary.modalities[name], there = _check_features(report, file, layout, targets, moments)
             absent = sorted(name for name in labelled.values() if not file.holds(name))
-            remedy = file.remedy_for(sorted(labelled.values()), absent)
+            if layout.incomplete == "refuse":
+                remedy = file.remedy_for(sorted(labelled.values()), absent)
+            elif len(absent) < len(labelled):
+                absent, remedy = [], ""  # gaps, which are counted below
+            else:
+                remedy = file.remedy_for_strangers(absent)
         stored |= {key_of(name, layout.match_ids): name for name in file.names}
+        for utterance in there:
+            if (key := key_of(utterance, layout.match_ids)) in has:
+                has[key] += name[0]
         report.problems.add_if_any(file.path, absent, "in the target files, but not in this file", remedy)
         if moments:
             _check_statistics(report, layout, moments)
+    _count_available(report, layout, targets, has)
     speakers = {name: speaker_of(name, layout) for name in sorted((stored | labelled).values())}
     report.summary.utterances = len(stored)
     report.summary.unused = sorted(name for key, name in stored.items() if key not in labelled)
@@ -198,6 +212,39 @@ def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> 
     return folds
 
 
+def _count_available(
+    report: CheckReport, layout: Layout, folds: Mapping[int, Mapping[str, Targets]], has: Mapping[str, str]
+) -> None:
+    """Count labelled utterances by what they have; with ``incomplete`` take those that are left out off the folds.
+
+    Args:
+        report: gets the numbers.
+        layout: what becomes of incomplete utterances.
+        folds: targets by fold and split.
+        has: the modalities of each labelled utterance, by key, as a condition.
+    """
+    counts = Counter(has.values())
+    if not counts.keys() - {COMPLETE}:
+        return
+    report.summary.available = {name: counts[name] for name in ("", *CONDITIONS) if counts[name]}
+    if layout.incomplete == "refuse":
+        return
+    kept = {key for key, name in has.items() if (name == COMPLETE if layout.incomplete == "drop" else name)}
+    left = len(has) - len(kept)
+    what = f"{len(has) - counts[COMPLETE]} of {len(has)} labelled utterances lack a modality"
+    report.notes.add(report.root, what, f"{left} are left out, the others kept" if left else "they are kept")
+    for number, splits in folds.items():
+        for split, targets in splits.items():
+            names = {name for name in targets.utterances if key_of(name, layout.match_ids) in kept}
+            remaining = targets.only(names)
+            if not names:
+                remedy = "extract what is missing, or split otherwise"
+                report.problems.add(layout.target_folder(report.root, number), f"nothing is left of {split}", remedy)
+            report.summary.folds[number].counts[split] = _label_summary(remaining, layout) if names else {}
+        if left:  # they were among those that were measured
+            report.summary.folds[number].statistics_difference = None
+
+
 def _label_summary(targets: Targets, layout: Layout) -> dict[str, float]:
     """Utterances by class; for values their number, mean and range."""
     labels = targets.labels
@@ -214,9 +261,13 @@ def _check_features(
     layout: Layout,
     folds: Mapping[int, Mapping[str, Targets]],
     moments: dict[int, Moments],
-) -> ModalitySummary:
-    """Read a file utterance by utterance; fill ``moments`` with each fold's train frames."""
-    entries = file.entries(file.names, True, report.problems)
+) -> tuple[ModalitySummary, list[str]]:
+    """Read a file utterance by utterance; fill ``moments`` with each fold's train frames.
+
+    Returns:
+        its contents, and the ids that have frames.
+    """
+    entries = file.entries(file.names, layout.incomplete == "refuse", report.problems)
     if layout.zero_frames_absent:
         entries = file.without_zero_frames(file.names, entries)
     if not file.names:
@@ -246,7 +297,8 @@ def _check_features(
     report_bad_frames(file.path, unreadable, not_finite, report.problems)
     lengths = entries.lengths[entries.lengths > 0]
     shortest, median, longest = np.quantile(lengths, (0, 0.5, 1)).tolist() if len(lengths) else (0, 0, 0)
-    return ModalitySummary(str(file.path), len(file.names), entries.width, int(shortest), median, int(longest))
+    summary = ModalitySummary(str(file.path), len(file.names), entries.width, int(shortest), median, int(longest))
+    return summary, [name for name, length in zip(file.names, entries.lengths.tolist(), strict=True) if length]
 
 
 def _check_statistics(report: CheckReport, layout: Layout, moments: Mapping[int, Moments]) -> None:

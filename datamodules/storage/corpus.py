@@ -54,6 +54,9 @@ def read_corpus(
 ) -> Corpus:
     """Read the features of some utterances, or of all, and check every frame.
 
+    ``layout.incomplete`` says what becomes of those ``utterances`` that lack a modality: ``drop`` leaves them out,
+    ``keep`` leaves out only those that lack all three.
+
     Features of any float or integer type are read as float32, and kept as float16 if all of a file are. They
     are kept in memory if all three modalities together fit ``memory_budget``; otherwise they stay on disk.
 
@@ -61,15 +64,17 @@ def read_corpus(
         root: the folder of A, V and L.
         layout: which files to read.
         utterances: the ids to read, in this order; None for every id in any of the files, sorted.
-        require_all: True if every utterance must have all three modalities. False if a modality may
-            be absent: no file, no entry for an utterance, or an entry without frames.
+        require_all: True if every utterance must have all three modalities, unless ``layout.incomplete`` drops or
+            keeps those that do not. False if a modality may be absent: no file, no entry for an utterance, or an
+            entry without frames.
         memory_budget: bytes that the frames may take in memory.
 
     Raises:
         CorpusError: the root or a file is missing or damaged, an utterance is missing or has no frames,
-            or its frames are not of the file's width, not readable or not finite.
+            or its frames are not of the file's width, not readable or not finite; none of the utterances is in a file.
     """
-    root, problems = Path(root), Strict()
+    root, problems, notes = Path(root), Strict(), Problems()
+    chosen = utterances is not None and layout.incomplete != "refuse"
     root_exists(root, problems)
     paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
     if utterances is None:
@@ -78,18 +83,36 @@ def read_corpus(
     if not utterances:
         _report_no_features(root, paths)
     # One file after the other: HDF5 takes up to 100 MB for an open one.
-    entries = [_entries(path, utterances, require_all, layout) for path in paths]
+    names = list(utterances)
+    entries = [_entries(path, names, require_all and not chosen, layout) for path in paths]
+    if chosen:
+        names, entries = _leave_out(root, layout, names, entries, notes)
     lengths = np.stack([entry.lengths for entry in entries], axis=1)
-    nothing = [utterances[index] for index in np.flatnonzero(~lengths.any(axis=1)).tolist()]
+    nothing = [names[index] for index in np.flatnonzero(~lengths.any(axis=1)).tolist()]
     problems.add_if_any(root, nothing, "has no features in any modality", "extract at least one, or leave it out")
     # Frames are read last: whatever shapes give away is reported before the long part.
     fits = sum(entry.nbytes for entry in entries) <= memory_budget
-    notes = Problems()
     audio, visual, text = (
-        _read_frames(path, entry, utterances, fits, layout, notes) for path, entry in zip(paths, entries, strict=True)
+        _read_frames(path, entry, names, fits, layout, notes) for path, entry in zip(paths, entries, strict=True)
     )
     said = tuple(map(str, notes.found))
-    return Corpus(root, list(utterances), (audio, visual, text), torch.from_numpy(lengths), said)
+    return Corpus(root, names, (audio, visual, text), torch.from_numpy(lengths), said)
+
+
+def _leave_out(
+    root: Path, layout: Layout, utterances: Sequence[str], entries: Sequence[Entries], notes: Problems
+) -> tuple[list[str], list[Entries]]:
+    """Those utterances that ``layout.incomplete`` leaves, and their entries; ``notes`` get the numbers."""
+    there = np.stack([entry.lengths for entry in entries], axis=1) > 0
+    kept = there.all(axis=1) if layout.incomplete == "drop" else there.any(axis=1)
+    if lacking := int((~there.all(axis=1)).sum()):
+        each = ", ".join(f"{count} {name}" for count, name in zip((~there).sum(axis=0), MODALITIES, strict=True))
+        what = f"{lacking} of {len(there)} utterances lack a modality ({each})"
+        left = len(there) - int(kept.sum())
+        without = f", {left} without any left out" if left else ""
+        notes.add(root, what, "they are left out" if layout.incomplete == "drop" else f"they are kept{without}")
+    rows = np.flatnonzero(kept)
+    return [utterances[row] for row in rows.tolist()], [entry.of(rows) for entry in entries]
 
 
 def feature_dims(root: Path, layout: Layout) -> list[int]:
@@ -141,6 +164,8 @@ def _entries(path: Path, utterances: Sequence[str], require_all: bool, layout: L
     if file is None:
         return Entries.none(len(utterances))
     with file:
+        if layout.incomplete != "refuse":
+            file.refuse_strangers(utterances)
         entries = file.entries(utterances, require_all, Strict())
         return file.without_zero_frames(utterances, entries) if layout.zero_frames_absent else entries
 

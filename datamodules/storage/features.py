@@ -68,6 +68,10 @@ class Entries:
         """Bytes of all frames as ``dtype``."""
         return int(self.lengths.sum()) * self.width * self.dtype.itemsize
 
+    def of(self, rows: npt.NDArray[np.int64]) -> Entries:
+        """The entries of some of the utterances, by their positions."""
+        return replace(self, lengths=self.lengths[rows], positions=self.positions[rows])
+
     @classmethod
     def none(cls, utterances: int) -> Entries:
         """Entries of a file that does not exist."""
@@ -193,6 +197,16 @@ class FeatureFile:
                 problems.add_if_any(self.path, empty, "has no frames", _LEAVE_OUT)
         return Entries(lengths, width, positions, np.dtype(np.float16 if all_half else np.float32))
 
+    def refuse_strangers(self, utterances: Sequence[str]) -> None:
+        """Refuse a file of other utterances: where gaps are allowed, ids that do not match would be one large gap.
+
+        Raises:
+            CorpusError: none of ``utterances`` is in the file.
+        """
+        if not any(map(self.holds, utterances)):
+            what = f"holds none of {len(utterances)} utterances"
+            Strict().add(self.path, what, self.remedy_for_strangers(utterances), utterances)
+
     def remedy_for(self, utterances: Sequence[str], absent: Sequence[str]) -> str:
         """What to do about utterances that are not in this file: match ids otherwise, move entries, or extract."""
         if not absent:
@@ -205,6 +219,12 @@ class FeatureFile:
             if group is not None and absent[0].encode(errors="surrogateescape") in group:
                 return f"it is one group deeper, in {name!r}: write all entries at the top of the file"
         return _LEAVE_OUT
+
+    def remedy_for_strangers(self, utterances: Sequence[str]) -> str:
+        """What to do if none of ``utterances`` is in this file, though some may be under another form of their ids."""
+        known = {key_of(name, "all") for name in self._stored.values()}
+        near = [name for name in utterances if key_of(name, "all") in known] or utterances
+        return self.remedy_for(near, near)
 
     def _open(self, utterance: str) -> Any:
         """Open the dataset of an utterance.
@@ -305,7 +325,7 @@ class _NotOursError(Exception):
 
 _AGAIN = "extract its features again"
 _COPY = "write its frames into this file"
-_LEAVE_OUT = "extract its features, or take it out of the target files"
+_LEAVE_OUT = "extract its features, take it out of the target files, or give --data.incomplete keep (or drop)"
 
 
 class Refusal(NamedTuple):

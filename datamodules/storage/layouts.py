@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.labels import Classes, LabelScheme
 from datamodules.storage.ids import EXACT, MatchRule
+
+Incomplete = Literal["refuse", "drop", "keep"]
+"""What becomes of labelled utterances that lack a modality."""
 
 FOLDERS: tuple[str, str, str] = ("A", "V", "L")
 """The folder of each modality, in the order of :data:`~datamodules.conditions.MODALITIES`."""
@@ -31,6 +34,7 @@ class Layout:
         match_ids: the rule by which ids of target files are those of feature files.
         drop_unknown_labels: whether utterances of no or another class are left out, instead of being a problem.
         zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
+        incomplete: what becomes of labelled utterances that lack a modality: they are a problem, left out, or kept.
         independent_folds: whether every fold is data of its own, in a root of its own, and shares nothing with others.
     """
 
@@ -43,6 +47,7 @@ class Layout:
     match_ids: MatchRule = EXACT
     drop_unknown_labels: bool = False
     zero_frames_absent: bool = False
+    incomplete: Incomplete = "refuse"
     independent_folds: bool = False
 
     @property
@@ -70,7 +75,7 @@ class Layout:
             options: of :class:`~datamodules.base.EmotionDataModule`, by name; others are ignored.
         """
         named = self.with_features(*(options.get(f"{name}_features") for name in MODALITIES))
-        reading = ("match_ids", "drop_unknown_labels", "zero_frames_absent")
+        reading = ("match_ids", "drop_unknown_labels", "zero_frames_absent", "incomplete")
         return replace(named, **{name: options[name] for name in reading if options.get(name) is not None})
 
     def feature_path(self, root: Path, modality: int) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -41,6 +41,16 @@ class Targets:
     labels: LabelArray
     soft: npt.NDArray[np.float32] | None = None
     dropped: int = 0
+
+    def only(self, wanted: Collection[str]) -> Targets:
+        """Those of the utterances that are ``wanted``, in their order."""
+        rows = np.array([name in wanted for name in self.utterances], dtype=np.bool_)
+        if rows.all():
+            return self
+        left = [name for name, kept in zip(self.utterances, rows.tolist(), strict=True) if kept]
+        return replace(
+            self, utterances=left, labels=self.labels[rows], soft=None if self.soft is None else self.soft[rows]
+        )
 
 
 def label_path(folder: Path, split: str) -> Path:

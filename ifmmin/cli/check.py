@@ -19,6 +19,7 @@ from datamodules.text import printable
 from ifmmin.cli.arguments import Parser, by_path, class_at, first_look
 from ifmmin.cli.words import checked, in_order
 from ifmmin.discovery import corpus_names, find_corpus
+from ifmmin.results.results import readable
 
 
 def check_command(argv: Sequence[str]) -> int:
@@ -86,10 +87,14 @@ def _modality_table(summary: CorpusSummary) -> Table:
 
 
 def _summary(summary: CorpusSummary) -> str:
-    return (
+    known = (
         f"{summary.utterances} utterances with features, {len(summary.unused)} of them in no fold; "
         f"{summary.speakers} speakers, {len(summary.unknown_speakers)} ids that do not name theirs."
     )
+    if not summary.available:
+        return known
+    each = (f"{number} {readable(name) if name else 'nothing'}" for name, number in summary.available.items())
+    return f"{known}\nLabelled utterances have: {', '.join(each)}."
 
 
 def _fold_table(report: CheckReport) -> Table:

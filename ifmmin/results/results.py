@@ -141,12 +141,15 @@ class Results:
         return answered.pop() if len(answered) == 1 else None
 
     def label(self, row: str) -> str:
-        """Readable name of a row; a pooled row over fewer than six conditions names them."""
+        """Readable name of a row; a pooled row says over which conditions, if not all, and if their numbers differ."""
         numbers = self.numbers()
-        answered = [readable(condition) for condition in MISSING_CONDITIONS if numbers[condition]]
-        if row == "pooled" and 0 < len(answered) < len(MISSING_CONDITIONS):
-            return "pooled over " + " ".join(answered)
-        return readable(row)
+        answered = [condition for condition in MISSING_CONDITIONS if numbers[condition]]
+        if row != "pooled" or not answered:
+            return readable(row)
+        by_n = ", by n" if len({numbers[condition] for condition in answered}) > 1 else ""
+        if len(answered) < len(MISSING_CONDITIONS):
+            return f"pooled over {' '.join(map(readable, answered))}{by_n}"
+        return f"pooled{by_n}"
 
     def _bayes_rows(self) -> dict[str, float]:
         """Bayes WA of the conditions, and their mean and pooled values if these are defined."""

@@ -18,15 +18,19 @@ _WITH_INTERVALS = 2
 def results_table(results: Results) -> Table:
     """Make the table to print: the six missing conditions, their mean, pooled, and full.
 
-    A pooled row over fewer than six conditions names them. If conditions count different numbers
-    of utterances, a column gives them. The first two scores are followed by their intervals, if there are any.
+    A pooled row over fewer than six conditions names them. If conditions count different numbers of utterances, a
+    column gives them, and the pooled row says that it weighs conditions by them. The first two scores are followed by
+    their intervals, if there are any.
     """
     title, scores = results.title(), results.task.scores
     table = Table(title=Text(title), title_justify="left", min_width=max(map(len, title.splitlines())))
-    if results.intervals is not None:
-        table.caption, table.caption_justify = Text(results.intervals.caption()), "left"
-    table.add_column("condition", no_wrap=True)
     with_bayes, with_n = results.bayes is not None, results.common_number() is None
+    captions = [] if results.intervals is None else [results.intervals.caption()]
+    if with_n and any(results.numbers().values()):
+        captions.append("n: the utterances that have every modality of the condition")
+    if captions:
+        table.caption, table.caption_justify = Text("\n".join(captions)), "left"
+    table.add_column("condition", no_wrap=True)
     headings = [score.name for score in scores]
     if with_bayes:
         headings.append("Bayes WA")

@@ -123,6 +123,26 @@ def change_features(path: Path, changes: Mapping[str, Any]) -> None:
                 file[utterance] = value
 
 
+def take_out(root: Path, layout: Layout, gaps: Mapping[str, str]) -> None:
+    """Take modalities out of a corpus's feature files.
+
+    Args:
+        root: of the corpus.
+        layout: of its files.
+        gaps: by utterance, the letters of the modalities that it loses: ``{"u1": "v", "u2": "at"}``.
+    """
+    for modality, letter in enumerate("avt"):
+        lost = {name: None for name, letters in gaps.items() if letter in letters}
+        change_features(layout.feature_path(root, modality), lost)
+
+
+def random_gaps(utterances: Sequence[str], share: float, seed: int = 0) -> dict[str, str]:
+    """By utterance, one or two modalities at random for a ``share`` of the utterances."""
+    rng = np.random.default_rng(seed)
+    patterns = ["a", "v", "t", "av", "at", "vt"]
+    return {name: patterns[rng.integers(6)] for name in utterances if rng.random() < share}
+
+
 def load_ids(root: Path, fold: int, prefix: str) -> list[str]:
     """The ids of a split, read without the code under test."""
     array = np.load(root / "target" / str(fold) / f"{prefix}_int2name.npy").ravel()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.batches.batch import Batch
-from datamodules.batches.masks import restrict
+from datamodules.batches.masks import restrict, utterance_keys
 from datamodules.errors import CorpusError, InputError
 from datamodules.storage.check import CheckReport, check_corpus
 from datamodules.storage.ids import RULES, MatchRule, key_of, tidy
@@ -284,7 +284,7 @@ def test_a_mask_never_shows_what_is_absent_and_always_something(count: int, seed
     random = np.random.default_rng(seed)
     drawn, available = random.random((2, count, 3)) < 0.5
     available[~available.any(axis=1), 1] = True
-    shown = restrict(drawn, available)
+    shown = restrict(drawn, available, utterance_keys([str(number) for number in range(count)]), 0, seed % 100)
     assert not (shown & ~available).any()
     assert shown.any(axis=1).all()
     for row, (wanted, there) in enumerate(zip(drawn, available, strict=True)):

@@ -25,7 +25,7 @@ from ifmmin.checkpoints.parts import split_parts
 from ifmmin.model import IFMMIN
 from ifmmin.optimization import constant_then_linear
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_utterances
-from tests.datamodules.corpora import write_corpus
+from tests.datamodules.corpora import load_ids, take_out, write_corpus
 from tests.ifmmin.models import Small
 
 
@@ -71,6 +71,44 @@ class Rates(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, step: int) -> None:
         self.by_epoch[trainer.current_epoch] = trainer.optimizers[0].param_groups[0]["lr"]
+
+
+# Corpora with gaps.
+
+
+@pytest.mark.parametrize(("lost", "selecting", "refused"), [("v", "avt", True), ("v", "pooled", False)])
+def test_validation_must_be_able_to_select_an_epoch(
+    tmp_path: Path, lost: str, selecting: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path)
+    take_out(tmp_path, IEMOCAP.layout, dict.fromkeys(load_ids(tmp_path, 1, "val"), lost))
+    monkeypatch.setattr(Small, "monitored_row", selecting)
+    model = small(constant_epochs=1, decay_epochs=0)
+    data = IEMOCAP(str(tmp_path), incomplete="keep", eval_batch_size=2)
+    if refused:
+        with pytest.raises(InputError, match="Small selects its best epoch under avt, but no validation utterance has"):
+            trainer().fit(model, data)
+        return
+    fitting = trainer(limit_val_batches=1.0)
+    fitting.fit(model, data)
+    assert float(fitting.callback_metrics["val/loss"]) > 0
+    evaluated = model.task.number(cast(Tensor, model.evaluated)).tolist()
+    count = len(load_ids(tmp_path, 1, "val"))
+    assert evaluated == [count, 0, count, 0, count, 0, 0]
+
+
+def test_a_batch_without_any_row_of_a_condition_leaves_the_loss_a_number(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    gaps = dict.fromkeys(load_ids(tmp_path, 1, "val")[1:], "v")
+    take_out(tmp_path, IEMOCAP.layout, gaps)
+    model = small(constant_epochs=1, decay_epochs=0)
+    model.validation_conditions = ("avt",)  # type: ignore[misc]
+    model.monitored_row = "avt"  # type: ignore[misc]
+    fitting = trainer(limit_val_batches=1.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*nan.*")
+        fitting.fit(model, IEMOCAP(str(tmp_path), incomplete="keep", eval_batch_size=1))
+    assert float(fitting.callback_metrics["val/loss"]) > 0
 
 
 # Schedule.

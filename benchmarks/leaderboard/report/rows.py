@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+
 from benchmarks.leaderboard.published import Published
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
+from datamodules.conditions import CONDITIONS
 from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS, Score
 
@@ -237,11 +240,29 @@ def board_notes(summary: Summary) -> list[str]:
         )
     if summary.training_note():
         texts.append(summary.training_note())
+    texts += _numbers_note(summary)
     if not all(entry.complete for entry in summary.entries):
         texts.append(
             f"Where n is x of {summary.runs_per_model}, runs are missing: the values are over those there are."
         )
     return texts
+
+
+def _numbers_note(summary: Summary) -> list[str]:
+    """A sentence on conditions that count different numbers of utterances, as of a corpus with gaps; otherwise none."""
+    largest = dict.fromkeys(CONDITIONS, 0)
+    unequal = False
+    for record in summary.records:
+        counts = {name: int(summary.task.number(torch.tensor(record.counts[name]))) for name in CONDITIONS}
+        unequal |= len(set(counts.values()) - {0}) > 1
+        largest = {name: max(number, counts[name]) for name, number in largest.items()}
+    if not unequal:
+        return []
+    numbers = ", ".join(f"{readable(name)} {number}" for name, number in largest.items())
+    return [
+        "Some utterances lack a modality: a condition counts those that have all of its own, and pooled weighs the "
+        f"conditions by their numbers (the largest of a run: {numbers})."
+    ]
 
 
 def signed(score: Score, value: float | None) -> str:

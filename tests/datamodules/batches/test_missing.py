@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -181,10 +182,32 @@ def test_fixed_condition_names_the_choices() -> None:
 @given(st.lists(st.tuples(*[st.booleans()] * 6), min_size=1, max_size=10))
 def test_restrict(rows: list[tuple[bool, ...]]) -> None:
     drawn, available = np.array([row[:3] for row in rows]), np.array([row[3:] for row in rows])
+    keys = utterance_keys([f"u{number}" for number in range(len(rows))])
+    shown = restrict(drawn, available, keys, 1, 2)
     for row, (wish, there) in enumerate(zip(drawn, available, strict=True)):
         both = [bool(w and t) for w, t in zip(wish, there, strict=True)]
-        expected = both if any(both) else there.tolist()
-        assert restrict(drawn, available)[row].tolist() == expected
+        if any(both) or not any(there):
+            assert shown[row].tolist() == both
+        else:  # drawn again, of that utterance alone
+            assert shown[row].any()
+            assert not (shown[row] & ~there).any()
+        alone = restrict(drawn[row : row + 1], available[row : row + 1], keys[row : row + 1], 1, 2)
+        assert alone[0].tolist() == shown[row].tolist()
+
+
+@pytest.mark.parametrize("available", CONDITIONS[:-1])
+def test_a_condition_that_is_drawn_again_is_uniform_over_those_possible(available: str) -> None:
+    count = 6000
+    there = np.tile(present_under(available), (count, 1))
+    keys = utterance_keys([f"u{number}" for number in range(count)])
+    epochs = [restrict(~there, there, keys, 0, epoch) for epoch in (0, 1)]
+    possible = [condition for condition in CONDITIONS if set(condition) <= set(available)]
+    for shown in epochs:
+        seen = Counter("".join(np.array(list("avt"))[row]) for row in shown)
+        assert set(seen) == set(possible)
+        spread = (count / len(possible) * (1 - 1 / len(possible))) ** 0.5
+        assert all(abs(number - count / len(possible)) <= 4 * spread for number in seen.values())
+    assert len(possible) == 1 or (epochs[0] != epochs[1]).any()
 
 
 # Rows for the conditions.

@@ -102,8 +102,17 @@ def test_bayes_column() -> None:
     assert values["full {a,v,t}"] == "81.00"
     six = [BAYES[condition] for condition in MISSING_CONDITIONS]
     assert values["mean"] == f"{100 * np.mean(six):.2f}"
-    assert values["pooled"] == f"{100 * np.average(six, weights=[60, 120, 120, 120, 120, 120]):.2f}"
+    assert values["pooled, by n"] == f"{100 * np.average(six, weights=[60, 120, 120, 120, 120, 120]):.2f}"
     assert [row[5] for row in rows] == ["60", *["120"] * 5, "–", "660", "120"]
+
+
+def test_a_table_of_unequal_numbers_says_what_they_count() -> None:
+    results = make_results(answered=("t", "at"))
+    results.counts[2] = torch.diag(torch.full((4,), 15))
+    assert printed(results)[0][-1] == "n"
+    assert results.label("pooled") == "pooled over {t} {a,t}, by n"
+    assert "n: the utterances that have every modality of the condition" in str(results_table(results).caption)
+    assert results_table(make_results()).caption is None
 
 
 def test_what_is_not_answered_is_a_dash() -> None:

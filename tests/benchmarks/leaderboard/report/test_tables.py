@@ -12,14 +12,15 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from benchmarks.leaderboard.published import METRICS
 from benchmarks.leaderboard.report.page import page_html
-from benchmarks.leaderboard.report.rows import BoardRow, board_table, probability, signed
+from benchmarks.leaderboard.report.rows import BoardRow, board_notes, board_table, probability, signed
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
 from benchmarks.leaderboard.summary import Summary
-from ifmmin.tasks import SUMMARY_ROWS, Score
+from ifmmin.tasks import SUMMARY_ROWS, Classification, Score
 from tests.benchmarks.leaderboard.boards import board_records, summarise_board
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
@@ -298,3 +299,17 @@ def test_files(board: Summary, tmp_path: Path) -> None:
     assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
     texts = [path.read_text(encoding="utf-8") for path in paths]
     assert texts == [csv_text(board), markdown_text(board), latex_text(board)]
+
+
+def test_a_board_of_a_corpus_with_gaps_says_how_many_each_condition_counts() -> None:
+    records = board_records(["MMIN", "IFMMIN"], [1, 2], [0])
+    assert not any("lack a modality" in note for note in board_notes(summarise_board(records)))
+    for record in records:
+        record["confusion"]["v"] = [[5, 0, 0, 0], [0, 5, 0, 0], [0, 0, 5, 0], [0, 0, 0, 5]]
+        counts = {name: torch.tensor(matrix) for name, matrix in record["confusion"].items()}
+        scores = Classification(record["class_names"]).summarise(torch.stack(list(counts.values())))
+        record["metrics"] = {row: {**record["metrics"][row], **values} for row, values in scores.items()}
+        record["metrics"]["v"]["n"] = 20
+        record["metrics"]["pooled"]["n"] = 5 * 553 + 20
+    (note,) = [note for note in board_notes(summarise_board(records)) if "lack a modality" in note]
+    assert "{a} 553, {v} 20, {t} 553" in note
