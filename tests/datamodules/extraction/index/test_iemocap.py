@@ -11,7 +11,15 @@ import pytest
 from datamodules.extraction.index import index_of, published_counts
 from datamodules.extraction.index.iemocap import index_iemocap
 from datamodules.extraction.recordings import Source
-from tests.datamodules.extraction.index.trees import by_id, every_speaker, found, iemocap, lines, naive_folds, write
+from tests.datamodules.extraction.index.trees import (
+    by_id,
+    every_speaker,
+    found,
+    iemocap,
+    lines,
+    naive_folds,
+    write,
+)
 
 F, M = "Ses01F_impro01", "Ses01M_script01_1b"
 

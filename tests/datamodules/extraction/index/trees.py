@@ -107,6 +107,10 @@ def found(index: Index, words: str) -> str:
     return line
 
 
+def sets(folds: Mapping[int, Mapping[str, tuple[str, ...]]]) -> dict[int, dict[str, set[str]]]:
+    return {fold: {split: set(ids) for split, ids in splits.items()} for fold, splits in folds.items()}
+
+
 def naive_folds(speakers: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[int, dict[str, set[str]]]:
     """For each (man, woman): man validates and woman tests, then the other way round; the other pairs train."""
     folds: dict[int, dict[str, set[str]]] = {}
