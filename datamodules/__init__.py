@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datamodules.batches.batch import Batch
     from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
     from datamodules.errors import CorpusError, InputError
+    from datamodules.folder import Folder
     from datamodules.iemocap import IEMOCAP
     from datamodules.msp_improv import MSPIMPROV
     from datamodules.needs import DataNeeds
@@ -27,12 +28,14 @@ __all__ = [
     "CorpusError",
     "DataNeeds",
     "EmotionDataModule",
+    "Folder",
     "InputError",
     "Privileged",
     "Synthetic",
 ]
 
 CORPORA = {
+    "Folder": "folder",
     "IEMOCAP": "iemocap",
     "MSPIMPROV": "msp_improv",
     "Privileged": "privileged",

@@ -23,10 +23,11 @@ from datamodules.errors import CorpusError, InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.description import Description, description_path, read_description
 from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.layouts import Incomplete, Layout
-from datamodules.storage.problems import Problems
+from datamodules.storage.problems import Problems, Strict
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
 from datamodules.text import printable
@@ -60,13 +61,14 @@ def expanded(root: str) -> Path:
 class EmotionDataModule(L.LightningDataModule):
     """A feature corpus with masks: reading, checking, normalising, batching.
 
-    A subclass sets ``layout``, ``monitor`` (the metric that selects models) and ``schedule`` (whether the papers'
-    epochs apply to a corpus of this size).
+    A subclass sets ``layout``, or reads it in :meth:`layout_of`; ``monitor`` (the metric that selects models) and
+    ``schedule`` (whether the papers' epochs apply to a corpus of this size).
 
     Args:
         root: folder of the features and targets.
         fold: 1 to the number of folds.
-        audio_features: name of the audio features: the file ``A/<name>.h5``.
+        audio_features: name of the audio features: the file ``A/<name>.h5``; None: as ``corpus.json`` says, or the
+            public pack's.
         visual_features: name of the visual features: the file ``V/<name>.h5``.
         text_features: name of the text features: the file ``L/<name>.h5``.
         audio_normalization: ``train`` (statistics of the fold's training frames), ``utterance``
@@ -105,7 +107,7 @@ class EmotionDataModule(L.LightningDataModule):
     """
 
     layout: ClassVar[Layout]
-    monitor: ClassVar[str] = "UA"
+    monitor: str = "UA"
     """The metric that selects the best epoch on validation."""
     schedule: ClassVar[Literal["epochs", "steps"]] = "epochs"
     """Train for the papers' number of epochs, or for the number of optimiser steps that they took."""
@@ -140,7 +142,7 @@ class EmotionDataModule(L.LightningDataModule):
         options = {name: value for name, value in locals().items() if name != "self"}
         check_options(EmotionDataModule, options, "--data.")
         self.root = expanded(root)
-        self.corpus_layout = self.layout.with_options(options)
+        self.corpus_layout = self.layout_of(options)
         self.fold = fold
         self.normalization = (audio_normalization, visual_normalization, text_normalization)
         self.batch_size = batch_size
@@ -159,16 +161,19 @@ class EmotionDataModule(L.LightningDataModule):
             raise InputError(f"condition {unknown[0]!r}: choose among {', '.join(CONDITIONS)}.")
         if len(set(self.conditions)) < len(self.conditions):
             raise InputError(f"--data.conditions {', '.join(self.conditions)}: give each condition once.")
-        self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
+        if self.corpus_layout.folds:
+            self.corpus_layout.target_folder(self.root, fold)  # refuses a fold that does not exist
         self.feature_dims = self.read_feature_dims()
-        self.class_names = list(self.layout.class_names)
-        self.task = self.layout.labels.task
+        self.class_names = list(self.corpus_layout.class_names)
+        self.task = self.corpus_layout.labels.task
         """What is predicted, in plain values."""
-        self.corpus_name = self.layout.name
+        self.corpus_name = self.corpus_layout.name
+        if self.corpus_layout.monitor is not None:
+            self.monitor = self.corpus_layout.monitor
         self._needs, self._model_batch_size = DataNeeds(), 128
         self.targets: dict[str, Targets] | None = None
         self._corpus: Corpus | None = None
-        self._labels = torch.empty(0, dtype=self.layout.labels.dtype)
+        self._labels = torch.empty(0, dtype=self.corpus_layout.labels.dtype)
         self._soft_labels: Tensor | None = None
         self._widths = list(self.feature_dims)
         self._position: dict[str, int] = {}
@@ -199,6 +204,35 @@ class EmotionDataModule(L.LightningDataModule):
             InputError: there is no such place.
         """
         return expanded(options.get("root") or "")
+
+    @classmethod
+    def layout_of(cls, options: Mapping[str, Any]) -> Layout:
+        """What the corpus that these options mean looks like: its name, files, classes and folds.
+
+        Whoever needs to know it before, or without, a datamodule asks here, for a class alone need not know.
+
+        Args:
+            options: of this class, by name, or some of them; ``root`` is the folder that :meth:`locate` gives.
+
+        Raises:
+            CorpusError: the corpus's ``corpus.json`` is damaged, or describes a corpus of another class.
+            InputError: there is no such place.
+        """
+        described = cls.described(options)
+        layout = cls.layout if described is None else cls.layout.with_features(**described.feature_names)
+        return layout.with_options(options)
+
+    @classmethod
+    def described(cls, options: Mapping[str, Any]) -> Description | None:
+        """What the corpus that these options mean says of itself; None if it says nothing. Errors as above."""
+        if not options.get("root"):
+            return None
+        root = expanded(options["root"])
+        found = read_description(root)
+        if found is not None and found.corpus not in [owner.__name__ for owner in cls.__mro__]:
+            what = f"describes a corpus of {found.corpus}, not of {cls.__name__}"
+            Strict().add(description_path(root), what, f"give --data {found.corpus}, or move the file away")
+        return found
 
     def read_feature_dims(self) -> list[int]:
         """Find the widths of audio, visual and text frames; 0 without a file."""
@@ -247,7 +281,7 @@ class EmotionDataModule(L.LightningDataModule):
     def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
         self._corpus, self.targets = self._of_trained_widths(corpus), targets
         self._position = {name: position for position, name in enumerate(corpus.utterances)}
-        scheme = self.layout.labels
+        scheme = self.corpus_layout.labels
         self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
         for split in (targets or {}).values():
             self._labels[self._indices_of(split)] = torch.from_numpy(split.labels)
@@ -348,9 +382,11 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all ids, labels, splits and frames in use."""
+        """Hash of all ids, labels, splits and frames in use, and of what ``corpus.json`` says in place of a class."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.corpus, self.targets)
+            described = self.corpus_layout.description is not None
+            meaning = [self.corpus_name, self.class_names, self.task, self.monitor] if described else None
+            self._fingerprint = fingerprint(self.corpus, self.targets, meaning)
         return self._fingerprint
 
     def checkpoint_record(self) -> dict[str, Any]:

@@ -18,10 +18,13 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from datamodules.errors import InputError
 from datamodules.files import lock, sweep, unlock, write_text
+
+if TYPE_CHECKING:
+    from datamodules.storage.layouts import Layout
 
 _SHARED = "IFMMIN_RUN_DIR"  # how the first process tells the other devices' processes which folder it made
 
@@ -70,6 +73,16 @@ def new_run_dir(parent: Path) -> Path:
         _made.insert(0, folder)
         hold(folder)
         return folder
+
+
+def corpus_folder(corpus: type, layout: Layout) -> str:
+    """Name of the folder of runs on a corpus: its class's, or its own where its class reads any corpus."""
+    return corpus.__name__ if layout.description is None else folder_name(layout.name)
+
+
+def folder_name(text: str) -> str:
+    """``text`` as a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)
 
 
 def claim_run_dir(folder: Path, fits: bool = True, prefix: str = "") -> Path:

@@ -65,7 +65,8 @@ class Subject:
                 raise InputError(f"{path}: names no corpus under data, as no fit writes; take another copy.")
             return configured_data(settings)
         corpus = trained_on["name"]
-        found = next((name for name in corpus_names() if find_corpus(name).layout.name == corpus), None)
+        layouts = {name: getattr(find_corpus(name), "layout", None) for name in corpus_names()}
+        found = next((name for name, layout in layouts.items() if layout and layout.name == corpus), None)
         if found is None:
             raise InputError(f"{self.checkpoint}: trained on {printable(corpus)}; say where it is: --data CORPUS.")
         return make_data(["--data", found], trained_on["fold"], trained_on["seed"])

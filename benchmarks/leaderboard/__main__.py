@@ -31,6 +31,7 @@ with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
         Job,
         chosen_models,
         corpus_class,
+        corpus_layout,
         make_data,
         make_jobs,
         rehearse_models,
@@ -48,6 +49,7 @@ with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     from datamodules.text import printable
     from ifmmin.cli.main import reported
     from ifmmin.discovery import discover_models
+    from ifmmin.runs import corpus_folder
 
 
 class _Parser(argparse.ArgumentParser):
@@ -213,7 +215,8 @@ def run(argv: Sequence[str]) -> int:
     models = chosen_models(options.models, known)
     settings = sort_settings(words, {**known, **models})
     corpus = corpus_class(settings)
-    folds = choose_folds(options.folds, corpus.layout.folds, corpus.__name__)
+    layout = corpus_layout(settings)
+    folds = choose_folds(options.folds, layout.folds, layout.name)
     if options.reference and options.reference not in models:
         raise InputError(f"--reference {printable(options.reference)}: not among the models, {', '.join(models)}.")
     fingerprints = {}
@@ -225,7 +228,7 @@ def run(argv: Sequence[str]) -> int:
         if fold == folds[0]:
             rehearse_models(models, settings, data)
     jobs = make_jobs(models, settings, fingerprints, range(options.seeds), options.threads)
-    board: Path = options.board or Path("runs/leaderboard") / corpus.__name__
+    board: Path = options.board or Path("runs/leaderboard") / corpus_folder(corpus, layout)
     tracking = Tracking(options.wandb, board.resolve().name) if options.wandb else None
     if tracking:
         jobs = [tracking.follow(job) for job in jobs]

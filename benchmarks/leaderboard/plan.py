@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
+from jsonargparse import Namespace
+
 from benchmarks.leaderboard.identity import digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
+from datamodules.storage.layouts import Layout
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.arguments import Parser, first_look
@@ -196,14 +199,28 @@ def make_data(words: Sequence[str], fold: int, seed: int) -> EmotionDataModule:
     Raises:
         InputError: a setting is unknown or the corpus is not there.
     """
+    parser, config = _parsed([*words, "--data.fold", str(fold), "--data.seed", str(seed)])
+    data = parser.instantiate_classes(config).data
+    assert isinstance(data, EmotionDataModule)
+    return data
+
+
+def _parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
     if name := first_look(words).data:
         find_corpus(name)  # jsonargparse knows a class by its name only once it is imported
     parser = Parser()
     parser.add_subclass_arguments(EmotionDataModule, "data", required=True)
-    config = parser.parse_args([*words, "--data.fold", str(fold), "--data.seed", str(seed)])
-    data = parser.instantiate_classes(config).data
-    assert isinstance(data, EmotionDataModule)
-    return data
+    return parser, parser.parse_args(list(words))
+
+
+def corpus_layout(settings: Settings) -> Layout:
+    """What the corpus that the settings mean looks like.
+
+    Raises:
+        InputError: a setting is unknown, or the corpus is not there.
+    """
+    _, config = _parsed([word for option in settings.data for word in option])
+    return corpus_class(settings).layout_of(vars(config.data.init_args))
 
 
 def chosen_models(names: Sequence[str], known: Models) -> Models:

@@ -219,7 +219,7 @@ def make_record(job: Job, board: Path) -> Record:
     assert data.targets is not None
     train = sorted(data.targets["train"].utterances)
     made |= {"training": digest(name.encode() for name in train), "train_size": len(train)}
-    made["independent_folds"] = data.layout.independent_folds
+    made["independent_folds"] = data.corpus_layout.independent_folds
     made |= {"selected": result.get("monitor"), "validation": result.get("validation")}
     return Record.from_json({**result, **made})
 

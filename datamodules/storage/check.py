@@ -143,7 +143,7 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
     report = CheckReport(root, layout.name, layout.class_names)
     if not root_exists(root, report.problems):
         return report
-    targets = _check_folds(report, layout, folds or range(1, layout.folds + 1))
+    targets = _check_folds(report, layout, folds or range(1, layout.folds + 1)) if layout.folds else {}
     labelled = {
         key_of(name, layout.match_ids): name
         for splits in targets.values()
@@ -154,7 +154,11 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
     has: dict[str, str] = dict.fromkeys(labelled, "")
     for modality, name in enumerate(MODALITIES):
         file = open_features(
-            layout.feature_path(root, modality), report.problems, layout.match_ids, layout.zero_frames_absent
+            layout.feature_path(root, modality),
+            report.problems,
+            layout.match_ids,
+            layout.zero_frames_absent,
+            layout.ids_have_folders,
         )
         if file is None:
             continue
@@ -200,6 +204,7 @@ def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> 
         if dropped:
             report.notes.add(folder, f"{dropped} utterances have no known label", "they are left out")
         report.summary.folds[fold] = FoldSummary({split: _label_summary(targets[split], layout) for split in targets})
+        _compare_counts(report, layout, fold)
         for first, second in (("train", "test"), ("val", "test")):
             shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
             if shared:
@@ -253,6 +258,19 @@ def _label_summary(targets: Targets, layout: Layout) -> dict[str, float]:
         return dict(zip(layout.class_names, counts, strict=True))
     mean, low, high = float(labels.mean()), float(labels.min()), float(labels.max())
     return {"utterances": len(labels), "mean": mean, "min": low, "max": high}
+
+
+def _compare_counts(report: CheckReport, layout: Layout, fold: int) -> None:
+    """Note where target files are not those that the corpus's description counted."""
+    if layout.description is None:
+        return
+    for split, said in layout.description.counts.get(fold, {}).items():
+        found = report.summary.folds[fold].counts.get(split, {})
+        if different := [name for name, number in said.items() if found.get(name, 0) != number]:
+            what = f"{found.get(different[0], 0):g} {split} utterances of {different[0]}, where corpus.json counted "
+            what += f"{said[different[0]]}"
+            remedy = "they were changed since; extract or write them again, or leave counts out"
+            report.notes.add(layout.target_folder(report.root, fold), what, remedy)
 
 
 def _check_features(

@@ -137,7 +137,7 @@ def _open(path: Path, require: bool, layout: Layout) -> FeatureFile | None:
     """Open a feature file; None if it does not exist and is not required."""
     if not require and not path.exists():
         return None
-    return open_features(path, Strict(), layout.match_ids, layout.zero_frames_absent)
+    return open_features(path, Strict(), layout.match_ids, layout.zero_frames_absent, layout.ids_have_folders)
 
 
 def _names(path: Path, require: bool, layout: Layout) -> list[str]:
@@ -177,7 +177,7 @@ def _read_frames(
     if not entries.lengths.any():
         # There may be no file.
         return RaggedFrames(torch.empty(0, entries.width), torch.zeros(len(utterances) + 1, dtype=torch.int64))
-    stored = StoredFrames(path, utterances, entries, layout.match_ids)
+    stored = StoredFrames(path, utterances, entries, layout.match_ids, layout.ids_have_folders)
     if in_memory:
         return stored.in_memory(notes)
     stored.check(notes)
@@ -199,7 +199,7 @@ def train_statistics(frames: Frames, indices: IntArray | Tensor) -> Statistics:
     return total.statistics()
 
 
-def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None) -> str:
+def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None, meaning: Sequence[Any] | None = None) -> str:
     """Hash the data themselves to a short hexadecimal name.
 
     It changes with any id, shape, frame value, label or split, and not with the root folder.
@@ -207,6 +207,7 @@ def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None) -> str:
     Args:
         corpus: the features.
         targets: from :func:`~datamodules.storage.targets.read_targets`; None for data without labels.
+        meaning: what else decides a result, as plain values, where no code says it, such as the names of classes.
     """
     described: dict[str, Any] = {
         "utterances": corpus.utterances,
@@ -216,6 +217,8 @@ def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None) -> str:
     }
     if soft := {split: target.soft.tolist() for split, target in (targets or {}).items() if target.soft is not None}:
         described["soft"] = soft
+    if meaning is not None:
+        described["meaning"] = list(meaning)
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -87,7 +87,14 @@ class FeatureFile:
         ambiguous: ids that several entries match.
     """
 
-    def __init__(self, path: Path, file: Any, match_ids: MatchRule = EXACT, empty_is_absent: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: Any,
+        match_ids: MatchRule = EXACT,
+        empty_is_absent: bool = False,
+        in_folders: bool = False,
+    ) -> None:
         """Take over an open ``h5py.File``.
 
         Args:
@@ -96,6 +103,8 @@ class FeatureFile:
             match_ids: the rule by which ids are those of entries.
             empty_is_absent: whether an entry without frames, or never written, lacks the modality instead of
                 being a problem.
+            in_folders: whether ids name groups of the file, ``group/entry``; otherwise all entries are at its top, or
+                in one group.
         """
         self.path = path
         self._file = file
@@ -105,9 +114,10 @@ class FeatureFile:
         # A link may lead to another file, by way of a second link: one link only is followed.
         self._access = h5p.create(h5p.LINK_ACCESS)
         self._access.set_nlinks(1)
-        members: list[str] = sorted(file)
+        self._in_folders = in_folders
         self._group: Any = file.id
-        if len(members) == 1 and (only := self._group_in(members[0])) is not None:
+        members: list[str] = sorted(_below(file.id) if in_folders else file)
+        if not in_folders and len(members) == 1 and (only := self._group_in(members[0])) is not None:
             self._group = only
             members = sorted(h5_name(name) for name in only)
         stored: dict[str, list[str]] = defaultdict(list)
@@ -133,7 +143,7 @@ class FeatureFile:
 
     def report_members(self, problems: Problems) -> None:
         """Report groups in place of utterances, ids that cannot be shown, and those that several entries match."""
-        members = list(self._stored.values())[:100]
+        members = [] if self._in_folders else list(self._stored.values())[:100]
         if members and all(self._group_in(name) is not None for name in members):
             what = f"holds groups ({', '.join(map(printable, members[:3]))}) where utterances are expected"
             problems.add(self.path, what, "write one dataset for each utterance, at the top of the file")
@@ -319,6 +329,17 @@ class FeatureFile:
         return 0
 
 
+def _below(group: Any) -> list[str]:
+    """Names of all entries below a group, ``group/entry``, without the groups; no link to elsewhere is followed."""
+    names: list[bytes] = []
+    try:
+        group.links.visit(lambda name, link: names.append(name), info=True)
+    except H5_ERRORS:  # a damaged group; what is wrong with its entries is said when they are opened
+        return [h5_name(name) for name in group]
+    groups = {name.rpartition(b"/")[0] for name in names}
+    return [h5_name(name) for name in names if name not in groups]
+
+
 class _NotOursError(Exception):
     """An entry that leads to another file; the message says how."""
 
@@ -346,7 +367,11 @@ _UNWRITTEN = Refusal("was never written, so it would be read as zeros", _AGAIN)
 
 
 def open_features(
-    path: Path, problems: Problems, match_ids: MatchRule = EXACT, empty_is_absent: bool = False
+    path: Path,
+    problems: Problems,
+    match_ids: MatchRule = EXACT,
+    empty_is_absent: bool = False,
+    in_folders: bool = False,
 ) -> FeatureFile | None:
     """Open a feature file for reading; a problem and None if that cannot be done.
 
@@ -356,11 +381,12 @@ def open_features(
         match_ids: the rule by which ids are those of entries.
         empty_is_absent: whether an entry without frames, or never written, lacks the modality instead of being a
             problem.
+        in_folders: whether ids name groups of the file.
     """
     opened = open_hdf5(path, problems)
     if opened is None:
         return None
-    file = FeatureFile(path, opened, match_ids, empty_is_absent)
+    file = FeatureFile(path, opened, match_ids, empty_is_absent, in_folders)
     file.report_members(problems)
     return file
 

@@ -93,18 +93,27 @@ class StoredFrames:
         utterances: N ids.
         entries: their shapes and positions in the file.
         match_ids: the rule by which ids are those of entries.
+        in_folders: whether ids name groups of the file.
 
     Raises:
         CorpusError: here and whenever frames are read: the file cannot be read or has changed.
     """
 
-    def __init__(self, path: Path, utterances: Sequence[str], entries: Entries, match_ids: MatchRule = EXACT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        utterances: Sequence[str],
+        entries: Entries,
+        match_ids: MatchRule = EXACT,
+        in_folders: bool = False,
+    ) -> None:
         self.path = path
         self.utterances = utterances
         self.dim = entries.width
         self.dtype = entries.dtype
         self.offsets = torch.from_numpy(np.concatenate([[0], entries.lengths.cumsum()]))
         self._match_ids = match_ids
+        self._in_folders = in_folders
         self._lengths = entries.lengths
         self._positions = entries.positions
         self._open_files()
@@ -222,7 +231,7 @@ class StoredFrames:
 
     def _through_hdf5(self) -> FeatureFile:
         if self._hdf5 is None or self._hdf5[0] != os.getpid():
-            file = open_features(self.path, Strict(), self._match_ids)
+            file = open_features(self.path, Strict(), self._match_ids, in_folders=self._in_folders)
             assert file is not None
             self._hdf5 = (os.getpid(), file)
         return self._hdf5[1]

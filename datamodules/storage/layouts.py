@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.labels import Classes, LabelScheme
-from datamodules.storage.ids import EXACT, MatchRule
+from datamodules.storage.ids import EXACT, MatchRule, key_of
+
+if TYPE_CHECKING:
+    from datamodules.storage.description import Description
 
 Incomplete = Literal["refuse", "drop", "keep"]
 """What becomes of labelled utterances that lack a modality."""
@@ -28,7 +31,7 @@ class Layout:
         name: the corpus, as messages call it.
         feature_names: of audio, visual and text: ``A/<name>.h5``, ``V/<name>.h5``, ``L/<name>.h5``.
         labels: what the labels are, classes in label order or a scale.
-        folds: the number of folds, which are called 1..folds.
+        folds: the number of folds, which are called 1..folds; 0 where nothing is labelled.
         speaker_pattern: a regular expression; the groups that match, joined, are an utterance's speaker.
         statistics_name: ``A/<name>.h5`` may have each fold's mean and std of the audio features.
         match_ids: the rule by which ids of target files are those of feature files.
@@ -36,6 +39,7 @@ class Layout:
         zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
         incomplete: what becomes of labelled utterances that lack a modality: they are a problem, left out, or kept.
         independent_folds: whether every fold is data of its own, in a root of its own, and shares nothing with others.
+        description: what says all this, where it is the corpus itself and not a class; it knows the speakers then.
     """
 
     name: str
@@ -49,11 +53,22 @@ class Layout:
     zero_frames_absent: bool = False
     incomplete: Incomplete = "refuse"
     independent_folds: bool = False
+    description: Description | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names in label order, () for a scale."""
         return self.labels.names
+
+    @property
+    def monitor(self) -> str | None:
+        """The metric that selects models if the corpus itself names one; otherwise its class does."""
+        return None if self.description is None else self.description.monitor
+
+    @property
+    def ids_have_folders(self) -> bool:
+        """Whether an id such as ``take1/0003`` is an entry in a group of the feature file."""
+        return self.description is not None
 
     def with_features(self, audio: str | None = None, visual: str | None = None, text: str | None = None) -> Layout:
         """Replace the names of features that are given; ``.h5`` and the modality's own folder are dropped.
@@ -76,7 +91,10 @@ class Layout:
         """
         named = self.with_features(*(options.get(f"{name}_features") for name in MODALITIES))
         reading = ("match_ids", "drop_unknown_labels", "zero_frames_absent", "incomplete")
-        return replace(named, **{name: options[name] for name in reading if options.get(name) is not None})
+        given = {name: options[name] for name in reading if options.get(name) is not None}
+        if self.description is not None and "match_ids" in given:
+            given["description"] = self.description.matching(given["match_ids"])
+        return replace(named, **given)
 
     def feature_path(self, root: Path, modality: int) -> Path:
         """Path of the features of a modality (0 audio, 1 visual, 2 text)."""
@@ -92,6 +110,8 @@ class Layout:
         Raises:
             InputError: there is no such fold.
         """
+        if not self.folds:
+            raise InputError(f"{self.name}: its utterances have no labels, so there are no folds, but predict works.")
         if not 1 <= fold <= self.folds:
             raise InputError(f"fold {fold}: {self.name} has folds 1..{self.folds}.")
         return root / "target" / str(fold)
@@ -113,11 +133,13 @@ MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_larg
 
 
 def speaker_of(utterance: str, layout: Layout) -> str | None:
-    """Find who speaks by the utterance's id, None if the id does not say.
+    """Find who speaks by the utterance's id or the corpus's description, None if neither says.
 
     >>> speaker_of("Ses01F_impro04_M012", IEMOCAP_LAYOUT)
     'Ses01M'
     """
+    if layout.description is not None:
+        return layout.description.speakers.get(key_of(utterance, layout.match_ids))
     ignores_case = layout.match_ids in ("case", "all")
     match = re.search(layout.speaker_pattern, utterance, re.IGNORECASE if ignores_case else 0)
     if match is None:

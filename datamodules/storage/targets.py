@@ -81,7 +81,7 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
     Raises:
         InputError: there is no such fold.
         CorpusError: without ``problems``: a file is missing or pickled or malformed, ids and labels differ in number,
-            an id occurs twice, a label is not one of the layout's.
+            an id occurs twice, a label is not one of the layout's, an id lacks the speaker that others have.
     """
     problems = problems or Strict()
     folder = layout.target_folder(Path(root), fold)
@@ -100,6 +100,12 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
         seconds = dict.fromkeys(targets[second].utterances)
         twice = [utterance for utterance in seconds if key_of(utterance, layout.match_ids) in among]
         problems.add_if_any(folder, twice, f"in both {first} and {second}", "keep it in one of them")
+    named = {} if layout.description is None else layout.description.speakers
+    if named:
+        listed = (name for split in targets.values() for name in split.utterances)
+        nobody = [name for name in listed if key_of(name, layout.match_ids) not in named]
+        what = "no speaker of it in corpus.json, which has those of others"
+        problems.add_if_any(folder, nobody, what, "add it to its speakers, or null where nobody knows")
     return targets
 
 

@@ -19,7 +19,9 @@ def model_arguments(data: EmotionDataModule) -> dict[str, Any]:
 
     Raises:
         CorpusError: the features of a modality are not there, so nothing can be trained.
+        InputError: nothing is labelled.
     """
+    data.corpus_layout.target_folder(data.root, data.fold)  # refuses a corpus without folds
     for modality, dim in enumerate(data.feature_dims):
         if not dim:
             path = data.corpus_layout.feature_path(data.root, modality)
@@ -65,7 +67,8 @@ def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str)
     task = trained.get("task", {"name": "classification"})  # up to 0.1.0 there was no other
     if data.task != task:
         raise InputError(f"{path}: trained for {task['name']}, but the corpus's labels are for {data.task['name']}.")
-    if data.class_names != trained["class_names"]:
+    named = bool(data.class_names or data.corpus_layout.folds)  # without labels there may be no classes
+    if named and data.class_names != trained["class_names"]:
         raise InputError(
             f"{path}: its classes are {', '.join(trained['class_names'])}, the corpus's {', '.join(data.class_names)}."
         )
@@ -81,7 +84,7 @@ def check_same_fold(data: EmotionDataModule, trained: dict[str, Any], path: str)
     """
     if data.corpus_name == trained["name"] and data.fold != trained["fold"]:
         why = f"training data include fold {data.fold}'s test data"
-        if data.layout.independent_folds:
+        if data.corpus_layout.independent_folds:
             why = f"features are another draw than fold {data.fold}'s"
         raise InputError(
             f"{path}: trained on fold {trained['fold']}, whose {why}; "

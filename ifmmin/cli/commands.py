@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -213,14 +212,16 @@ class IfmminCLI(LightningCLI):
         """Make the run's folder and point the loggers at it."""
         options = self._options
         self._check_options()
-        model, data = (options[key].class_path.rpartition(".")[2] for key in ("model", "data"))
+        model, owner = options.model.class_path.rpartition(".")[2], class_at(options.data.class_path)
+        layout = owner.layout_of(vars(options.data.init_args))
+        data = runs.corpus_folder(owner, layout)
         fold = options.data.init_args.get("fold", 1)
         name = f"{model}-seed{options.seed_everything}"
         if self.checkpoint is not None and self.config.subcommand != "fit":
             trained_on = self._trained_on(self.checkpoint)
             name = f"{model}-seed{trained_on['seed']}"
-            if trained_on["corpus"] != class_at(options.data.class_path).layout.name:
-                name += f"-from-{re.sub(r'[^A-Za-z0-9_.-]', '_', trained_on['corpus'])}-fold{trained_on['fold']}"
+            if trained_on["corpus"] != layout.name:
+                name += f"-from-{runs.folder_name(trained_on['corpus'])}-fold{trained_on['fold']}"
             name += f"-{self.config.subcommand}"
         if options.run_dir:
             command = self.config.subcommand

@@ -187,3 +187,39 @@ def write_regression_corpus(root: Path, utterances: int = 120, dims: Sequence[in
         splits = {name: (np.array(ids)[part].tolist(), values[part]) for name, part in parts.items()}
         write_targets(root / "target" / str(fold), splits)
     return root
+
+
+CLIPS = ("calm", "angry", "très drôle")
+"""Classes of :func:`write_clips`."""
+
+
+def write_clips(root: Path, name: str = "clips", dims: Sequence[int] = (5, 6, 7), **changes: Any) -> list[str]:
+    """Write a ``Folder`` of four speakers, three classes and two folds, with folders and accents in ids.
+
+    Args:
+        root: the folder to write to.
+        name: of the corpus.
+        dims: frame widths of audio, visual and text.
+        **changes: of :func:`~datamodules.folder.write_folder`.
+
+    Returns:
+        the utterance ids.
+    """
+    from datamodules.folder import write_folder
+
+    rng = np.random.default_rng(0)
+    speakers = {f"take {take}/é{number:02d}": f"S{take}" for take in range(4) for number in range(9)}
+    ids = list(speakers)
+    labels = {utterance: CLIPS[number % 3] for number, utterance in enumerate(ids)}
+    for folder, modality, dim in zip("AVL", ("audio", "visual", "text"), dims, strict=True):
+        centres = rng.standard_normal((3, dim))
+        frames = [centres[CLIPS.index(labels[each])] + rng.standard_normal((rng.integers(2, 6), dim)) for each in ids]
+        named = zip(ids, (each.astype(np.float32) for each in frames), strict=True)
+        write_features(root / folder / f"{modality}.h5", named)
+    folds = []
+    for test, val in (("S0", "S1"), ("S1", "S0")):
+        parts = {"train": {"S2", "S3"}, "val": {val}, "test": {test}}
+        folds.append({split: [each for each in ids if speakers[each] in those] for split, those in parts.items()})
+    given: dict[str, Any] = {"classes": CLIPS, "labels": labels, "folds": folds, "speakers": speakers}
+    write_folder(root, **{"name": name, **given, **changes})
+    return ids
