@@ -179,7 +179,7 @@ def test_a_detector_is_made_with_its_options() -> None:
 
 def test_every_file_of_an_extractor_is_listed() -> None:
     """No built-in extractor is forgotten in the registry."""
-    helpers = {"__init__", "registry", "options", "ready_made"}
+    helpers = {"__init__", "hub", "options", "ready_made", "registry"}
     files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")} - helpers
     homes = {point.module.rpartition(".")[2] for point in registry.BUILT_IN}
     assert files <= homes
