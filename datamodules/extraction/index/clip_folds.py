@@ -33,9 +33,13 @@ def checked_folds(folds: Folds | None) -> Literal["speaker", "column"] | int | N
     """
     if folds is None or folds == "speaker" or folds == "column":
         return None if folds is None else "speaker" if folds == "speaker" else "column"
-    if str(folds).isdecimal() and int(folds) >= _FEWEST:
+    if _is_number(str(folds)) and int(folds) >= _FEWEST:
         return int(folds)
     raise InputError(f"folds {printable(folds)}: give speaker, column, or a number of at least {_FEWEST}.")
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10  # Python refuses to read a number of 5000 digits
 
 
 def clip_folds(
@@ -124,7 +128,7 @@ def _by_column(
     problems.add_if_any(path, left, "has no split or fold", "fill the column; the row is in no fold")
     if splits:
         return _by_split(path, splits, problems)
-    bad = [name for name, number in numbers.items() if not number.isdecimal() or int(number) < 1]
+    bad = [name for name, number in numbers.items() if not _is_number(number) or int(number) < 1]
     problems.add_if_any(path, bad, "fold is no number from 1", "correct it; the row is in no fold")
     groups: dict[int, list[str]] = {}
     for name in numbers.keys() - bad:

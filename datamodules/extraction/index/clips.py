@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.extraction.index.clip_folds import Folds, checked_folds, clip_folds
-from datamodules.extraction.index.reading import one_line, read_text, span
+from datamodules.extraction.index.reading import is_file, one_line, read_text, span
 from datamodules.extraction.recordings import Half, Index, Recording, Source
 from datamodules.storage.problems import Problems
 from datamodules.text import has_control, printable
@@ -161,7 +161,7 @@ def _read_row(where: str, cells: list[str], folder: Path, rows: _Rows) -> None:
         return
     media, audio = (_source(row[column], folder, times) for column in ("media", "audio"))
     for column, source in (("media", media), ("audio", audio)):
-        if source is not None and not source.path.is_file():
+        if source is not None and not is_file(source.path):
             rows.reject(name, "no media" if column == "media" else "no audio")
     rows.parts[name] = (row["split"], row["fold"])
     rows.recordings[name] = _recording(row, media, audio)
@@ -179,7 +179,7 @@ def _source(cell: str, folder: Path, times: tuple[float, float | None]) -> Sourc
 
 
 def _recording(row: Mapping[str, str], media: Source | None, audio: Source | None) -> Recording:
-    there = {source: source is not None and source.path.is_file() for source in (media, audio)}
+    there = {source: source is not None and is_file(source.path) for source in (media, audio)}
     sound = audio or media
     absent = {}
     if not there[sound]:

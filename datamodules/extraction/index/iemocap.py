@@ -15,6 +15,7 @@ from pathlib import Path
 from datamodules.extraction.index.reading import (
     compared,
     files_in,
+    folders_in,
     one_line,
     read_text,
     report_empty_splits,
@@ -145,7 +146,7 @@ def _read_session(folder: Path, problems: Problems) -> _Session:
             if match is not None:
                 session.words.setdefault(match[1], one_line(match[2]))
     session.videos = files_in(videos, ".avi", "Ses")
-    for dialogue in sorted(sounds.iterdir()) if sounds.is_dir() else ():
+    for dialogue in folders_in(sounds):
         session.sounds |= files_in(dialogue, ".wav", "Ses")
     return session
 

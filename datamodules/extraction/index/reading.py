@@ -48,6 +48,22 @@ def files_in(folder: Path, suffix: str, prefix: str = "") -> dict[str, Path]:
     }
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """Folders in ``folder``, sorted; none if it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; False for what no file can be called."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name of 300 letters, or with a NUL
+        return False
+
+
 def span(start: str, end: str) -> tuple[float, float] | None:
     """Times in seconds, None unless 0 <= start < end.
 

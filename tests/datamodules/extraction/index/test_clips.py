@@ -233,7 +233,7 @@ def test_both_columns(tmp_path: Path) -> None:
     assert len(index.folds) == 1
 
 
-@pytest.mark.parametrize("folds", ["people", 2, 0, -3, "1", ""])
+@pytest.mark.parametrize("folds", ["people", 2, 0, -3, "1", "", "9" * 5000])
 def test_folds_that_are_none(tmp_path: Path, folds: int | str) -> None:
     with pytest.raises(InputError, match="give speaker, column, or a number of at least 3"):
         index_clips(tmp_path, folds)
