@@ -86,6 +86,10 @@ class Pipeline:
         faces = "visual" in extractors and extractors["visual"].reads.kind == "faces"
         return cls(extractors, build_detector(recipe.detector, device, batch) if faces else None)
 
+    def only(self, modalities: Collection[str]) -> Pipeline:
+        """The same for some of the modalities."""
+        return Pipeline({name: each for name, each in self.extractors.items() if name in modalities}, self.detector)
+
     def extract(self, recordings: Sequence[Recording]) -> Iterator[Extracted]:
         """Extract all modalities of each recording.
 

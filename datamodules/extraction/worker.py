@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Extracted, Extractor, FloatArray
 from datamodules.extraction.groups import Group
+from datamodules.extraction.media.faces import recipe as recipe_of_faces
 from datamodules.extraction.parts import write_part
 from datamodules.extraction.recordings import Recording
 from datamodules.text import printable
@@ -204,9 +205,8 @@ def _feature(pipeline: Pipeline, modality: str) -> Feature:
     extractor = pipeline.extractors[modality]
     faces = extractor.reads.kind == "faces" and pipeline.detector is not None
     rate = extractor.reads.fps if modality != "text" else 0
-    return Feature(
-        extractor.name, extractor.width, rate, extractor.recipe(), pipeline.detector.recipe() if faces else None
-    )
+    detector = {**pipeline.detector.recipe(), **recipe_of_faces()} if faces else None
+    return Feature(extractor.name, extractor.width, rate, extractor.recipe(), detector)
 
 
 def _end_with_parent() -> None:

@@ -61,5 +61,10 @@ class FaceHog:
 
     def recipe(self) -> dict[str, Any]:
         """Versions and sizes."""
-        versions = {name: version_of(name) for name in ("scikit-image", "pillow", "av")}
-        return {**versions, "side": self.reads.side, "orientations": _ORIENTATIONS, "cells": _CELLS, "blocks": 2}
+        return {
+            "scikit-image": version_of("scikit-image"),
+            "side": self.reads.side,
+            "orientations": _ORIENTATIONS,
+            "cells": _CELLS,
+            "blocks": 2,
+        }

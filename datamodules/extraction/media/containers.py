@@ -18,6 +18,9 @@ LONGEST = 600.0
 _LARGEST_PICTURE = 7680 * 4320
 """Pixels: a damaged header may ask for more memory than there is."""
 
+_ATTACHED_PICTURE = 0x400
+"""FFmpeg's flag of a cover."""
+
 _KINDS = {"audio": "no audio track", "video": "no video track"}
 
 
@@ -73,4 +76,4 @@ def beginning(container: Any) -> float:
 
 def _is_cover(track: Any) -> bool:
     """Whether it is the picture on the cover of a sound file."""
-    return "attached_pic" in str(getattr(track, "disposition", "")).lower()
+    return bool(int(getattr(track, "disposition", 0)) & _ATTACHED_PICTURE)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.extraction.media.detectors import Face, FaceDetector, UInt8Array
+from datamodules.extraction.media.detectors import Face, FaceDetector, UInt8Array, version_of
 from datamodules.extraction.media.pictures import Picture
 from datamodules.extraction.recordings import Half
 
@@ -169,5 +169,6 @@ class FaceTrack:
 
 
 def recipe() -> dict[str, Any]:
-    """What cutting out faces depends on, beside the detector."""
-    return {"height": HEIGHT, "height_again": HEIGHT_AGAIN, "margin": MARGIN}
+    """What the faces that are cut out depend on beside the detector, as plain data."""
+    versions = {name: version_of(name) for name in ("av", "pillow")}
+    return {**versions, "cut": 1, "heights": [HEIGHT, HEIGHT_AGAIN], "margin": MARGIN}

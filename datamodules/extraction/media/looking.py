@@ -63,18 +63,19 @@ def look(
         yield from _look_at_all(film, wanted, reads)
         return
     assert detector is not None
-    tracks = [FaceTrack(detector, one.half, reads.side, reads.grey) for one in wanted]
-    again: list[int] = []
+    tracks = {number: FaceTrack(detector, one.half, reads.side, reads.grey) for number, one in enumerate(wanted)}
+    again: dict[int, FaceTrack] = {}
     for number, time, picture in sample(film, [one.span for one in wanted], reads.fps):
-        track = tracks[number]
         if picture is not None:
-            track.see(time, picture)
-        elif track.enlarged and 2 * len(track.crops) < track.looked_at:
-            again.append(number)
+            tracks[number].see(time, picture)
+            continue
+        track = tracks.pop(number)  # its faces are not kept
+        if track.enlarged and 2 * len(track.crops) < track.looked_at:
+            again[number] = track
         else:
             yield number, _seen(track, wanted[number], time)
     if again:
-        yield from _look_again(film, wanted, reads, detector, {number: tracks[number] for number in again})
+        yield from _look_again(film, wanted, reads, detector, again)
 
 
 def _look_again(
@@ -86,14 +87,16 @@ def _look_again(
 ) -> Iterator[tuple[int, Seen]]:
     """In larger pictures; what finds more is taken."""
     numbers = [*first]
-    tracks = [FaceTrack(detector, wanted[number].half, reads.side, reads.grey, again=True) for number in numbers]
+    tracks = {
+        position: FaceTrack(detector, wanted[number].half, reads.side, reads.grey, again=True)
+        for position, number in enumerate(numbers)
+    }
     for position, time, picture in sample(film, [wanted[number].span for number in numbers], reads.fps):
-        track = tracks[position]
         if picture is not None:
-            track.see(time, picture)
+            tracks[position].see(time, picture)
             continue
         number = numbers[position]
-        best = track if len(track.crops) > len(first[number].crops) else first[number]
+        best = max(first.pop(number), tracks.pop(position), key=lambda track: len(track.crops))
         yield number, _seen(best, wanted[number], time)
 
 

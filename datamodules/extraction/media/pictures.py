@@ -15,8 +15,8 @@ from datamodules.extraction.media.containers import LONGEST, beginning, open_tra
 from datamodules.extraction.media.detectors import UInt8Array
 from datamodules.extraction.recordings import Source
 
-_EXACT = 0.001
-"""Seconds within which two times are the same: some containers count milliseconds."""
+_EXACT = 0.0006
+"""Seconds within which two times are the same: some containers round to milliseconds."""
 
 _LONGEST_STILL = 1.0
 """Seconds for which a picture is shown at most: what follows a longer gap was not seen."""
@@ -175,13 +175,13 @@ def sample(film: Iterable[Shown], spans: Sequence[Source], fps: float) -> Iterat
             active.append(waiting.pop())
         for number in list(active):
             start, end = spans[number].start, spans[number].end
-            stop = min(shown.end, start + LONGEST) if end is None else min(shown.end, end, start + LONGEST)
+            stop = min(shown.end, start + LONGEST, shown.end if end is None else end)
             while (time := taken[number] / fps) + start < stop - _EXACT:
                 taken[number] += 1
                 if time + start > shown.start - 1 / fps:
                     yield number, time, shown.picture
             seen[number] = max(seen[number], shown.end - start)
-            if (end is not None and shown.end >= end - _EXACT) or shown.end >= start + LONGEST:
+            if shown.end >= (start + LONGEST + 2 * _EXACT if end is None else end) - _EXACT:
                 active.remove(number)
                 yield finished(number)
         if not active and not waiting:
