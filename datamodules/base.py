@@ -20,6 +20,7 @@ from datamodules.batches.loading import IntArray, LengthBatches, Normalization, 
 from datamodules.batches.masks import mask_sampler
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
+from datamodules.extraction.provenance import difference, read_provenance
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
@@ -28,7 +29,8 @@ from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.layouts import Incomplete, Layout
 from datamodules.storage.problems import Problems, Strict
-from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, difference, shipped_statistics
+from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, shipped_statistics
+from datamodules.storage.statistics import difference as statistics_difference
 from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
 from datamodules.text import printable
 
@@ -179,6 +181,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
         self._fingerprint: str | None = None
+        self._extraction: dict[str, dict[str, Any]] | None = None
         self.after_batch: Callable[[], None] | None = None
         """Called after each batch that this process gathers; a program that caps its memory sets it."""
 
@@ -372,7 +375,7 @@ class EmotionDataModule(L.LightningDataModule):
             warn_rank_zero(str(problem))
         if ours is None or shipped is None:
             return
-        worst = difference(ours, shipped)
+        worst = statistics_difference(ours, shipped)
         if worst > STATISTICS_TOLERANCE:
             warn_rank_zero(
                 f"{self.corpus_layout.statistics_path(self.root)}: fold {self.fold} differs from the statistics of the "
@@ -388,6 +391,15 @@ class EmotionDataModule(L.LightningDataModule):
             meaning = [self.corpus_name, self.class_names, self.task, self.monitor] if described else None
             self._fingerprint = fingerprint(self.corpus, self.targets, meaning)
         return self._fingerprint
+
+    @property
+    def extraction(self) -> dict[str, dict[str, Any]]:
+        """How the features were made, by modality, as far as their files say so."""
+        if self._extraction is None:
+            paths = {name: self.corpus_layout.feature_path(self.root, m) for m, name in enumerate(MODALITIES)}
+            said = {name: read_provenance(path) for name, path in paths.items()}
+            self._extraction = {name: value for name, value in said.items() if value is not None}
+        return self._extraction
 
     def checkpoint_record(self) -> dict[str, Any]:
         """Describe the training data for a checkpoint, in plain values and tensors."""
@@ -408,6 +420,7 @@ class EmotionDataModule(L.LightningDataModule):
             "statistics": statistics,
             "incomplete": self.incomplete,
             "fingerprint": self.fingerprint,
+            **({"extraction": self.extraction} if self.extraction else {}),
         }
 
     def adopt_preprocessing(self, record: Mapping[str, Any]) -> None:
@@ -425,6 +438,19 @@ class EmotionDataModule(L.LightningDataModule):
         self._statistics = tuple(
             Statistics(stored[name]["mean"], stored[name]["std"]) if name in stored else None for name in MODALITIES
         )
+        self._compare_extraction(record.get("extraction") or {})
+
+    def _compare_extraction(self, trained: Mapping[str, Any]) -> None:
+        """Warn where features were made otherwise than those that a model was trained on."""
+        for modality, name in enumerate(MODALITIES):
+            recipes = difference(trained.get(name), self.extraction.get(name)) if self.feature_dims[modality] else None
+            if recipes is not None:
+                path = self.corpus_layout.feature_path(self.root, modality)
+                warn_rank_zero(
+                    f"{printable(path)}: extracted by {printable(recipes[1], 400)}, but the model was trained on "
+                    f"{name} features by {printable(recipes[0], 400)}; extract with the same recipe, or scores mean "
+                    "little."
+                )
 
     def _of_trained_widths(self, corpus: Corpus) -> Corpus:
         """``corpus``, with no frames of the trained width where a modality has no file: models expect that width."""

@@ -18,7 +18,7 @@ import numpy as np
 from h5py import h5a, h5f, h5s, h5t
 
 from datamodules.storage.hdf5 import H5_ERRORS
-from datamodules.text import printable
+from datamodules.text import has_control, printable
 
 ATTRIBUTE = "extraction"
 
@@ -26,6 +26,9 @@ FORMAT = 1
 
 LARGEST = 256 * 1024
 """Bytes of the attribute; a stranger's file may claim any size."""
+
+DEEPEST, MOST_VALUES, LONGEST_NAME, LONGEST_TEXT = 12, 50_000, 200, 10_000
+"""How deep the attribute's content may be nested, and how much it may have; a checkpoint holds as much."""
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "extractor": str,
@@ -180,7 +183,15 @@ def _parsed(text: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is not what :func:`describe` makes.
     """
-    found = json.loads(text.decode("ascii"), parse_constant=_refuse)
+    return checked(json.loads(text.decode("ascii"), parse_constant=_refuse))
+
+
+def checked(found: object) -> dict[str, Any]:
+    """``found``, if :func:`describe` could have made it.
+
+    Raises:
+        ValueError: it says what it is instead.
+    """
     if not isinstance(found, dict) or type(found.get("format")) is not int:
         raise ValueError("no format is given")
     if found["format"] != FORMAT:
@@ -196,7 +207,67 @@ def _parsed(text: bytes) -> dict[str, Any]:
         raise ValueError("detector is of another kind")
     if found["width"] < 1 or found["rate"] < 0:
         raise ValueError("width or rate is out of range")
+    _check_plain(found)
     return found
+
+
+def _check_plain(found: Mapping[str, Any]) -> None:
+    """Refuse what a checkpoint, which keeps it, could not hold."""
+    seen = 0
+    waiting: list[tuple[Any, int]] = [(found, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST_VALUES:
+            raise ValueError("it is nested too deeply or too large")
+        if isinstance(value, Mapping):
+            if any(not 0 < len(name) <= LONGEST_NAME or has_control(name) for name in value):
+                raise ValueError("a name in it is empty, too long or not readable")
+            waiting += [(each, depth + 1) for each in value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(each, depth + 1) for each in value]
+        elif isinstance(value, str):
+            if len(value) > LONGEST_TEXT or "\0" in value:
+                raise ValueError("a text in it is too long")
+        elif isinstance(value, (int, float)) and not abs(value) < 2**63:
+            raise ValueError("a number in it is out of range")
+
+
+def difference(trained: Mapping[str, Any] | None, found: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Both recipes in words, as far as they differ in what changes a value; None if they do not.
+
+    Args:
+        trained: of the features that a model was trained on; None: nothing is known.
+        found: of the features that it is given, likewise.
+
+    >>> hog = {"extractor": "hog", "recipe": {"side": 64, "weights": "5a"}, "detector": None, "rate": 10, "width": 5}
+    >>> difference(hog, {**hog, "recipe": {"side": 32, "weights": "5a"}})
+    ('hog (side 64)', 'hog (side 32)')
+    >>> difference(hog, None)
+    ('hog', 'an unknown recipe')
+    """
+    ours, theirs = _decisive(trained), _decisive(found)
+    if ours == theirs:
+        return None
+    both = bool(ours and theirs)
+    differing = [name for name in sorted({*ours, *theirs}) if both and ours.get(name) != theirs.get(name)]
+    return _in_words(ours, differing), _in_words(theirs, differing)
+
+
+def _decisive(provenance: Mapping[str, Any] | None) -> dict[str, str]:
+    """Everything that changes a value, as text by name."""
+    if not provenance:
+        return {}
+    named = {name: provenance.get(name) for name in ("extractor", "detector", "rate", "width")}
+    return {name: canonical(value) for name, value in {**dict(provenance.get("recipe") or {}), **named}.items()}
+
+
+def _in_words(decisive: Mapping[str, str], names: Iterable[str]) -> str:
+    if not decisive:
+        return "an unknown recipe"
+    said = [f"{name} {decisive.get(name, 'not given')}" for name in names if name != "extractor"]
+    name = str(json.loads(decisive["extractor"]))
+    return f"{name} ({', '.join(said)})" if said else name
 
 
 def _refuse(constant: str) -> NoReturn:

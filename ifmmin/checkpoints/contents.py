@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.batches.loading import Normalization
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.extraction.provenance import checked
 from datamodules.text import has_control, printable
 from ifmmin.tasks import task_of
 
@@ -96,6 +97,16 @@ def _check_data(data: Mapping[str, Any], settings: Mapping[str, Any], size: int)
     for how in normalization:
         if how not in known:
             raise ContentError(f"ifmmin.data.normalization has {printable(how, 40)}; there are {', '.join(known)}")
+    extraction = data.get("extraction", {})
+    _check_plain(_named(extraction, "ifmmin.data.extraction"), "ifmmin.data.extraction")
+    for modality, made in extraction.items():
+        if modality not in MODALITIES:
+            raise ContentError(f"ifmmin.data.extraction has {printable(modality, 40)}, no modality")
+        try:
+            checked(made)
+        except ValueError as error:
+            why = printable(error, 100)
+            raise ContentError(f"ifmmin.data.extraction.{modality} is not how features were made ({why})") from error
     _check_statistics(_named(data.get("statistics"), "ifmmin.data.statistics"), normalization, dims, size)
 
 

@@ -99,7 +99,7 @@ def _summary(summary: CorpusSummary) -> str:
 
 def _fold_table(report: CheckReport) -> Table:
     summary = report.summary
-    table = Table("fold", title=f"Utterances per split: {' '.join(report.class_names)}")
+    table = Table("fold", title=Text(f"Utterances per split: {' '.join(report.class_names)}"))
     for split in SPLITS:
         table.add_column(split)
     if summary.statistics_file:

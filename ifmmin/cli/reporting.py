@@ -75,6 +75,7 @@ def report_results(
         "recipe": model.settings.plain(),
         "parameters": trainable_parameters(model),
         "data_fingerprint": data.fingerprint,
+        **_extraction(data),
         "devices": trainer.world_size,
         **environment_record(),
         **results.record,
@@ -141,10 +142,21 @@ def report_predictions(
         "utterances": len(set(predictions.utterances)),
         "rows": rows,
         "trained_on": trained_on,
-        "record": {"command": sys.argv, "data_fingerprint": data.fingerprint, **environment_record(), **record},
+        "record": {
+            "command": sys.argv,
+            "data_fingerprint": data.fingerprint,
+            **_extraction(data),
+            **environment_record(),
+            **record,
+        },
     }
     beside = write_json(record_path(output), description)
     print_rank_zero(f"predictions: {rows} rows in {output}, their record in {beside}")
+
+
+def _extraction(data: EmotionDataModule) -> dict[str, Any]:
+    """How the features were made, nothing where their files do not say so."""
+    return {"extraction": data.extraction} if data.extraction else {}
 
 
 def record_path(output: Path) -> Path:

@@ -12,18 +12,30 @@ import h5py
 import numpy as np
 import pytest
 
-from datamodules.extraction.provenance import ATTRIBUTE, attach, describe, encoded, read_provenance
+from datamodules.extraction.provenance import (
+    ATTRIBUTE,
+    attach,
+    canonical,
+    checked,
+    describe,
+    difference,
+    encoded,
+    read_provenance,
+)
+
+GIVEN: dict[str, Any] = {
+    "extractor": "comparE",
+    "options": {},
+    "recipe": {"opensmile": "2.6.0", "factor": 10},
+    "detector": {"extractor": "hog", "options": {"threshold": 0.0}},
+    "rate": 10,
+    "width": 3,
+}
 
 
 def made(**changed: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {
-        "extractor": "comparE",
-        "options": {},
-        "recipe": {"opensmile": "2.6.0", "factor": 10},
-        "detector": {"extractor": "hog", "options": {"threshold": 0.0}},
-    }
-    keywords = {"rate": 10, "width": 3, "corpus": "IEMOCAP", "facts": {"scenarios": ["S"]}}
-    return describe(**(given | keywords | changed), utterances=["b", "a"], sizes={"b.wav": 2, "a.wav": 1})
+    keywords = {"corpus": "IEMOCAP", "facts": {"scenarios": ["S"]}}
+    return describe(**(GIVEN | keywords | changed), utterances=["b", "a"], sizes={"b.wav": 2, "a.wav": 1})
 
 
 def write(path: Path, value: Any) -> Path:
@@ -124,3 +136,70 @@ def test_a_damaged_one_is_noted_and_ignored(value: bytes, tmp_path: Path, caplog
     (record,) = caplog.records
     assert "how these features were made cannot be read" in record.getMessage()
     assert record.getMessage().isprintable()
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (nested(20), "nested too deeply"),
+        ([0] * 60_000, "too large"),
+        ("x" * 10_001, "a text in it is too long"),
+        ("a\0b", "a text in it is too long"),
+        ({"": 1}, "a name in it is empty"),
+        ({"x" * 201: 1}, "a name in it is empty, too long"),
+        ({"a\x1b[2J": 1}, "not readable"),
+        (2**70, "out of range"),
+    ],
+)
+def test_what_no_checkpoint_could_hold_is_noted_and_ignored(
+    value: Any, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Or a model would be trained, and its checkpoint could not be read.
+    with pytest.raises(ValueError, match=why):
+        checked(made(recipe={"it": value}))
+    text = canonical(made(recipe={"it": value})).encode()
+    assert len(text) < 256 * 1024
+    assert read_provenance(write(tmp_path / "a.h5", np.bytes_(text))) is None
+    assert why in caplog.text
+
+
+def test_features_of_one_recipe_do_not_differ() -> None:
+    # Of other recordings, by another version of this library: the values of a frame are made alike.
+    other = describe(**GIVEN, corpus="clips", facts={}, utterances=["x"], sizes={})
+    assert difference(made(), {**other, "ifmmin": "9.9"}) is None
+    assert difference(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours", "theirs"),
+    [
+        (
+            {"recipe": {"opensmile": "3.0.0", "factor": 10}},
+            'comparE (opensmile "2.6.0")',
+            'comparE (opensmile "3.0.0")',
+        ),
+        ({"recipe": {"opensmile": "2.6.0"}}, "comparE (factor 10)", "comparE (factor not given)"),
+        ({"extractor": "logmel"}, "comparE", "logmel"),
+        ({"rate": 5, "width": 4}, "comparE (rate 10, width 3)", "comparE (rate 5, width 4)"),
+        (
+            {"detector": None},
+            'comparE (detector {"extractor":"hog","options":{"threshold":0.0}})',
+            "comparE (detector null)",
+        ),
+    ],
+)
+def test_recipes_that_differ_are_both_named(changes: dict[str, Any], ours: str, theirs: str) -> None:
+    assert difference(made(), made(**changes)) == (ours, theirs)
+    assert difference(made(**changes), made()) == (theirs, ours)
+
+
+def test_features_that_came_ready_made_differ_from_extracted_ones() -> None:
+    assert difference(None, made()) == ("an unknown recipe", "comparE")
+    assert difference(made(), None) == ("comparE", "an unknown recipe")
