@@ -56,7 +56,9 @@ class DistilledImputation(PretrainedModule):
 
     ``alpha`` 0 is imputation alone, ``lambda_img`` 0 distillation alone: the ablations.
 
-    Our choices: all of it. Batch 128, learning rate 2e-4, β₁ 0.5, dropout 0.5, 20+20 epochs. α 1 gains most where
+    Our choices: all of it. In a corpus with gaps the teacher answers from all that the corpus has of an utterance, as
+    its stage 1 learnt to, and L_img is over the modalities that the mask took away, never those that are lost. Batch
+    128, learning rate 2e-4, β₁ 0.5, dropout 0.5, 20+20 epochs. α 1 gains most where
     the teacher is good and loses most where it is poor; choose on validation.
 
     Args:

@@ -16,6 +16,7 @@ from ifmmin.cards import ModelCard
 from ifmmin.nn.heads import Classifier
 from ifmmin.nn.imagination import ResidualImagination
 from ifmmin.nn.initialisation import CascadeInit, initialise
+from ifmmin.nn.losses import known_mse
 from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import FusionPretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -63,7 +64,8 @@ class MMINWithoutCycle(PretrainedModule):
     h of the absent part (true frames where a modality is absent, zero frames where it is present).
 
     Our choices: everything but λ₂ as in :class:`MMIN`, so that the cycle is the only difference; the
-    published script for this ablation has other layers and weights than the one for MMIN.
+    published script for this ablation has other layers and weights than the one for MMIN. In a corpus with gaps a lost
+    modality is read as a masked one, and L_img is the mean over the modalities that the corpus has of an utterance.
 
     Differs from the published code: an absent modality is read as a fixed number of zero frames, not
     of the hidden sequence's length; padding is never read; weight decay has an effect (the published 1e-5 was
@@ -141,8 +143,9 @@ class MMINWithoutCycle(PretrainedModule):
 
     def forward_losses(self, batch: Batch, out: Imagined) -> dict[str, Tensor]:
         """The losses of what was imagined of ``batch``: L_cls and L_img."""
-        h_absent = self.teacher.absent_part(batch).flatten(1)
-        return {"cls": self.task.loss(out.outputs, batch.target), "img": F.mse_loss(out.imagined, h_absent)}
+        h_absent = self.teacher.absent_part(batch)
+        img = known_mse(out.imagined.view_as(h_absent), h_absent, batch.available[batch.row])
+        return {"cls": self.task.loss(out.outputs, batch.target), "img": img}
 
 
 class MMIN(MMINWithoutCycle):
@@ -161,7 +164,8 @@ class MMIN(MMINWithoutCycle):
     λ₂ = 0.5, learning rate 5e-4, and the two cascades share their weights. Both: batch 128, 30+30
     epochs, dropout 0.5, β₁ 0.5, gradients clipped to 1 per sub-network.
 
-    Our choices: another corpus than these two gets IEMOCAP's settings.
+    Our choices: another corpus than these two gets IEMOCAP's settings. Gaps are those of :class:`MMINWithoutCycle`;
+    L_cycle is over all of h there too, since h is what the student read of a lost modality as of a masked one.
 
     Differs from the published code: see :class:`MMINWithoutCycle`.
 

@@ -85,7 +85,7 @@ class CompleteFusion(FusionBaseline):
     Our choices: those of :class:`ModalityDropout`, where the papers test their stage-1 model (10+10
     epochs, :class:`~ifmmin.pretraining.stage1.FusionPretraining`). The best epoch is chosen on complete
     validation data: a model of complete data knows no other. Validation under the six conditions is
-    logged, and not used.
+    logged, and not used. In a corpus with gaps it trains on the complete utterances alone.
     """
 
     card = ModelCard(
@@ -100,5 +100,6 @@ class CompleteFusion(FusionBaseline):
     monitored_row: ClassVar[str] = COMPLETE
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy on the complete utterances."""
-        return {"cls": self.task.loss(self(batch.unmasked()), batch.targets)}
+        """Cross entropy on the complete utterances; 0 of a batch that has none."""
+        complete = batch.available.all(dim=1)
+        return {"cls": self.loss_over(complete, self(batch.unmasked()), batch.targets)}

@@ -181,7 +181,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         """Compute the terms of the training loss, unweighted scalars.
 
         ``batch`` has one row per utterance; ``batch.present`` is the training mask, and ``batch.unmasked()`` shows
-        the whole utterances as targets (with ``needs.hidden_frames``).
+        the whole utterances as targets (with ``needs.hidden_frames``). Of a corpus with gaps that is not everything:
+        where ``batch.available`` is False there is no target, and a loss is the mean over the rows that have one.
         """
 
     def answers(self, condition: str) -> bool:
@@ -217,6 +218,12 @@ class MissingModalityModule(L.LightningModule, ABC):
     def option(self, name: str, given: Any) -> Any:
         """Value of an option that differs between corpora: ``given``, or if that is None the recipe's."""
         return self.settings.options[name] if given is None else given
+
+    def loss_over(self, rows: Tensor, outputs: Tensor, target: Tensor) -> Tensor:
+        """Compute the task's loss over some rows: bool [B] of outputs [B, O]; 0 with a zero gradient over none."""
+        if bool(rows.all()):
+            return self.task.loss(outputs, target)
+        return self.task.loss(outputs[rows], target[rows]) if bool(rows.any()) else 0.0 * outputs.sum()
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """Weighted sum of the terms of ``losses``."""

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
 from datamodules.ranges import BELOW_ONE, COUNT, NOT_EMPTY, NOT_NEGATIVE, WIDTH
@@ -16,6 +15,7 @@ from ifmmin.checkpoints.parts import load_part
 from ifmmin.nn.heads import Classifier, InvarianceActivation, InvarianceEncoder
 from ifmmin.nn.imagination import CascadeForm, InvariantImagination
 from ifmmin.nn.initialisation import CascadeInit, initialise
+from ifmmin.nn.losses import known_mse
 from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import InvariantPretraining
 from ifmmin.pretraining.stage2 import PretrainedModule
@@ -47,6 +47,9 @@ class IFMMIN(PretrainedModule):
     imagines what the absent modalities would have shown (h') with a cascade of autoencoders that is
     given H' at every step. The codes of the cascade are the joint representation that is classified.
     The frozen stage-1 model teaches both: L = L_cls + λ₁ L_img + λ₂ L_inv (equations 2 to 5).
+
+    Our choices: in a corpus with gaps both stages read a modality that the corpus lacks as one that is masked; L_img
+    and L_inv are the means over the modalities that the corpus has of an utterance.
 
     Differs from the published code: an absent modality is read as a fixed number of zero frames, not
     of the hidden sequence's length; padding is never read; weight decay has an effect; the best epoch is chosen on
@@ -155,13 +158,13 @@ class IFMMIN(PretrainedModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_cls, L_img (equation 4) and L_inv (equation 5)."""
         out = self.imagine(batch)
-        h_absent = self.teacher.absent_part(batch).flatten(1)
+        h_absent, known = self.teacher.absent_part(batch), batch.available[batch.row]
         with torch.no_grad():
-            H_complete = self.teacher_invariance(self.teacher.targets(batch)).flatten(1)
+            H_complete = self.teacher_invariance(self.teacher.targets(batch))
         return {
             "cls": self.task.loss(out.outputs, batch.target),
-            "img": F.mse_loss(out.imagined, h_absent),
-            "inv": F.mse_loss(out.invariant, H_complete),
+            "img": known_mse(out.imagined.view_as(h_absent), h_absent, known),
+            "inv": known_mse(out.invariant.view_as(H_complete), H_complete, known),
         }
 
     def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:

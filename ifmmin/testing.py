@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
-from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, per_modality
+from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, per_modality
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.parts import split_parts
@@ -32,6 +33,9 @@ def check_model(model: type[MissingModalityModule], seed: int = 0, **options: An
     - Answers are finite, and do not depend on padding, on the rest of a batch, on its order, or on the content and
       length of what is absent.
     - Losses are finite scalars whose gradient reaches every parameter, whatever is missing.
+    - Of a corpus with gaps: what an utterance lacks for good is neither read nor a target, is answered as if it were
+      masked, and leaves losses and gradients finite, though a whole batch may lack a modality, or have no complete
+      utterance.
     - Options are plain values that a checkpoint gives back.
     - ``modality_embeddings``, ``invariant_features`` and ``imagined_embeddings``, of a model that has them, have their
       shape, are finite, and do not depend on what is absent.
@@ -46,7 +50,7 @@ def check_model(model: type[MissingModalityModule], seed: int = 0, **options: An
     """
     wrong: list[str] = []
     tried = _Tried(model, seed, options)
-    for check in (_options, _padding, _company, _absent, _inside, _gradients):
+    for check in (_options, _padding, _company, _absent, _inside, _gradients, _gaps):
         try:
             wrong += check(tried)
         except InputError:
@@ -238,6 +242,66 @@ def _gradients(tried: _Tried) -> list[str]:
         if wrong := _gradients_under(tried.model, tried.batch(tried.sequences, present)):
             return [f"with {name}, {wrong}"]
     return []
+
+
+def _gaps(tried: _Tried) -> list[str]:
+    """Whether what utterances lack for good is no input and no target, and leaves gradients finite."""
+    for name, available in _gap_patterns(tried).items():
+        tried.model.eval()
+        shown = tried.present & available
+        present = shown.where(shown.any(dim=1, keepdim=True), available)
+        lacking = _without(tried.batch(tried.sequences, present), available)
+        answered = torch.tensor([_condition(row) in tried.conditions for row in present])
+        with torch.no_grad():
+            hidden, lost = tried.model(tried.batch(tried.sequences, present)), tried.model(lacking)
+        if worst := _difference(lost[answered], hidden[answered]):
+            return [f"with {name}, its answers change by {worst:.2g} if what is hidden does not exist"]
+        if wrong := _gradients_under(tried.model, lacking):
+            return [f"with {name}, {wrong}"]
+        found = _losses_of(tried.model, lacking)
+        for padding in (0, 4):
+            whole = tried.batch(tried.sequences, present, padding)
+            odd = _losses_of(tried.model, _without(whole, available, torch.nan))
+            if len(odd) != len(found) or _difference(odd, found):
+                return [
+                    f"with {name}, its losses or gradients change with what does not exist: where batch.available is "
+                    "False there is neither input nor target"
+                ]
+    return []
+
+
+def _gap_patterns(tried: _Tried) -> dict[str, Tensor]:
+    """What a corpus with gaps has of the utterances, bool [SIZE, 3], by name."""
+    rows = torch.arange(SIZE)
+    patterns = {"gaps at random": CONDITION_TABLE[torch.randperm(SIZE) % len(CONDITIONS)]}
+    for modality, name in enumerate(MODALITIES):
+        without = torch.ones(SIZE, len(MODALITIES), dtype=torch.bool)
+        without[:, modality] = False
+        patterns[f"no {name} in any utterance"] = without
+    patterns["no two modalities in an utterance"] = torch.eye(len(MODALITIES), dtype=torch.bool)[rows % len(MODALITIES)]
+    return patterns
+
+
+def _condition(present: Tensor) -> str:
+    """The condition of a row, bool [3]; "" of one that shows nothing."""
+    return "".join(letter for letter, shown in zip(COMPLETE, present.tolist(), strict=True) if shown)
+
+
+def _without(batch: Batch, available: Tensor, value: float = 0.0) -> Batch:
+    """``batch`` of a corpus that has what is ``available``, bool [N, 3]; of the rest the frames are ``value``."""
+    frames = per_modality(
+        stack.masked_fill(~available[:, modality, None, None], value) for modality, stack in enumerate(batch.frames)
+    )
+    return replace(batch, frames=frames, lengths=batch.lengths * available, present=batch.present & available)
+
+
+def _losses_of(model: MissingModalityModule, batch: Batch) -> Tensor:
+    """Losses and gradients in eval mode, where nothing is random, in one row."""
+    model.eval().zero_grad(set_to_none=True)
+    losses = model.losses(batch)
+    model.total_loss(losses).backward()
+    gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    return torch.cat([torch.stack([*losses.values()]).detach(), *gradients])
 
 
 def _gradients_under(model: MissingModalityModule, batch: Batch) -> str | None:

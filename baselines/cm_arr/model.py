@@ -82,6 +82,10 @@ class CMARR(MissingModalityModule):
       is 2 (1 - ρ) of the variance if the modalities correlate by ρ: below ρ = 1/2 worse than to
       recover the average embedding.
 
+    - In a corpus with gaps ``align`` compares two modalities over the utterances that have both, ``nll`` is over what
+      there is, and ``recovery`` and ``refine`` know what the mask took away, not what is lost. For the classifier what
+      is lost is recovered as what is masked.
+
     Each phase can be switched off, which removes its losses and what only it needs. Without
     reconstruction the embedding of an absent modality is zero.
 
@@ -194,9 +198,12 @@ class CMARR(MissingModalityModule):
     def _encode(self, batch: Batch, modality: int, mapped: bool) -> Encoded:
         name, seen = MODALITIES[modality], visible(batch, modality)
         absent = self.classifier.output.weight.new_zeros(len(batch), self.fusion.norm.normalized_shape[0])
+        encoder = self.encoders[name]
         if not len(seen.rows):
+            if torch.is_grad_enabled():  # each parameter has a gradient all the same: devices would wait for it
+                absent = absent + 0.0 * torch.stack([each.sum() for each in encoder.parameters()]).sum()
             return Encoded(absent, absent, absent, absent)
-        mean, std = self.encoders[name](seen.frames, seen.lengths)
+        mean, std = encoder(seen.frames, seen.lengths)
         embedding = mean + std * torch.randn_like(mean) if self.training else mean
         common = self.flow(modality)(embedding) if mapped and self.reconstruction else torch.zeros_like(mean)
         return Encoded(*(seen.spread(part) for part in (mean, std, embedding, common)))
@@ -271,13 +278,14 @@ class CMARR(MissingModalityModule):
         return losses
 
     def _align(self, real: Encoded, there: Tensor) -> Tensor:
-        """Mean InfoNCE over the pairs of modalities, each over the utterances that have both."""
+        """Mean InfoNCE over the pairs of modalities, each over the utterances that have both, if there are any."""
         terms = []
         for m, n in combinations(range(len(MODALITIES)), 2):
             both = there[:, m] & there[:, n]
             mean, std = real.mean[both], real.std[both]
-            terms.append(self.contrast(mean[:, m], std[:, m], mean[:, n], std[:, n]))
-        return torch.stack(terms).mean()
+            if len(mean):
+                terms.append(self.contrast(mean[:, m], std[:, m], mean[:, n], std[:, n]))
+        return torch.stack(terms).mean() if terms else 0.0 * (real.mean.sum() + self.contrast.log_scale)
 
     def _recover(self, real: Encoded, batch: Batch, taken: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The embeddings [B, 3, E] under the mask; likelihood and recovery of fixed ones, to train the flows alone."""
@@ -293,6 +301,6 @@ class CMARR(MissingModalityModule):
         distance = (recovered - real.mean.detach()[rows]).square().sum(dim=-1)
         likelihood = density.masked_fill(~there, 0.0).sum(dim=0) / there.sum(dim=0).clamp(min=1)
         return embedding, {
-            "nll": -likelihood.mean(),
+            "nll": -likelihood[there.any(dim=0)].mean(),
             "recovery": distance.masked_fill(~taken, 0.0).sum() / taken.sum().clamp(min=1),
         }

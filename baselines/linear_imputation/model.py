@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache, reduce
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -9,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.linear_imputation.regression import Moments, Regression
+from baselines.linear_imputation.regression import Moments, Regression, Sums
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
-from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS, MODALITIES, present_under
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
 from datamodules.ranges import NOT_EMPTY, NOT_NEGATIVE, WIDTH, Range
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.optimization import Recipe
+
+FEW = 2
+"""So few utterances tell no regression, and no mean."""
 
 
 class Mixture(nn.Module):
@@ -48,7 +53,7 @@ class LinearImputation(MissingModalityModule):
         \hat y = \sum_m w_{c,m} B_m \hat x_m + b_c
 
     x_c: the mean frames of what is present under condition c. A_{c,m} imputes modality m, and B_m answers from it
-    alone. Both are regressions in principal components on the complete training utterances, in closed form;
+    alone. Both are regressions in principal components on the unmasked training utterances, in closed form;
     generalised cross-validation chooses the number of components and the shrinkage. Only w and b are trained, by the
     task's loss under the training mask and on complete utterances. They see answers of regressions that were not
     fitted to the utterance: the training utterances are divided into ``parts``, and the regressions on the other
@@ -59,8 +64,9 @@ class LinearImputation(MissingModalityModule):
     But wide and noisy features need not learn the answer from few labels: they learn the easy modality, which gives
     as many targets as it has features.
 
-    Our choices: all of it. The built-in corpora are linear and Gaussian, which suits this model; what it reaches there
-    says nothing about others.
+    Our choices: all of it. In a corpus with gaps A_{c,m} is fitted to the utterances that have all of c and m, B_m to
+    those that have m; w and b are trained on all that the corpus has of an utterance. The built-in corpora are linear
+    and Gaussian, which suits this model; what it reaches there says nothing about others.
 
     Args:
         parts: number of parts of the training utterances.
@@ -149,28 +155,34 @@ class LinearImputation(MissingModalityModule):
         return self.modality_embeddings(batch), self.modality_embeddings(batch.unmasked())[batch.row].detach()
 
     def on_train_start(self) -> None:
-        """Fit all regressions to the complete training utterances.
+        """Fit all regressions to the training utterances, each to those that have what it relates.
 
         Raises:
-            InputError: no training utterance has all modalities, or a feature is too large for its square.
+            InputError: a feature is too large for its square.
         """
         data = self.datamodule
         batches = self.trainer.train_dataloader if data is None else data.in_order("train")
         assert batches is not None
-        moments = Moments(self.parts, self.maps.shape[2] - 1 + self.task.outputs, self.device)
+        found: dict[str, Moments] = {}
         for stored in batches:
             batch = stored.to(self.device, self.maps.dtype).unmasked()
-            whole = batch.available.all(dim=1)
             rows = torch.cat([self.mean_frames(batch)[:, 1:], self._answers_to_give(batch)], dim=1)
-            moments.add(rows[whole], self._part(batch)[whole])
-        if not moments.products.isfinite().all():
+            has = self._condition(batch)
+            for number in has.unique().tolist():
+                columns, here = self._columns(CONDITIONS[number]), has == number
+                if CONDITIONS[number] not in found:
+                    found[CONDITIONS[number]] = Moments(self.parts, len(columns), self.device)
+                found[CONDITIONS[number]].add(rows[here][:, columns.to(rows.device)], self._part(batch)[here])
+        if not all(bool(moments.products.isfinite().all()) for moments in found.values()):
             raise InputError(f"{type(self).__name__}: a feature is too large to be squared; scale the features down.")
-        if not moments.products[:, 0, 0].any():
-            raise InputError(
-                f"{type(self).__name__}: no training utterance has all modalities; it cannot learn from gaps."
-            )
         for number, part in enumerate([None, *range(self.parts)]):
-            self.maps[number] = self._fitted(moments, part)
+            self.maps[number] = self._fitted({name: moments.without(part) for name, moments in found.items()})
+
+    def _columns(self, modalities: str) -> Tensor:
+        """Positions of the features of some modalities, ``"at"``, and of the targets, in [features; targets]."""
+        edges = torch.tensor([0, *self.feature_dims, self.task.outputs]).cumsum(0).tolist()
+        spans = [torch.arange(start, stop) for start, stop in pairwise(edges)]
+        return torch.cat([*(spans["avt".index(letter)] for letter in modalities), spans[-1]])
 
     def _condition(self, batch: Batch) -> Tensor:
         """int64 [B], positions in CONDITIONS."""
@@ -187,32 +199,73 @@ class LinearImputation(MissingModalityModule):
             targets = F.one_hot(targets, self.task.outputs)
         return targets.view(len(targets), -1).to(self.maps.dtype)
 
-    def _fitted(self, moments: Moments, part: int | None) -> Tensor:
-        """Maps [7, 1 + D, 3, O] of the utterances outside ``part``."""
-        count, mean, scatter = moments.without(part)
-        scale = (scatter.diagonal() / max(count, 1.0)).sqrt()
-        scale = scale.where(scale > 0, 1.0)
-        scale[-self.task.outputs :] = 1.0
-        scatter = scatter / torch.outer(scale, scale)
-        edges = torch.tensor([0, *self.feature_dims, self.task.outputs]).cumsum(0).tolist()
-        *spans, target = (torch.arange(start, stop) for start, stop in pairwise(edges))
-        inside = {c: torch.cat([spans[m] for m in range(3) if present_under(c)[m]]) for c in CONDITIONS}
-        regressions = {
-            c: Regression(count, scatter[x][:, x], self.components, self.shrinkages)
-            for c, x in inside.items()
-            if c != COMPLETE
-        }
+    def _fitted(self, found: Mapping[str, Sums]) -> Tensor:
+        """Maps [7, 1 + D, 3, O] of utterances whose sums are given by what they have."""
+        outputs, dims = self.task.outputs, dict(zip("avt", self.feature_dims, strict=True))
 
-        def fit(condition: str, y: Tensor) -> Tensor:
-            return regressions[condition].fit(scatter[inside[condition]][:, y], scatter.diagonal()[y].sum())
+        @cache
+        def over(modalities: str) -> tuple[tuple[str, ...], Sums]:
+            """Sums of features and targets over the utterances that have ``modalities``, and what else these have."""
+            having = tuple(name for name in found if set(modalities) <= set(name))
+            columns = self._columns(modalities)
+            parts = [found[name].of(torch.searchsorted(self._columns(name), columns)) for name in having]
+            nothing = torch.zeros(len(columns), dtype=torch.float64, device=self.maps.device)
+            none = Sums(0.0, nothing, torch.outer(nothing, nothing))
+            return having, reduce(Sums.with_more, parts) if parts else none
 
-        answer = [fit(single, target) for single in "avt"]
-        maps = torch.zeros(self.maps.shape[1:], dtype=torch.float64, device=mean.device)
-        for c, x in inside.items():
-            for m, shown in enumerate(present_under(c)):
-                read = spans[m] if shown else x
-                coefficients = answer[m] if shown else fit(c, spans[m]) @ answer[m]
-                coefficients = coefficients / scale[read][:, None]
-                maps[CONDITIONS.index(c), 1 + read, m] = coefficients
-                maps[CONDITIONS.index(c), 0, m] = mean[target] - mean[read] @ coefficients
+        @cache
+        def scale(modality: str) -> Tensor:
+            rows, _, scatter = over(modality)[1]
+            spread = (scatter.diagonal()[: dims[modality]] / max(rows, 1.0)).sqrt()
+            return spread.where(spread > 0, 1.0)
+
+        @cache
+        def standardised(modalities: str) -> Tensor:
+            scales = torch.cat(
+                [*map(scale, modalities), torch.ones(outputs, dtype=torch.float64, device=self.maps.device)]
+            )
+            return over(modalities)[1].scatter / torch.outer(scales, scales)
+
+        regressions: dict[tuple[str, tuple[str, ...]], Regression] = {}
+
+        def fit(condition: str, wanted: str) -> Tensor:
+            """Coefficients of modality ``wanted``, or of the targets (""), on what is present under ``condition``."""
+            modalities = "".join(sorted(condition + wanted, key="avt".index))
+            having, sums = over(modalities)
+            scatter, places = standardised(modalities), self._places(modalities)
+            x = torch.cat([places[letter] for letter in condition])
+            y = places[wanted]
+            if (condition, having) not in regressions:  # without gaps one for all that is wanted
+                made = Regression(sums.rows, scatter[x][:, x], self.components, self.shrinkages)
+                regressions[condition, having] = made
+            return regressions[condition, having].fit(scatter[x][:, y], scatter.diagonal()[y].sum())
+
+        def mean(modalities: str, letter: str) -> Tensor:
+            return over(modalities)[1].mean[self._places(modalities)[letter]]
+
+        answer = {letter: fit(letter, "") for letter in "avt"}
+        maps = torch.zeros(self.maps.shape[1:], dtype=torch.float64, device=self.maps.device)
+        for c in CONDITIONS:
+            for m, letter in enumerate("avt"):
+                alone = letter if over(letter)[1].rows > FEW else ""
+                shown, both = letter in c, "".join(sorted({*c, letter}, key="avt".index))
+                read, coefficients = (letter, answer[letter]) if shown else (c, fit(c, letter) @ answer[letter])
+                coefficients = coefficients / torch.cat([scale(each) for each in read])[:, None]
+                offset = mean(alone, "")
+                if not shown and over(both)[1].rows > FEW:  # the mean where both are known may be another
+                    step = (mean(both, letter) - mean(letter, letter)) / scale(letter)
+                    offset = offset + step @ answer[letter]
+                # The mean of what is read, over the utterances that the regression was fitted to.
+                known = letter if shown else both
+                offset = offset - torch.cat([mean(known, each) for each in read]) @ coefficients
+                rows = 1 + self._columns(read)[:-outputs]
+                maps[CONDITIONS.index(c), rows, m] = coefficients
+                maps[CONDITIONS.index(c), 0, m] = offset
         return maps
+
+    def _places(self, modalities: str) -> dict[str, Tensor]:
+        """Where the features of each modality, and the targets (""), are among :meth:`_columns` of ``modalities``."""
+        dims = [self.feature_dims["avt".index(letter)] for letter in modalities]
+        edges = torch.tensor([0, *dims, self.task.outputs]).cumsum(0).tolist()
+        spans = [torch.arange(start, stop) for start, stop in pairwise(edges)]
+        return dict(zip([*modalities, ""], spans, strict=True))

@@ -6,9 +6,35 @@ Plain PyTorch: nothing here knows a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Sums(NamedTuple):
+    """What a regression needs of some rows of P values.
+
+    Attributes:
+        rows: their number.
+        mean: [P].
+        scatter: [P, P], Σ (x − mean)(x − mean)ᵀ.
+    """
+
+    rows: float
+    mean: Tensor
+    scatter: Tensor
+
+    def of(self, columns: Tensor) -> Sums:
+        """The sums of some of the values."""
+        return Sums(self.rows, self.mean[columns], self.scatter[columns][:, columns])
+
+    def with_more(self, other: Sums) -> Sums:
+        """Combine with the sums of other rows (Chan, Golub and LeVeque, 1983)."""
+        rows = self.rows + other.rows
+        step, share = other.mean - self.mean, other.rows / max(rows, 1.0)
+        scatter = self.scatter + other.scatter + torch.outer(step, step) * (self.rows * share)
+        return Sums(rows, self.mean + step * share, scatter)
 
 
 class Moments:
@@ -37,15 +63,15 @@ class Moments:
             chosen = rows[part == number]
             self.products[number] += chosen.T @ chosen
 
-    def without(self, part: int | None) -> tuple[float, Tensor, Tensor]:
-        """Number of rows, mean [P] and scatter matrix [P, P], Σ (x − mean)(x − mean)ᵀ, of all parts but ``part``."""
+    def without(self, part: int | None) -> Sums:
+        """Sums over all parts but ``part``."""
         products = self.products.sum(dim=0)
         if part is not None:
             products = products - self.products[part]
         count = float(products[0, 0])
         mean = products[0, 1:] / max(count, 1.0)
         scatter = products[1:, 1:] - count * torch.outer(mean, mean)
-        return count, mean if self.shift is None else mean + self.shift, scatter
+        return Sums(count, mean if self.shift is None else mean + self.shift, scatter)
 
 
 class Regression:

@@ -85,6 +85,8 @@ class MCTN(MissingModalityModule):
       vanish by vanishing. x̂_T enters E through the target's projection. MSE(x̂_S, x_S) is the mean
       over the available modalities. Each MSE is the mean over steps and features, then over all
       rows of the batch, where a row without that target counts as 0.
+    - In a corpus with gaps a lost modality is no target, and the other one keeps its level; each MSE is over the rows
+      whose target at that level is not lost. With a fixed source only utterances that have it train.
     - ``source="a"``, ``"v"`` or ``"t"`` is the paper's setting: one source for every utterance, the other two
       as targets whatever the training mask. Only the condition that consists of the source
       is answered; others are reported as "–", and ``forward`` gives NaN where the source is absent.
@@ -189,9 +191,20 @@ class MCTN(MissingModalityModule):
     @staticmethod
     def targets(batch: Batch) -> tuple[Tensor, Tensor]:
         """Bool [B, 3] twice: the absent modality that is translated to first, and the one that is second."""
-        absent = batch.available[batch.row] & ~batch.present
+        absent = batch.available[batch.row] & ~batch.present & batch.present.any(dim=1, keepdim=True)
         follows = batch.present.roll(1, dims=1)  # whether the modality before it in the cycle is present
         return absent & follows, absent & ~follows
+
+    @staticmethod
+    def counted(batch: Batch) -> tuple[int, int]:
+        """Number of rows with a source whose first, and whose second target is not lost: B each without gaps."""
+        if bool(batch.available.all()):
+            return len(batch), len(batch)
+        source, lost = batch.present.any(dim=1), ~batch.available[batch.row]
+        follows = batch.present.roll(1, dims=1)
+        levels = (lost & follows).any(dim=1), (lost & ~follows).any(dim=1)
+        first, second = (int((source & ~level).sum()) for level in levels)
+        return first, second
 
     def embed(self, decoder: AttentionDecoder, states: Tensor, wanted: Tensor) -> Tensor:
         """Read the one wanted modality off decoded states and project it as true steps are: [R, S, width].
@@ -218,6 +231,7 @@ class MCTN(MissingModalityModule):
         wanted: Tensor,
         true: Sequence[Tensor],
         row: Tensor,
+        counted: int,
     ) -> Tensor:
         """Mean squared error over a batch; a row that wants several modalities has their mean, one that wants none 0.
 
@@ -228,6 +242,7 @@ class MCTN(MissingModalityModule):
             wanted: bool [B, 3], what each row of the batch is compared in.
             true: per modality, the true steps [N, S, D_m] of each utterance.
             row: int64 [B], the utterance of each row.
+            counted: number of rows that the mean is over.
         """
         shares = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
         total = states.new_zeros(())
@@ -237,7 +252,7 @@ class MCTN(MissingModalityModule):
             assert isinstance(output, nn.Linear)
             errors = linear_errors(output, states.index_select(0, picked), steps.index_select(0, row[chosen]))
             total = total + (errors * shares[chosen, modality]).sum()
-        return total / len(wanted)
+        return total / max(1, counted)
 
     def classify(self, second: Tensor) -> Tensor:
         """Outputs [B, O] of the second encoding [B, S, H]."""
@@ -283,6 +298,7 @@ class MCTN(MissingModalityModule):
             batch = replace(batch, present=self.readable(batch.available[batch.row]))
         true, row = self.true_steps(batch), batch.row
         first, second = self.targets(batch)
+        counted, counted_second = self.counted(batch)
         present = batch.present
         parts = zip(self.projections.values(), true, present.unbind(dim=1), strict=True)
         shown = [in_rows(projection, steps.index_select(0, row), rows) for projection, steps, rows in parts]
@@ -294,8 +310,8 @@ class MCTN(MissingModalityModule):
         back = self.decoder(self.encoder(self.embed(self.decoder, translated, first[rows])))  # x̂_S = D(E(x̂_T))
         cycled = present & first.any(dim=1, keepdim=True)
         return {
-            "cls": self.task.loss(self.classify(encoded_second), batch.target),
-            "translation": self.squared_error(self.decoder, translated, rows, first, true, row),
-            "cycle": self.squared_error(self.decoder, back, rows, cycled, true, row),
-            "second": self.squared_error(self.second_decoder, third, rows_second, second, true, row),
+            "cls": self.loss_over(present.any(dim=1), self.classify(encoded_second), batch.target),
+            "translation": self.squared_error(self.decoder, translated, rows, first, true, row, counted),
+            "cycle": self.squared_error(self.decoder, back, rows, cycled, true, row, counted),
+            "second": self.squared_error(self.second_decoder, third, rows_second, second, true, row, counted_second),
         }

@@ -7,9 +7,32 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Discrepancy = Literal["published", "bounded", "zellinger", "none"]
 """Forms of :func:`invariance_discrepancy`; ``none`` leaves the term out."""
+
+
+def known_mse(values: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+    """Mean squared error over what is known of the targets.
+
+    Args:
+        values: [B, M, D].
+        targets: [B, M, D], of M modalities; read where ``known``.
+        known: bool [B, M].
+
+    Returns:
+        a scalar; 0 with a zero gradient where nothing is known.
+
+    >>> import torch
+    >>> targets = torch.tensor([[[1.0], [torch.nan]]])
+    >>> float(known_mse(torch.zeros(1, 2, 1), targets, torch.tensor([[True, False]])))
+    1.0
+    """
+    if bool(known.all()):
+        return F.mse_loss(values, targets)
+    errors = (values[known] - targets[known]).square()
+    return errors.sum() / max(1, errors.numel())
 
 
 def central_moments(sample: Tensor, moments: int = 5) -> Tensor:
@@ -101,7 +124,9 @@ def standardised(features: Tensor, eps: float = 1e-5) -> Tensor:
     return centred / (centred.square().mean(dim=over) + eps).sqrt()
 
 
-def invariance_discrepancy(H: Tensor, form: Discrepancy = "published", moments: int = 5) -> Tensor:
+def invariance_discrepancy(
+    H: Tensor, form: Discrepancy = "published", moments: int = 5, known: Tensor | None = None
+) -> Tensor:
     r"""IF-MMIN's L_cmd: the mean over the pairs of modalities of CMD_K between their features.
 
     .. math:: \frac{1}{3} \sum_{m < n} CMD_K(b(H_m), b(H_n))
@@ -117,9 +142,12 @@ def invariance_discrepancy(H: Tensor, form: Discrepancy = "published", moments: 
         H: [B, M, D], the features of M modalities.
         form: any of :data:`Discrepancy` but ``none``.
         moments: K, at least 1.
+        known: bool [B, M], the features that are of something; None: all. A pair of modalities is then compared over
+            the rows that have both, and the mean is over the pairs that some row has.
 
     Returns:
-        a non-negative scalar, float32 for features in half precision; 0 with a zero gradient where moments coincide.
+        a non-negative scalar, float32 for features in half precision; 0 with a zero gradient where moments coincide, or
+        where no row has two modalities.
 
     >>> import torch
     >>> H = torch.randn(64, 3, 8, dtype=torch.float64) + torch.arange(3)[:, None]
@@ -127,14 +155,33 @@ def invariance_discrepancy(H: Tensor, form: Discrepancy = "published", moments: 
     ...  for form in ("published", "zellinger", "bounded")]
     [True, True, False]
     """
+    gaps = None if known is None or bool(known.all()) else known
     width = 1.0
     if form == "zellinger":
         H, width = H.tanh(), 2.0
     elif form == "bounded":
-        H, width = standardised(H).tanh(), 2.0
+        width = 2.0
+        if gaps is None:
+            H = standardised(H).tanh()
+        else:
+            bounded = standardised(H[gaps]).tanh()
+            H = bounded.new_zeros(H.shape).masked_scatter(gaps[..., None], bounded)
+    if gaps is not None:
+        return _over_pairs(H, gaps, moments, width)
     found = central_moments(H, moments)
     left, right = zip(*combinations(range(H.shape[1]), 2), strict=True)
     return moment_discrepancy(found[:, left], found[:, right], width).mean()
+
+
+def _over_pairs(H: Tensor, known: Tensor, moments: int, width: float) -> Tensor:
+    """Mean CMD over the pairs of modalities that some row has, each over the rows that have both."""
+    terms = []
+    for m, n in combinations(range(H.shape[1]), 2):
+        both = known[:, m] & known[:, n]
+        if bool(both.any()):
+            x, y = (central_moments(H[both, modality], moments) for modality in (m, n))
+            terms.append(moment_discrepancy(x, y, width))
+    return torch.stack(terms).mean() if terms else 0.0 * H.sum()
 
 
 def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -> Tensor:

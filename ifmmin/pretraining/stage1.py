@@ -21,7 +21,11 @@ from ifmmin.optimization import Recipe
 
 
 class Pretraining(Fusion):
-    """Base of the stage-1 models: trained and selected on complete data."""
+    """Base of the stage-1 models: trained and selected on complete data.
+
+    Our choices: in a corpus with gaps it trains on every utterance with all that the corpus has of it, and reads what
+    is lost as zero frames, as stage 2 does; complete utterances alone may be few. They alone select the epoch.
+    """
 
     recipe: ClassVar[Recipe] = Recipe(constant_epochs=10, decay_epochs=10, clip_norm=0.5)
     monitored_row: ClassVar[str] = COMPLETE
@@ -78,6 +82,8 @@ class InvariantPretraining(Pretraining):
     Of the public code: the form of the shared encoder depends on the name of a run
     (:class:`~ifmmin.nn.heads.InvarianceEncoder`); which form gave the paper's numbers is unknown, and the default is
     that of a run without such a name. Its script selects the best epoch on the test split.
+
+    Our choices: those of :class:`Pretraining`; the discrepancy of two modalities is over the utterances that have both.
 
     What to expect of H: with the published discrepancy it shrinks, with the default sizes to about 1 % of the spread of
     h; so it does with features of another scale, a smaller weight, or another initialisation. Nothing holds it: H =
@@ -158,5 +164,5 @@ class InvariantPretraining(Pretraining):
         h, H = self.embed(batch.unmasked())
         terms = {}
         if self.discrepancy != "none":
-            terms["cmd"] = invariance_discrepancy(H, self.discrepancy, self.moments)
+            terms["cmd"] = invariance_discrepancy(H, self.discrepancy, self.moments, batch.available)
         return {"cls": self.task.loss(self.classify(h, H), batch.targets), **terms}

@@ -95,6 +95,36 @@ class Fails(Small):
         raise RuntimeError("first line\nsecond line")
 
 
+class ReadsWhatIsLost(Small):
+    """Has a target past ``visible``."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        target = batch.frames[1].sum(dim=(1, 2))[batch.row]
+        return {**super().losses(batch), "other": (self(batch).sum(dim=1) - target).square().mean()}
+
+
+class WantsCompleteUtterances(Small):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        whole = batch.available.all(dim=1)
+        return {"cls": self.task.loss(self(batch.unmasked())[whole], batch.targets[whole])}
+
+
+class LeavesOutWhatNobodyHas(Small):
+    """A part that is trained on complete utterances has no gradient where no utterance has visual frames."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        losses, seen = super().losses(batch), visible(batch.unmasked(), 1)
+        rest = sum(parameter.sum() for name in "at" for parameter in self.readers[name].parameters())
+        if not len(seen.rows):
+            return {"cls": self.offset.weight.sum() + 0 * rest}
+        return losses
+
+
+class KnowsWhatIsLost(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch) + batch.available.sum(dim=1)[batch.row, None]
+
+
 class Embeds(Small):
     """Shows embeddings, and imagines their mean over what is present."""
 
@@ -161,6 +191,10 @@ MISTAKES = [
     (ReadsOrder, "with the order of the batch"),
     (ReadsAbsent, "with what is absent: read frames through visible() alone"),
     (LeavesOut, "with only v present, parameter readers."),
+    (ReadsWhatIsLost, "with gaps at random, its losses or gradients change with what does not exist"),
+    (WantsCompleteUtterances, "with no audio in any utterance, loss cls is no finite scalar"),
+    (LeavesOutWhatNobodyHas, "with no visual in any utterance, parameter readers.v."),
+    (KnowsWhatIsLost, "with gaps at random, its answers change by "),
     (NotFinite, "loss other is no finite scalar"),
     (BadGradient, "parameter offset.weight has a gradient that is not finite"),
     (TooWide, "forward gives [8, 5] for 8 rows, not [8, 4]"),

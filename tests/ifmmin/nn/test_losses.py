@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ifmmin.nn.losses import Discrepancy, central_moment_discrepancy, invariance_discrepancy, standardised
+from ifmmin.nn.losses import (
+    Discrepancy,
+    central_moment_discrepancy,
+    invariance_discrepancy,
+    known_mse,
+    standardised,
+)
 
 FORMS: tuple[Discrepancy, ...] = ("published", "zellinger", "bounded")
 
@@ -188,3 +194,58 @@ def test_each_form_in_half_precision(form: Discrepancy) -> None:
     found = invariance_discrepancy(H, form)
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(naive_discrepancy(H.double(), form, 5), rel=0.02)
+
+
+# Corpora with gaps.
+
+
+def naive_with_gaps(H: Tensor, known: Tensor, form: Discrepancy, moments: int) -> float:
+    """Mean over the pairs that some row has, each over the rows that have both."""
+    width = 1.0 if form == "published" else 2.0
+    x = H.clone()
+    if form == "bounded":
+        x[known] = naive_standardised(H[known][None])[0]
+    if form != "published":
+        x = torch.tensor([math.tanh(value) for value in x.flatten().tolist()], dtype=H.dtype).reshape(H.shape)
+    pairs = []
+    for m, n in combinations(range(H.shape[1]), 2):
+        both = [row for row in range(len(H)) if known[row, m] and known[row, n]]
+        if both:
+            pairs.append(naive_cmd(x[both, m], x[both, n], moments, width))
+    return sum(pairs) / len(pairs) if pairs else 0.0
+
+
+@given(size=st.integers(1, 9), dim=st.integers(1, 4), moments=st.integers(1, 5), seed=st.integers(0, 1000))
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_with_gaps_against_a_loop(form: Discrepancy, size: int, dim: int, moments: int, seed: int) -> None:
+    H = 2 * sample(3 * size, dim, seed).view(size, 3, dim) + torch.arange(3)[:, None]
+    known = torch.from_numpy(np.random.default_rng(seed).random((size, 3)) < 0.6)
+    known[~known.any(dim=1), 1] = True
+    H.requires_grad_()
+    found = invariance_discrepancy(H, form, moments, known)
+    assert float(found.detach()) == pytest.approx(naive_with_gaps(H.detach(), known, form, moments), rel=1e-9)
+    (gradient,) = torch.autograd.grad(found, H)
+    assert gradient.isfinite().all()
+    assert not gradient[~known].any()
+    everything = torch.ones(size, 3, dtype=torch.bool)
+    assert torch.equal(invariance_discrepancy(H, form, moments, everything), invariance_discrepancy(H, form, moments))
+
+
+@given(size=st.integers(1, 9), dim=st.integers(1, 4), share=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 1000))
+def test_squared_error_over_what_is_known_against_a_loop(size: int, dim: int, share: float, seed: int) -> None:
+    values = sample(3 * size, dim, seed).view(size, 3, dim).requires_grad_()
+    targets = sample(3 * size, dim, seed + 1).view(size, 3, dim)
+    known = torch.from_numpy(np.random.default_rng(seed).random((size, 3)) < share)
+    targets[~known] = torch.nan
+    errors = [
+        (value - target) ** 2
+        for row, other, seen in zip(values.tolist(), targets.tolist(), known.tolist(), strict=True)
+        for one, wanted, there in zip(row, other, seen, strict=True)
+        for value, target in zip(one, wanted, strict=True)
+        if there
+    ]
+    found = known_mse(values, targets, known)
+    assert float(found.detach()) == pytest.approx(sum(errors) / len(errors) if errors else 0.0, rel=1e-12)
+    (gradient,) = torch.autograd.grad(found, values)
+    assert gradient.isfinite().all()
+    assert not gradient[~known].any()
