@@ -109,25 +109,26 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, shared: bool = False) -> Iterator[None]:
     """Hold ``folder`` for this process; the system lets go of it when the process ends, however it ends.
 
     Args:
         folder: an existing one.
         what: what it is, for the message: ``"run"``.
+        shared: whether others may hold it too, as long as they share it.
 
     Raises:
         InputError: another process holds it; it names the process.
     """
-    file = lock(folder, what)
+    file = lock(folder, what, shared)
     try:
         yield
     finally:
         if file is not None:
-            unlock(file)
+            file.close() if shared else unlock(file)
 
 
-def lock(folder: Path, what: str) -> IO[str] | None:
+def lock(folder: Path, what: str, shared: bool = False) -> IO[str] | None:
     """Hold ``folder`` as :func:`locked` does, until :func:`unlock`; None where the system has no such locks."""
     try:
         import fcntl
@@ -137,7 +138,7 @@ def lock(folder: Path, what: str) -> IO[str] | None:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = printable(file.readline().strip()) or "another process"

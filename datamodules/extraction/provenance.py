@@ -56,7 +56,7 @@ def describe(
     corpus: str,
     facts: Mapping[str, Any],
     utterances: Iterable[str],
-    sizes: Mapping[str, int],
+    sources: Any,
 ) -> dict[str, Any]:
     """Make the provenance of a feature file.
 
@@ -70,7 +70,7 @@ def describe(
         corpus: name of the corpus.
         facts: further plain facts of the corpus.
         utterances: ids in the file.
-        sizes: bytes of each source, by its name.
+        sources: sizes of the sources, plain data.
     """
     return {
         "format": FORMAT,
@@ -84,7 +84,7 @@ def describe(
         "corpus": corpus,
         "facts": dict(facts),
         "utterances": digest(sorted(utterances)),
-        "sources": digest(sorted(sizes.items())),
+        "sources": digest(sources),
     }
 
 

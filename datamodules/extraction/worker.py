@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Extracted, Extractor, FloatArray
@@ -21,6 +21,9 @@ from datamodules.extraction.media.faces import recipe as recipe_of_faces
 from datamodules.extraction.parts import write_part
 from datamodules.extraction.recordings import Recording
 from datamodules.text import printable
+
+if TYPE_CHECKING:
+    from datamodules.extraction.recipes import ExtractionRecipe
 
 
 class Pipeline(Protocol):
@@ -43,6 +46,23 @@ class Pipeline(Protocol):
 
 Make = Callable[[], Pipeline]
 """Makes a pipeline, in the worker; it is pickled."""
+
+
+@dataclass(frozen=True)
+class FromRecipe:
+    """Makes the pipeline of a recipe; see :meth:`datamodules.extraction.pipeline.Pipeline.from_recipe`."""
+
+    recipe: ExtractionRecipe
+    device: str
+    batch: int
+    download: bool
+    only: tuple[str, ...]
+
+    def __call__(self) -> Pipeline:
+        """Import what extracts, and load its weights."""
+        from datamodules.extraction import pipeline
+
+        return pipeline.Pipeline.from_recipe(self.recipe, self.device, self.batch, self.download, self.only)
 
 
 @dataclass(frozen=True)

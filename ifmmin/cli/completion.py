@@ -7,10 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from jsonargparse import ArgumentParser
 
+from datamodules.extraction.extractors import registry
+from datamodules.extraction.index import INDEXES
+from datamodules.extraction.recipes import RECIPES
 from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
 from ifmmin.cli.arguments import Parser, defaults_of
 from ifmmin.cli.commands import IfmminCLI
 from ifmmin.cli.console import clean_process
+from ifmmin.cli.extract import make_parser
 from ifmmin.cli.main import COMMANDS
 from ifmmin.discovery import corpus_names, discover_models, find_corpus
 
@@ -22,6 +26,12 @@ _SCRIPT = """\
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command=${{COMP_WORDS[1]}} names="" i
   if (( COMP_CWORD == 1 )); then
     names={commands}
+  elif [[ $command == extract ]] && (( COMP_CWORD == 2 )); then
+    names={recordings}
+  elif [[ $before == --recipe ]]; then
+    names={recipes}
+  elif [[ $before == --audio || $before == --visual || $before == --text ]]; then
+    names={extractors}
   elif [[ $before == --model || $before == --model.help ]]; then
     names={models}
   elif [[ $before == --data || $before == --data.help ]]; then
@@ -65,6 +75,7 @@ def completion_script(shell: str) -> str:
     options = {command: options_of(command) for command in IfmminCLI.subcommands()}
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
     options["check"] += ["--data", "--data.help", "--json"]
+    options["extract"] = sorted(name for name in make_parser()._option_string_actions if name.startswith("--"))
     models = {name: _of_class("model", model) for name, model in sorted(discover_models().items())}
     corpora = {name: _of_class("data", find_corpus(name)) for name in corpus_names()}
     classes = [f"        --model:{name}) {_adding(names)}" for name, names in models.items()]
@@ -76,6 +87,9 @@ def completion_script(shell: str) -> str:
         commands=_words(COMMANDS),
         models=_words(models),
         corpora=_words(corpora),
+        recordings=_words(INDEXES),
+        recipes=_words(RECIPES),
+        extractors=_words([*registry.names(), "none"]),
         options="\n".join(f"      {command}) names={_words(names)} ;;" for command, names in options.items()),
         classes="\n".join(classes),
     )

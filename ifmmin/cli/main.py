@@ -19,6 +19,7 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
     "predict": "write what a checkpoint predicts of each utterance under each condition",
+    "extract": "make a feature corpus of recordings",
     "check": "list everything that is wrong with a corpus",
     "compare": "compare two runs of one fold, utterance by utterance",
     "models": "list the models, with their papers",
@@ -76,6 +77,8 @@ def _imported(name: str) -> Callable[[list[str]], int]:
         from ifmmin.cli.compare import compare_command as command
     elif name == "completion":
         from ifmmin.cli.completion import completion_command as command
+    elif name == "extract":
+        from ifmmin.cli.extract import extract_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:

@@ -63,6 +63,12 @@ def install(next_step: Callable[[], str] | None = None) -> None:
     threading.Thread(target=_second, args=(reading,), daemon=True).start()
 
 
+def say_next(next_step: Callable[[], str]) -> None:
+    """Have a program of ours say something else of how to go on; a library's host is left alone."""
+    if installed():
+        _State.next_step = next_step
+
+
 def installed() -> bool:
     """Whether this process is a program of ours."""
     return _State.pid == os.getpid()

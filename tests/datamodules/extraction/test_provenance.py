@@ -35,7 +35,7 @@ GIVEN: dict[str, Any] = {
 
 def made(**changed: Any) -> dict[str, Any]:
     keywords = {"corpus": "IEMOCAP", "facts": {"scenarios": ["S"]}}
-    return describe(**(GIVEN | keywords | changed), utterances=["b", "a"], sizes={"b.wav": 2, "a.wav": 1})
+    return describe(**(GIVEN | keywords | changed), utterances=["b", "a"], sources=[["a", 1], ["b", 2]])
 
 
 def write(path: Path, value: Any) -> Path:
@@ -53,7 +53,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = read_provenance(path)
     assert found == made()
     assert found["utterances"] == hashlib.sha256(b'["a","b"]').hexdigest()
-    assert found["sources"] == hashlib.sha256(b'[["a.wav",1],["b.wav",2]]').hexdigest()
+    assert found["sources"] == hashlib.sha256(b'[["a",1],["b",2]]').hexdigest()
     with h5py.File(path) as file:  # by another reader
         assert json.loads(file.attrs[ATTRIBUTE]) == made()
         assert list(file) == ["a"]
@@ -172,7 +172,7 @@ def test_what_no_checkpoint_could_hold_is_noted_and_ignored(
 
 def test_features_of_one_recipe_do_not_differ() -> None:
     # Of other recordings, by another version of this library: the values of a frame are made alike.
-    other = describe(**GIVEN, corpus="clips", facts={}, utterances=["x"], sizes={})
+    other = describe(**GIVEN, corpus="clips", facts={}, utterances=["x"], sources=[])
     assert difference(made(), {**other, "ifmmin": "9.9"}) is None
     assert difference(None, None) is None
 

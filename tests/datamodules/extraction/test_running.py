@@ -48,7 +48,7 @@ def put_together(recordings: Sequence[Recording], out: Path, features: dict[str,
     provenance = {
         modality: describe(
             feature.name, {}, feature.recipe, None, rate=feature.rate, width=feature.width, corpus="Folder",
-            facts={}, utterances=[], sizes={},
+            facts={}, utterances=[], sources=[],
         )
         for modality, feature in features.items()
     }  # fmt: skip

@@ -1,0 +1,294 @@
+"""``extract``: the same corpus however it was made, and what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from datamodules.extraction.parts import FOLDER
+from datamodules.extraction.provenance import read_provenance
+from ifmmin.cli import extract_progress
+from ifmmin.cli.main import main
+from tests.cli.extracting import alive, descendants, hashes, leftovers, program, use_fakes, write_clips, write_manifest
+from tests.cli.running import CHECKOUT
+from tests.datamodules.extraction.fakes import expected
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fakes(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("out") / "corpus"
+    with pytest.MonkeyPatch.context() as patch:
+        use_fakes(patch)
+        assert main(words(manifest, out)) == 0
+    yield out
+
+
+def words(manifest: Path, out: Path, *options: str) -> list[str]:
+    return ["extract", "clips", str(manifest), str(out), "--jobs", "1", *options]
+
+
+def test_the_corpus_has_what_fit_reads(undisturbed: Path) -> None:
+    assert sorted(path.name for path in undisturbed.iterdir()) == [
+        "A", "L", "V", "absent.csv", "corpus.json", "extraction.log", "target",
+    ]  # fmt: skip
+    described = json.loads((undisturbed / "corpus.json").read_text(encoding="utf-8"))
+    assert described["features"] == {"audio": "sound", "visual": "faces", "text": "words"}
+    assert described["folds"] == 3
+    usable = {f"clip{number:02d}" for number in range(36) if number % 9 != 4 and number % 10 != 3}
+    for fold in (1, 2, 3):
+        ids = [
+            name.decode()
+            for split in ("trn", "val", "tst")
+            for name in np.load(undisturbed / "target" / str(fold) / f"{split}_int2name.npy")[:, 0]
+        ]
+        assert sorted(ids) == sorted(usable)
+    with h5py.File(undisturbed / "A" / "sound.h5") as file:
+        np.testing.assert_array_equal(file["clip07"][()], expected("audio", "clip07", "clip 7"))
+    provenance = read_provenance(undisturbed / "V" / "faces.h5")
+    assert provenance is not None
+    assert (provenance["extractor"], provenance["corpus"]) == ("face-hog", "Folder")
+    assert str(undisturbed.parent) not in json.dumps(provenance)
+    assert leftovers(undisturbed) == []
+
+
+def test_the_corpus_checks_and_trains(undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", "Folder", "--data.root", str(undisturbed)]
+    assert main(["check", *data]) == 0, capsys.readouterr().out
+    run = ["--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1"]
+    assert main(["fit", "--model", "MeanFusion", *data, *run]) == 0
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_the_summary_says_what_is_absent_and_what_to_do_next(
+    manifest: Path, tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my corpus"
+    assert main(words(manifest, out)) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"visual +│ V/faces\.h5 +│ +32 │ +4 │ +5 │", shown)
+    assert re.search(r"visual +│ silent +│ +4 │", shown)
+    assert re.search(r"text +│ no such file +│ +4 │", shown)
+    assert f"next: check --data Folder --data.root '{out}', then fit --model IFMMIN --data Folder" in shown
+    assert "36 utterances, " in shown
+
+
+def test_the_log_names_ids_and_nothing_private(manifest: Path, undisturbed: Path) -> None:
+    log = (undisturbed / "extraction.log").read_text(encoding="utf-8")
+    assert "clip04: visual absent (silent)" in log.splitlines()
+    assert str(manifest.parent) not in log
+    assert "7 words" not in log
+
+
+@pytest.mark.parametrize("jobs", ["2", "3"])
+def test_jobs_change_nothing(jobs: str, manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None) -> None:
+    assert main(["extract", "clips", str(manifest), str(tmp_path / "out"), "--jobs", jobs]) == 0
+    assert hashes(tmp_path / "out") == hashes(undisturbed)
+
+
+def test_shards_change_nothing(
+    manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for shard in ("2/3", "3/3", "1/3"):
+        assert main(words(manifest, out, "--shard", shard)) == 0
+        assert f"shard {shard[0]} of 3 is made; once all are made" in capsys.readouterr().out
+    assert not (out / "A").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.glob(f"{FOLDER}/*/*.npz")}
+    assert len(before) == 6  # two groups of three modalities
+    assert main(words(manifest, out, "--keep-parts")) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob(f"{FOLDER}/*/*.npz")} == before
+    assert hashes(out) == hashes(undisturbed)
+
+
+def test_one_modality_adds_its_file_and_leaves_the_rest(
+    manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None
+) -> None:
+    out = tmp_path / "out"
+    for modality in ("visual", "text"):
+        assert main(words(manifest, out, "--only", modality)) == 0
+        assert not (out / "target").exists()
+    before = (out / "V" / "faces.h5").stat().st_mtime_ns
+    assert main(words(manifest, out, "--only", "audio")) == 0
+    assert (out / "V" / "faces.h5").stat().st_mtime_ns == before
+    mine, whole = hashes(out), hashes(undisturbed)
+    del mine["extraction.log"], whole["extraction.log"]  # of the last run
+    assert mine == whole
+
+
+def test_other_feature_files_are_kept(manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None) -> None:
+    out = tmp_path / "out"
+    assert main(words(manifest, out)) == 0
+    (out / "V" / "other.h5").write_bytes((out / "V" / "faces.h5").read_bytes())
+    assert main(words(manifest, out, "--refresh")) == 0
+    assert hashes(out).keys() - hashes(undisturbed).keys() == {"V/other.h5"}
+
+
+def test_incomplete_utterances_are_kept_on_request(manifest: Path, tmp_path: Path, fakes: None) -> None:
+    assert main(words(manifest, tmp_path / "out", "--incomplete", "keep")) == 0
+    ids = [np.load(path) for path in (tmp_path / "out" / "target" / "1").glob("*_int2name.npy")]
+    assert sum(map(len, ids)) == 36
+
+
+def test_a_dry_run_decodes_and_writes_nothing(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch, error="must not be made")
+    assert main(words(manifest, tmp_path / "out", "--dry-run")) == 0
+    assert "angry 9, happy 9, neutral 9, sad 9: 36 in all" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_without_labels_are_features_only(
+    tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = write_clips(tmp_path / "raw")
+    rows = [("clip00", "clip00.mp4", "words"), ("clip01", "clip01.mp4", "words")]
+    write_manifest(manifest, rows, ("id", "media", "text"))
+    assert main(words(manifest, tmp_path / "out")) == 0
+    assert "nothing is labelled, so there are features only" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "target").exists()
+
+
+# Kills. A step is a file that the parent moves into place; the process dies before or after it.
+
+Killed = Callable[[Path], bool]
+
+
+def killed_at_step(words: list[str], step: int, before: bool) -> bool:
+    """Run in a fork of this process that kills itself; whether it did."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _kill_at(step, before)
+            main(words)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def _kill_at(step: int, before: bool) -> None:
+    taken = 0
+
+    def dying(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(source: Path, target: Path) -> Path:
+            nonlocal taken
+            taken += 1
+            if taken == step and before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            found = move(source, target)
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        return moved
+
+    Path.replace = dying(Path.replace)  # type: ignore[method-assign,assignment]
+    Path.rename = dying(Path.rename)  # type: ignore[method-assign,assignment]
+
+
+# A, V, L, absent.csv, extraction.log, corpus.json, three folds of six files, and the parts' folder.
+STEPS = 3 + 3 + 3 * 6 + 1
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=[] if step in (1, 3, 4, 6, 15, STEPS) else pytest.mark.slow)
+        for step in range(1, STEPS + 1)
+    ],
+)
+def test_a_kill_while_assembling_changes_nothing(
+    step: int, before: bool, manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None
+) -> None:
+    out = tmp_path / "out"
+    assert killed_at_step(words(manifest, out), step, before)
+    for path in out.glob("?/[!.]*.h5"):  # whole, or not there
+        assert hashes(out)[str(path.relative_to(out))] == hashes(undisturbed)[str(path.relative_to(out))]
+    assert main(words(manifest, out)) == 0
+    assert hashes(out) == hashes(undisturbed)
+    assert leftovers(out) == []
+
+
+def test_there_are_as_many_steps(manifest: Path, tmp_path: Path, fakes: None) -> None:
+    assert not killed_at_step(words(manifest, tmp_path / "out"), STEPS + 1, True)
+
+
+def running(folder: Path, words: list[str], delay: float = 0.02) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(program(folder, delay)), *words],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not found() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found(), process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_signal_leaves_no_process_and_the_next_start_goes_on(
+    signum: signal.Signals, manifest: Path, undisturbed: Path, tmp_path: Path, fakes: None
+) -> None:
+    out = tmp_path / "out"
+    process = running(tmp_path, ["extract", "clips", str(manifest), str(out), "--jobs", "2"], delay=0.1)
+    until(lambda: list(out.glob(f"{FOLDER}/*/*.npz")), process)  # the small group is done, the large one is not
+    children = descendants(process.pid)
+    assert len(children) >= 2
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=30)
+    if signum == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + signum
+        (line,) = [line for line in err.splitlines() if not line.startswith("note: ")]
+        assert line.endswith("; what is done is kept; the same command goes on")
+        assert not list(out.glob(f"{FOLDER}/*/.ifmmin-*"))
+    deadline = time.monotonic() + 10
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, children))
+    assert not (out / "A").exists()
+    done = {path: path.stat().st_mtime_ns for path in out.glob(f"{FOLDER}/*/*.npz")}
+    assert main(words(manifest, out, "--keep-parts")) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert hashes(out) == hashes(undisturbed)
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch, delay=0.01)
+    monkeypatch.setattr(extract_progress, "EVERY", 0.1)
+    assert main(words(manifest, tmp_path / "out")) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("extract: ")]
+    assert 1 <= len(lines) <= 12
+    form = r"extract: \d+ of 36 utterances \| \d+ s of speech \| \d+\.\dx real time( \| \d+ s left)?( \| absent: .*\d)?"
+    assert all(re.fullmatch(form, line) for line in lines), lines
