@@ -55,6 +55,7 @@ def write_video(
     codec: str = "mpeg4",
     times: Sequence[float] | None = None,
     sound_codec: str = "pcm_s16le",
+    pixels: str = "yuv420p",
 ) -> Path:
     """A video of RGB pictures [H, W, 3], lossless with ``ffv1``; with time stamps of its own if ``times`` are given."""
     import av
@@ -62,7 +63,7 @@ def write_video(
     with av.open(str(path), "w") as file:
         stream: Any = file.add_stream(codec, rate=Fraction(fps))
         stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         if codec == "mpeg4":
             stream.bit_rate = 2_000_000
         if times is not None:

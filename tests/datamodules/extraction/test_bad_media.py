@@ -5,18 +5,17 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from datamodules.extraction.extractor import Extracted, Reads
 from datamodules.extraction.index import index_of
-from datamodules.extraction.media.detectors import Face, HogDetector
+from datamodules.extraction.media.detectors import HogDetector
 from datamodules.extraction.pipeline import Pipeline
 from datamodules.extraction.recordings import Recording, Source
 from tests.datamodules.extraction.media_files import Array, face_picture, voice, write_video, write_wav
-from tests.datamodules.extraction.test_pipeline import Recorder, recorders
+from tests.datamodules.extraction.test_pipeline import Corner, Recorder, recorders
 
 REASONS = {
     "IEMOCAP": {
@@ -35,18 +34,6 @@ REASONS = {
 }
 NO_FACE = {"IEMOCAP", "MSPIMPROV"}
 FOLDERS = {"IEMOCAP": "IEMOCAP_full_release", "MSPIMPROV": "MSP-IMPROV", "clips": "clips"}
-
-
-class Corner:
-    """A detector that always finds the upper left corner."""
-
-    name, grey = "corner", True
-
-    def __call__(self, picture: Array) -> list[Face]:
-        return [Face(4, 4, 16, 16, 1.0)]
-
-    def recipe(self) -> dict[str, Any]:
-        return {}
 
 
 def extracted(*recordings: Recording) -> dict[str, Extracted]:

@@ -8,10 +8,10 @@ import pytest
 
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Extracted, FloatArray, Pictures, Reads, Sound, Words
-from datamodules.extraction.media.detectors import HogDetector
+from datamodules.extraction.media.detectors import Face, HogDetector
 from datamodules.extraction.pipeline import Pipeline
 from datamodules.extraction.recordings import Recording, Source
-from tests.datamodules.extraction.media_files import face_picture, voice, write_video, write_wav
+from tests.datamodules.extraction.media_files import Array, face_picture, voice, write_video, write_wav
 
 
 class Recorder:
@@ -28,6 +28,18 @@ class Recorder:
         if isinstance(self.answer, Exception):
             raise self.answer
         return np.array(self.answer, np.float32)
+
+    def recipe(self) -> dict[str, Any]:
+        return {}
+
+
+class Corner:
+    """A detector that always finds the upper left corner."""
+
+    name, grey = "corner", True
+
+    def __call__(self, picture: Array) -> list[Face]:
+        return [Face(4, 4, 16, 16, 1.0)]
 
     def recipe(self) -> dict[str, Any]:
         return {}
