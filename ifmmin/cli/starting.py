@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,8 +68,32 @@ def imports() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with _torchmetrics_without("transformers"):
+            yield
     finally:
         gc.freeze()
         if collecting:
             gc.enable()
+
+
+@contextmanager
+def _torchmetrics_without(package: str) -> Iterator[None]:
+    """Have torchmetrics take ``package`` for not installed, if it is imported meanwhile.
+
+    It would import transformers, which takes seconds, for text metrics that nothing here computes. What asks for the
+    package itself gets it.
+    """
+    from lightning_utilities.core.imports import RequirementCache
+
+    check = RequirementCache.__bool__
+
+    def checked(cache: RequirementCache) -> bool:
+        if re.match(rf"{package}\b", cache.requirement or ""):
+            cache.available, cache.message = False, f"{package} is left out here"
+        return check(cache)
+
+    RequirementCache.__bool__ = checked  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        RequirementCache.__bool__ = check  # type: ignore[method-assign]

