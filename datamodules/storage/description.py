@@ -52,7 +52,7 @@ LONGEST_NAME, LONGEST_ID = 100, 1000
 VALUES = "utterances"
 """What ``counts`` has in place of classes where labels are values."""
 
-_KEYS = ("format", "corpus", "name", "classes", "scale", "folds", "features", "monitor", "speakers", "counts", "facts")
+KEYS = ("format", "corpus", "name", "classes", "scale", "folds", "features", "monitor", "speakers", "counts", "facts")
 
 
 class _WrongError(ValueError):
@@ -257,8 +257,8 @@ def parse_description(content: object) -> Description:
         raise _WrongError('has no "format", so it describes no corpus')
     if version != FORMAT:
         raise _WrongError(f"has format {_shown(version)}, where this version reads {FORMAT}")
-    if unknown := [name for name in found if name not in _KEYS]:
-        raise _WrongError(f"has {printable(unknown[0], 60)!r}, where there are {', '.join(_KEYS)}")
+    if unknown := [name for name in found if name not in KEYS]:
+        raise _WrongError(f"has {printable(unknown[0], 60)!r}, where there are {', '.join(KEYS)}")
     folds = _whole(found.get("folds", 0), "folds", 0, MOST_FOLDS)
     labels = _labels(found)
     if folds and not labels.names and not isinstance(labels, Scale):

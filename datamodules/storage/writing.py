@@ -15,7 +15,7 @@ from datamodules.files import write_bytes
 from datamodules.storage.targets import id_path, label_path
 
 
-def write_features(path: Path, utterances: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> None:
+def write_features(path: str | Path, utterances: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> None:
     """Write a feature file: one dataset [frames, width] per utterance.
 
     Args:
@@ -25,6 +25,7 @@ def write_features(path: Path, utterances: Iterable[tuple[str, npt.NDArray[np.fl
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Built in memory: on a full disk HDF5 prints a traceback for every dataset that it cannot flush.
     with h5py.File(path.name, "w", driver="core", backing_store=False, libver="latest") as file:

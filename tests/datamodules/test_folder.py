@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from datamodules import IEMOCAP, MSPIMPROV, EmotionDataModule, Folder, Synthetic
 from datamodules.errors import CorpusError, InputError
 from datamodules.folder import write_folder
 from datamodules.storage.check import check_corpus
+from datamodules.storage.description import KEYS, read_description
 from datamodules.storage.layouts import speaker_of
 from datamodules.storage.writing import write_features
+from tests.cli.running import CHECKOUT
 from tests.datamodules.corpora import CLIPS, load_features, load_ids, write_clips, write_corpus
 
 LABELS: dict[str, Any] = {"a": "calm", "b": "angry", "c": "calm", "d": "calm"}
@@ -243,6 +246,22 @@ def test_a_folder_without_one_says_how_to_make_one(tmp_path: Path) -> None:
     assert "docs/your_own_corpus.md" in line
     with pytest.raises(CorpusError, match="nowhere: does not exist; give the folder"):
         Folder(str(tmp_path / "nowhere"))
+
+
+def test_the_guide_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (CHECKOUT / "docs" / "your_own_corpus.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    (by_hand,) = re.findall(r"```json\n(.*?)```", guide, flags=re.DOTALL)
+    exec(program, {})
+    written = read_description(Path("ROOT"))
+    data = Folder("ROOT", fold=2)
+    data.setup("fit")
+    assert check_corpus(Path("ROOT"), data.corpus_layout).lines == []
+    Path("ROOT/corpus.json").write_text(by_hand, encoding="utf-8")
+    assert read_description(Path("ROOT")) == written
+    entries = re.findall(r"^\| `(\w+)` \| ", guide, flags=re.MULTILINE)
+    assert sorted(entries) == sorted(KEYS)
 
 
 def test_it_is_a_corpus_of_the_library() -> None:

@@ -1,0 +1,67 @@
+"""A board on a corpus that describes itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures.__main__ import main as figures
+from benchmarks.leaderboard.__main__ import main
+from benchmarks.leaderboard.published import read_published
+from benchmarks.leaderboard.records import RECORDS, read_records
+from benchmarks.leaderboard.summary import summarise_board
+from tests.datamodules.corpora import CLIPS, write_clips
+
+CHOICE = ["--models", "MeanFusion", "--folds", "2", "--seeds", "1", "--trainer.max_epochs", "1"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_clips(tmp_path / "corpus", name="IEMOCAP")  # whoever calls it so
+    return tmp_path
+
+
+def test_a_board_has_its_classes_and_no_published_figure(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", "Folder", "--data.root", "corpus", *CHOICE]
+    assert main(words) == 0, capsys.readouterr().err
+    board = Path("runs/leaderboard/Folder-IEMOCAP")
+    (record,) = read_records(board / RECORDS)
+    assert (record.corpus, record.is_synthetic, record.fold) == ("Folder-IEMOCAP", False, 2)
+    assert record.class_names == CLIPS
+    summary = summarise_board([record])
+    assert read_published("IEMOCAP")
+    assert not summary.published
+    assert "published" not in (board / "leaderboard.csv").read_text(encoding="utf-8")
+    assert json.dumps("très drôle") in (board / "leaderboard.html").read_text(encoding="utf-8")
+    assert figures([str(board)]) == 0
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 runs, 1 of them done already" in capsys.readouterr().out
+    # Other classes are another corpus, although every file but one is the same.
+    path = here / "corpus" / "corpus.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"classes": ["calm", "sad", "très drôle"]}), encoding="utf-8")
+    assert main([*words, "--report"]) == 0
+    assert "not used: 1 record(s) of MeanFusion: data" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.root", "corpus", "--folds", "3"], "--folds 3: Folder-IEMOCAP has folds 1..2; give some of them"),
+        (["--data.root", "nowhere"], "nowhere: does not exist; give the folder"),
+        (["--data.root", "."], "corpus.json: does not exist, so the corpus's classes and folds are unknown"),
+        ([], "--data.root is needed"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_any_run(
+    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", "Folder", "--models", "MeanFusion", *words]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not Path("runs").exists()
