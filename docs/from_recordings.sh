@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# From recordings to a first table; docs/from_recordings.md explains each step. In the checkout:
+#
+#   bash docs/from_recordings.sh WORK                    invented recordings in the form of IEMOCAP
+#   bash docs/from_recordings.sh WORK MSPIMPROV          in that of MSP-IMPROV, or clips with a manifest: clips
+#   bash docs/from_recordings.sh WORK IEMOCAP RAW        your own: the folder of a release, or a manifest
+#
+# EPOCHS, FOLDS and MODELS choose how much is trained; EPOCHS= trains as long as the models' recipes say. INVENT holds
+# options of the first command.
+set -euo pipefail
+work=${1:?give a folder to work in} corpus=${2:-IEMOCAP} raw=${3:-}
+models=${MODELS:-MeanFusion ModalityDropout IFMMIN}
+epochs=()
+if [ -n "${EPOCHS=8}" ]; then epochs=(--trainer.max_epochs "$EPOCHS"); fi
+
+# 1. Invent recordings, unless there are some.
+python -m datamodules.extraction.invented "$work/invented" --defects ${INVENT:-}
+if [ -z "$raw" ]; then
+  case $corpus in
+    IEMOCAP) raw=$work/invented/IEMOCAP_full_release ;;
+    MSPIMPROV) raw=$work/invented/MSP-IMPROV ;;
+    clips) raw=$work/invented/clips/manifest.csv ;;
+  esac
+fi
+
+# 2. See what would be read, and what is wrong.
+python cli.py extract "$corpus" "$raw" "$work/corpus" --dry-run
+
+# 3. Extract.
+python cli.py extract "$corpus" "$raw" "$work/corpus"
+
+# 4. Check the result.
+data=(--data "${corpus/clips/Folder}" --data.root "$work/corpus")
+python cli.py check "${data[@]}"
+
+# 5. Train one model.
+python cli.py fit --model ${models##* } "${data[@]}" "${epochs[@]}" --run_dir "$work/run"
+
+# 6. Compare several.
+python -m benchmarks.leaderboard --models $models "${data[@]}" "${epochs[@]}" --folds ${FOLDS:-1 2} --seeds 1 --board "$work/board"
+
+# That is all.

