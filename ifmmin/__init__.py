@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ifmmin.base import MissingModalityModule
     from ifmmin.cards import ModelCard
     from ifmmin.inference import Predictor
+    from ifmmin.media import MediaPredictor
     from ifmmin.model import IFMMIN
     from ifmmin.optimization import Recipe
     from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining
@@ -25,6 +26,7 @@ __all__ = [
     "IFMMIN",
     "FusionPretraining",
     "InvariantPretraining",
+    "MediaPredictor",
     "MissingModalityModule",
     "ModelCard",
     "Predictor",
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy(
         "FusionPretraining": "pretraining.stage1",
         "IFMMIN": "model",
         "InvariantPretraining": "pretraining.stage1",
+        "MediaPredictor": "media",
         "MissingModalityModule": "base",
         "ModelCard": "cards",
         "Predictor": "inference",

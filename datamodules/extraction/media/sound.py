@@ -164,14 +164,14 @@ class _Frames:
                     index = round((seconds_of(frame.pts, frame.time_base) - origin) * self._rate)
                     if abs(index - at) > _JITTER * self._rate:
                         at = index
-                samples = _mono(frame)
+                samples = mono(frame)
                 yield at, samples
                 at += len(samples)
         except (av.FFmpegError, ValueError, OSError) as error:
             self.damaged = reason(error)
 
 
-def _mono(frame: Any) -> FloatArray:
+def mono(frame: Any) -> FloatArray:
     """The mean of all channels in -1..1."""
     values: npt.NDArray[Any] = frame.to_ndarray()
     if values.dtype == np.uint8:
