@@ -16,6 +16,7 @@ from ifmmin.cli.commands import IfmminCLI
 from ifmmin.cli.console import clean_process
 from ifmmin.cli.extract import make_parser
 from ifmmin.cli.main import COMMANDS
+from ifmmin.cli.media_words import OPTIONS
 from ifmmin.discovery import corpus_names, discover_models, find_corpus
 
 SHELLS = ("bash", "zsh")
@@ -76,6 +77,7 @@ def completion_script(shell: str) -> str:
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
     options["check"] += ["--data", "--data.help", "--json"]
     options["extract"] = sorted(name for name in make_parser()._option_string_actions if name.startswith("--"))
+    options["predict"] += sorted(f"--{name}" for name in OPTIONS if f"--{name}" not in options["predict"])
     models = {name: _of_class("model", model) for name, model in sorted(discover_models().items())}
     corpora = {name: _of_class("data", find_corpus(name)) for name in corpus_names()}
     classes = [f"        --model:{name}) {_adding(names)}" for name, names in models.items()]

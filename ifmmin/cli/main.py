@@ -11,6 +11,7 @@ from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.cli import ranks, starting
 from ifmmin.cli.failures import reported
+from ifmmin.cli.media_words import is_media_form
 
 __all__ = ["COMMANDS", "main", "reported"]
 
@@ -18,7 +19,7 @@ COMMANDS = {
     "fit": "train a model, stage 1 first where it has one, and test its best epoch",
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split",
-    "predict": "write what a checkpoint predicts of each utterance under each condition",
+    "predict": "write what a checkpoint predicts of each utterance under each condition; or of media: predict FILE",
     "extract": "make a feature corpus of recordings",
     "check": "list everything that is wrong with a corpus",
     "compare": "compare two runs of one fold, utterance by utterance",
@@ -61,17 +62,20 @@ def _command(args: Sequence[str] | None) -> int:
     ranks.check_environment()  # before Lightning, whose import reads it
     if args is not None:
         # Called with explicit args we may run inside another program: leave its allocator and GC alone.
-        return _imported(argv[0])(argv)
+        return _imported(argv)(argv)
     starting.large_pages()
     starting.no_screen()
     with starting.imports():
-        command = _imported(argv[0])
+        command = _imported(argv)
     return command(argv)
 
 
-def _imported(name: str) -> Callable[[list[str]], int]:
-    """Import what runs a command; that takes seconds."""
-    if name == "check":
+def _imported(argv: Sequence[str]) -> Callable[[list[str]], int]:
+    """Import what runs these words; that takes seconds."""
+    name = argv[0]
+    if name == "predict" and is_media_form(argv[1:]):
+        from ifmmin.cli.predict_media import predict_media_command as command
+    elif name == "check":
         from ifmmin.cli.check import check_command as command
     elif name == "compare":
         from ifmmin.cli.compare import compare_command as command

@@ -8,6 +8,7 @@ and nothing needs one: files are written whole or not at all, so that a run goes
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -16,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from datamodules.text import printable
@@ -30,6 +31,8 @@ _WARNING = getattr(signal, "SIGUSR1", None)  # as in sbatch --signal=USR1@90; Wi
 _PATIENCE = 5.0  # seconds for loggers and callbacks to finish; some wait for a network
 
 _HANDLER = 0.5  # seconds within which Python calls a handler, unless the main thread is in C++
+
+_TWICE = 2.0  # seconds in which one signal may be seen twice
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", _WARNING: "time is nearly up"}
 
@@ -46,6 +49,8 @@ class _State:
     next_step: Callable[[], str] | None = None
     said = False
     stopping = False
+    interrupted: threading.Event | None = None
+    noted_at = -math.inf
 
 
 def install(next_step: Callable[[], str] | None = None) -> None:
@@ -72,6 +77,16 @@ def say_next(next_step: Callable[[], str]) -> None:
 def installed() -> bool:
     """Whether this process is a program of ours."""
     return _State.pid == os.getpid()
+
+
+@contextmanager
+def noted() -> Iterator[threading.Event]:
+    """Have the first Ctrl-C within the block set an event, by which the program ends its work; the second ends it."""
+    _State.interrupted = event = threading.Event()
+    try:
+        yield event
+    finally:
+        _State.interrupted = None
 
 
 def stopping() -> bool:
@@ -150,6 +165,8 @@ def stop(signum: int) -> None:
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     code = 128 + signum
+    if signum == signal.SIGINT and _noted():
+        return
     if not installed():  # a worker forked from the program
         os._exit(code)
     if _State.stopping:  # a second signal does not wait
@@ -161,6 +178,18 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         requeued = _requeue() if signum == _WARNING else ""
         line = f"{_WORDS[signal.Signals(signum)]}; {requeued}{_State.next_step()}"
     end(line, code)
+
+
+def _noted() -> bool:
+    """Whether this Ctrl-C is only noted: the first one, which comes by the handler and by the waiting thread."""
+    if time.monotonic() - _State.noted_at < _TWICE:
+        return True
+    event = _State.interrupted
+    if event is None or event.is_set() or not installed():
+        return False
+    _State.noted_at = time.monotonic()
+    event.set()
+    return True
 
 
 def _requeue() -> str:
