@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
-from datamodules.extraction.extractor import FRAME_RATE, Extracted, FloatArray, Pictures
+from datamodules.extraction.extractor import Extracted, FloatArray
 from datamodules.extraction.index.reading import one_line
 from datamodules.extraction.media.given import Given, Images, Samples
 from datamodules.extraction.media.subtitles import read_subtitles
 from datamodules.extraction.media.windows import LONGEST_UTTERANCE, check_windows, windows
+from datamodules.extraction.recorded import RecordedExtractors
 from datamodules.extraction.recordings import Half, Recording, Source
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints import load_model
@@ -23,15 +24,9 @@ from ifmmin.results.answers import Answer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from datamodules.extraction.extractor import Extractor
-    from datamodules.extraction.pipeline import Pipeline
 
 _TAG = re.compile(r"\[[^\[\]]*\]")
 _MOST_WINDOWS = 100_000
-
-
-class NoExtractorError(InputError):
-    """An extractor of the checkpoint's features cannot be made here, whatever the file."""
 
 
 class MediaPredictor:
@@ -45,6 +40,8 @@ class MediaPredictor:
         extraction: how each modality's features were made, from the checkpoint's record of its training data.
         device: where extractors that are networks run.
         download: whether they may fetch weights that are not on this machine.
+        weights: files or folders of extractors' weights, by modality or for ``detector``, where the checkpoint names
+            ones of another machine; they must be the same weights.
 
     Attributes:
         predictor: answers for features.
@@ -59,6 +56,7 @@ class MediaPredictor:
         extraction: Mapping[str, Mapping[str, Any]] | None,
         device: str = "cpu",
         download: bool = False,
+        weights: Mapping[str, str | Path] | None = None,
     ) -> None:
         if not extraction:
             raise InputError(
@@ -66,10 +64,7 @@ class MediaPredictor:
                 "Train on extracted features."
             )
         self.predictor = predictor
-        self._extraction = dict(extraction)
-        self._device, self._download = device, download
-        self._extractors: dict[str, _Watched] = {}
-        self._detector: Any = None
+        self._extractors = RecordedExtractors(extraction, device, download, weights)
 
     @classmethod
     def load(
@@ -78,6 +73,7 @@ class MediaPredictor:
         device: str = "cpu",
         model: type[MissingModalityModule] | None = None,
         download: bool = False,
+        weights: Mapping[str, str | Path] | None = None,
     ) -> Self:
         """Read a checkpoint that ``fit`` wrote; nothing in it is executed.
 
@@ -86,6 +82,7 @@ class MediaPredictor:
             device: where the model and extractors that are networks run.
             model: the class, for a model of your own that is not among the installed ones.
             download: whether extractors may fetch weights that are not on this machine.
+            weights: files or folders of extractors' weights, where the checkpoint names ones of another machine.
 
         Raises:
             InputError: it cannot be read, something else wrote it, its model is not installed or another than
@@ -93,7 +90,7 @@ class MediaPredictor:
         """
         loaded, trained_on = load_model(checkpoint, model)
         predictor = Predictor(loaded.to(device), trained_on, str(checkpoint))
-        return cls(predictor, trained_on.get("extraction"), device, download)
+        return cls(predictor, trained_on.get("extraction"), device, download, weights)
 
     def predict(
         self,
@@ -196,7 +193,7 @@ class MediaPredictor:
                 yield _unanswered(given, recording, _too_long(end - start))
             else:
                 recordings[recording.utterance] = recording
-        pipeline = self._pipeline({modality for each in recordings.values() for modality in _needed(each)})
+        pipeline = self._extractors.pipeline({modality for each in recordings.values() for modality in _needed(each)})
         for extracted in pipeline.extract([*recordings.values()]):
             yield self._answer(given, extracted, recordings[extracted.utterance])
 
@@ -209,9 +206,8 @@ class MediaPredictor:
         Raises:
             InputError: one is not installed, or its weights are not here.
         """
-        self._pipeline({*modalities} & self._extraction.keys())
-        visual = self._extractors.get("visual")
-        return float(FRAME_RATE if visual is None else visual.reads.fps)
+        self._extractors.pipeline({*modalities} & {*self._extractors.modalities})
+        return self._extractors.fps
 
     # From what is given to features.
 
@@ -230,7 +226,7 @@ class MediaPredictor:
                 f"{given.shown}: {_too_long(given.seconds)}; give subtitles or a window, for an answer to each."
             )
         recording = self._recording(given, given.utterance, given.text)
-        pipeline = self._pipeline(_needed(recording))
+        pipeline = self._extractors.pipeline(_needed(recording))
         names = {"audio": "samples", "visual": "frames"}
         parts = {names[modality]: given.in_memory[modality] for modality in given.in_memory.keys() & _needed(recording)}
         extracted = pipeline.extract_one(recording, **parts) if parts else next(iter(pipeline.extract([recording])))
@@ -256,51 +252,25 @@ class MediaPredictor:
 
     def _words(self, text: str | None) -> str:
         """Words as those that the text extractor was given in training."""
-        facts = self._extraction.get("text", {}).get("facts", {})
         words = text or ""
-        return one_line(_TAG.sub(" ", words) if facts.get("tags") == "removed" else words)
+        return one_line(_TAG.sub(" ", words) if self._extractors.removes_tags else words)
 
     def _usable(self, given: Given) -> set[str]:
         """Modalities that there is something of, that are not left out, and that an extractor is recorded for."""
         found = {"text", *given.in_memory}
         if given.path is not None:
             found |= {"audio", "visual"} - given.tracks.absent.keys()
-        return (found & self._extraction.keys()) - {*given.without}
+        return (found & {*self._extractors.modalities}) - {*given.without}
 
     def _why(self, given: Given, modality: str) -> str:
         """Why nothing of a modality is used."""
         if modality in given.without:
             return "left out"
-        if modality not in self._extraction:
+        if modality not in self._extractors.modalities:
             return f"this checkpoint's {modality} features came ready-made"
         if modality == "text":
             return "no transcript"
         return "not given" if given.path is None else given.tracks.absent.get(modality, "not given")
-
-    def _pipeline(self, modalities: Collection[str]) -> Pipeline:
-        """A pipeline of these modalities' extractors, which are made once.
-
-        Raises:
-            InputError: one is not installed, or its weights are not here.
-        """
-        from datamodules.extraction.pipeline import Pipeline
-
-        for modality in sorted({*modalities} - self._extractors.keys()):
-            self._extractors[modality] = self._extractor(modality)
-        return Pipeline({modality: self._extractors[modality] for modality in modalities}, self._detector)
-
-    def _extractor(self, modality: str) -> _Watched:
-        from datamodules.extraction.extractors.registry import build, build_detector
-        from datamodules.extraction.recipes import from_attributes
-
-        try:
-            recipe = from_attributes({modality: self._extraction[modality]})
-            made = build(recipe.choices[modality], modality, device=self._device, download=self._download)
-            if made.reads.kind == "faces":
-                self._detector = build_detector(recipe.detector, device=self._device)
-        except InputError as error:
-            raise NoExtractorError(str(error)) from error
-        return _Watched(made)
 
     # From features to an answer.
 
@@ -323,7 +293,7 @@ class MediaPredictor:
             frames={modality: len(frames) for modality, frames in features.items()},
             absent=absent,
             each={modality: says[modality[0]] for modality in features} if says else {},
-            faces=self._faces(features, recording.utterance),
+            faces=self._extractors.faces(recording.utterance) if "visual" in features else None,
             text=recording.text,
             remarks=extracted.remarks,
             problem=problem,
@@ -348,28 +318,6 @@ class MediaPredictor:
         if not self.predictor.model.answers(condition):
             return None
         return self.predictor.predict({name: frames for name, frames in features.items() if name[0] in condition})
-
-    def _faces(self, features: Mapping[str, FloatArray], utterance: str) -> tuple[int, int] | None:
-        seen = self._extractors["visual"].faces.pop(utterance, None) if "visual" in self._extractors else None
-        return seen if "visual" in features else None
-
-
-class _Watched:
-    """An extractor that notes in how many frames it was given a face."""
-
-    def __init__(self, extractor: Extractor) -> None:
-        self.name, self.modality, self.width = extractor.name, extractor.modality, extractor.width
-        self.reads = extractor.reads
-        self.faces: dict[str, tuple[int, int]] = {}
-        self._extractor = extractor
-
-    def __call__(self, item: Any) -> FloatArray:
-        if isinstance(item, Pictures) and self.reads.kind == "faces":
-            self.faces[item.utterance] = len(item.pixels), item.looked_at
-        return self._extractor(item)
-
-    def recipe(self) -> dict[str, Any]:
-        return self._extractor.recipe()
 
 
 def _too_long(seconds: float) -> str:

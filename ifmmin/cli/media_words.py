@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+WEIGHTS = ("audio", "visual", "text", "detector")
+"""Whose weights may be elsewhere on this machine."""
+
 OPTIONS: dict[str, tuple[type, str]] = {
     "ckpt_path": (str, "Checkpoint of a fit on extracted features; needed."),
     "text": (str, "What is said; it may be given without a file."),
@@ -20,6 +23,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "device": (str, "Where the model and extractors that are networks run, cpu by default."),
     "model": (str, "Class path of a model of your own that is not installed."),
     "download": (bool, "Let extractors fetch weights that are not on this machine."),
+    **{f"{name}.model": (str, f"Where the weights of --{name} are on this machine.") for name in WEIGHTS},
     "help": (bool, "Show this message and exit."),
 }
 """Options of ``predict`` for media files: type and help."""

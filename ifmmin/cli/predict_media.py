@@ -12,13 +12,14 @@ import torch
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.extraction.recorded import NoExtractorError
 from datamodules.extraction.recordings import Half
 from datamodules.files import check_writable, expanded
 from datamodules.text import printable
-from ifmmin.cli.media_words import CORPUS_GROUPS, OPTIONS
+from ifmmin.cli.media_words import CORPUS_GROUPS, OPTIONS, WEIGHTS
 from ifmmin.cli.words import check_options
 from ifmmin.discovery import find_model
-from ifmmin.media import MediaPredictor, NoExtractorError
+from ifmmin.media import MediaPredictor
 from ifmmin.results.answers import Answer, block, line, write_answers
 
 _VIDEO = ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
@@ -54,7 +55,11 @@ def predict_media_command(argv: Sequence[str]) -> int:
     if options.output is not None:
         _check_output(options.output)
     predictor = MediaPredictor.load(
-        options.ckpt_path, options.device, options.model and find_model(options.model), options.download
+        options.ckpt_path,
+        options.device,
+        options.model and find_model(options.model),
+        options.download,
+        {name: path for name in WEIGHTS if (path := vars(options)[f"{name}.model"]) is not None},
     )
     if options.camera is not None:
         from ifmmin.cli.predict_camera import camera_answers

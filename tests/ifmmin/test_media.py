@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from datamodules.errors import InputError
+from datamodules.extraction.recorded import NoExtractorError
 from ifmmin import MediaPredictor, Predictor
-from ifmmin.media import NoExtractorError
 from tests.batches import CLASSES
 from tests.cli.running import CHECKOUT
 from tests.datamodules.extraction.media_files import voice, write_video, write_wav
