@@ -14,7 +14,7 @@ from datamodules.errors import InputError
 from datamodules.extraction.dependencies import require
 from datamodules.extraction.extractor import FloatArray, Pictures, Reads
 from datamodules.extraction.extractors.hub import check_sha256, exact, on_device
-from datamodules.extraction.extractors.ready_made import sha256_of
+from datamodules.extraction.extractors.ready_made import MODELS, sha256_of, weights_path
 from datamodules.extraction.media.detectors import version_of
 from datamodules.text import printable
 
@@ -60,7 +60,7 @@ class DenseFace:
     ) -> None:
         if deviation <= 0:
             raise InputError(f"denseface: deviation must be above 0, it is {deviation}.")
-        path = Path(model)
+        path = weights_path(model)
         weights = tensors_of(path, "denseface")
         self._sha256 = sha256_of(path)
         check_sha256(self._sha256, sha256, f"denseface: {printable(path)}")
@@ -145,7 +145,7 @@ def tensors_of(path: Path, who: str) -> dict[str, Tensor]:
     """
     shown = f"{who}: {printable(path)}"
     if not path.is_file():
-        raise InputError(f"{shown}: is not there; give a file of weights as option model.")
+        raise InputError(f"{shown}: is not there; give a file of weights as option model, or its folder as {MODELS}.")
     try:
         if path.suffix == ".safetensors":
             found = require("safetensors.torch").load_file(path)

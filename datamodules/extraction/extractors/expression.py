@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import FloatArray, Pictures, Reads
 from datamodules.extraction.extractors.hub import exact, on_device
-from datamodules.extraction.extractors.ready_made import sha256_of
+from datamodules.extraction.extractors.ready_made import MODELS, sha256_of, weights_path
 from datamodules.extraction.media.detectors import version_of
 from datamodules.text import printable
 
@@ -53,7 +53,8 @@ class Expression:
     width = 256
 
     def __init__(self, model: str, *, device: str = "cpu", batch: int = 16) -> None:
-        folder = Path(model) if Path(model).is_dir() else Path(model).parent
+        path = weights_path(model)
+        folder = path if path.is_dir() else path.parent
         content = [_checked(folder / name, digest) for name, digest in (WEIGHTS, MANIFEST)]
         self._net = on_device(_Net(_weights(*content)), device, "expression")
         self._device, self._batch = torch.device(device), batch
@@ -120,7 +121,7 @@ def _checked(path: Path, digest: str) -> bytes:
     """
     shown = printable(path)
     if not path.is_file():
-        raise InputError(f"expression: {shown} is not there; bring it from {SOURCE}.")
+        raise InputError(f"expression: {shown} is not there; bring it from {SOURCE}, or give its folder as {MODELS}.")
     if sha256_of(path) != digest:
         raise InputError(
             f"expression: {shown} is another file than that of {SOURCE} (its sha256 is not {digest[:12]}…)."

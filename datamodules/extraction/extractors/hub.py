@@ -17,7 +17,7 @@ import torch
 
 from datamodules.errors import InputError
 from datamodules.extraction.dependencies import quiet_transformers, require
-from datamodules.extraction.extractors.ready_made import sha256_of
+from datamodules.extraction.extractors.ready_made import MODELS, sha256_of, weights_path
 from datamodules.text import printable
 
 SIDE_FILES = (
@@ -49,6 +49,7 @@ class Pretrained:
         who: loads it, for messages.
         model: hub id or folder, as the user gave it.
         folder: it is in.
+        from_hub: whether ``model`` is a hub id.
         config: content of its ``config.json``.
         sha256: of the file of weights; of several, of their names and digests.
         files: sha256 of what lies beside the weights, by name.
@@ -57,6 +58,7 @@ class Pretrained:
     who: str
     model: str
     folder: Path
+    from_hub: bool
     config: Mapping[str, Any]
     sha256: str
     files: Mapping[str, str]
@@ -64,7 +66,7 @@ class Pretrained:
     @property
     def name(self) -> str:
         """Hub id, or name of the folder: no path."""
-        return self.model if self.folder != Path(self.model) else self.folder.resolve().name
+        return self.model if self.from_hub else self.folder.resolve().name
 
     def recipe(self) -> dict[str, Any]:
         """Everything of the model that changes a value."""
@@ -153,8 +155,9 @@ def pretrained(model: str, who: str, *, download: bool = False, sha256: str | No
     Raises:
         InputError: it is not here, not complete, or has other weights.
     """
-    folder = Path(model)
-    if not folder.is_dir():
+    folder = weights_path(model)
+    from_hub = not folder.is_dir()
+    if from_hub:
         folder = _cached(model, who, download)
     shown = f"{who}: {printable(model)}"
     try:
@@ -166,7 +169,7 @@ def pretrained(model: str, who: str, *, download: bool = False, sha256: str | No
     digest = _digest(_weights(folder, shown))
     check_sha256(digest, sha256, shown)
     beside = sorted(path for path in folder.iterdir() if path.is_file() and any(map(path.match, SIDE_FILES)))
-    return Pretrained(who, model, folder, config, digest, {path.name: sha256_of(path) for path in beside})
+    return Pretrained(who, model, folder, from_hub, config, digest, {path.name: sha256_of(path) for path in beside})
 
 
 def check_sha256(found: str, wanted: str | None, shown: str) -> None:
@@ -216,7 +219,7 @@ def _cached(model: str, who: str, download: bool) -> Path:
     try:
         config = hub.try_to_load_from_cache(model, "config.json")
     except errors.HFValidationError:
-        raise InputError(f"{shown}: there is no such folder.") from None
+        raise InputError(f"{shown}: there is no such folder, nor in a folder of {MODELS}.") from None
     if isinstance(config, str):  # a file may also be known not to be there
         folder = Path(config).parent
         if not download or any((folder / name).is_file() for name in (*_SAFE, *_PICKLED)):
@@ -225,7 +228,7 @@ def _cached(model: str, who: str, download: bool) -> Path:
         return _downloaded(model, shown)
     raise InputError(
         f"{shown}: is no folder, and not in huggingface.co's cache {printable(hub.constants.HF_HUB_CACHE)}; give the "
-        "folder as option model, or fetch it with --download."
+        f"folder as option model, put it into a folder of {MODELS}, or fetch it with --download."
     )
 
 

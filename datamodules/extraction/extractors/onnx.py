@@ -11,7 +11,7 @@ from datamodules.errors import InputError
 from datamodules.extraction.dependencies import require
 from datamodules.extraction.extractor import FloatArray, Pictures, Reads
 from datamodules.extraction.extractors.hub import check_sha256
-from datamodules.extraction.extractors.ready_made import file_stem, sha256_of
+from datamodules.extraction.extractors.ready_made import MODELS, file_stem, sha256_of, weights_path
 from datamodules.extraction.media.detectors import version_of
 from datamodules.text import printable
 
@@ -50,7 +50,7 @@ class Onnx:
         device: str = "cpu",
         batch: int = 16,
     ) -> None:
-        path = Path(model)
+        path = weights_path(model)
         self._session = open_session(path, "onnx", device, output)
         self._path, self._sha256 = path, sha256_of(path)
         shown = f"onnx: {printable(path)}"
@@ -129,7 +129,7 @@ def open_session(path: Path, who: str, device: str = "cpu", output: str | None =
     runtime = require("onnxruntime")
     shown = f"{who}: {printable(path)}"
     if not path.is_file():
-        raise InputError(f"{shown}: is not there; give an ONNX file as option model.")
+        raise InputError(f"{shown}: is not there; give an ONNX file as option model, or its folder as {MODELS}.")
     kind = device.partition(":")[0]
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
     if provider not in runtime.get_available_providers():

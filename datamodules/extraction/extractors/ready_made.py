@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Absent
 from datamodules.text import printable
+
+MODELS = "IFMMIN_MODELS"
+"""Environment variable: folders in which files and folders of weights are looked for, separated as in PATH."""
 
 
 class ReadyMade:
@@ -67,6 +71,21 @@ def file_stem(text: str) -> str:
     ('my-faces-new', 'features')
     """
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip(".-_+")[:100] or "features"
+
+
+def weights_path(model: str) -> Path:
+    """Where a file or folder of weights is: as it is written, or in a folder of :data:`MODELS`.
+
+    Provenance holds no folders: this is how weights of a checkpoint's extractors are found on another machine.
+    """
+    given = Path(model)
+    if given.exists():
+        return given
+    for folder in filter(None, os.environ.get(MODELS, "").split(os.pathsep)):
+        for found in (Path(folder) / given, Path(folder) / given.name):
+            if given.name and found.exists():
+                return found
+    return given
 
 
 def sha256_of(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from datamodules.errors import InputError
 from datamodules.extraction.extractors.hub import check_sha256
 from datamodules.extraction.extractors.onnx import open_session
-from datamodules.extraction.extractors.ready_made import sha256_of
+from datamodules.extraction.extractors.ready_made import sha256_of, weights_path
 from datamodules.extraction.media.detectors import Face, UInt8Array, version_of
 from datamodules.extraction.media.faces import scaled
 from datamodules.text import printable
@@ -47,7 +46,7 @@ class YuNet:
     def __init__(self, model: str, threshold: float = 0.9, sha256: str | None = None, *, device: str = "cpu") -> None:
         if not 0 <= threshold <= 1:
             raise InputError(f"yunet: threshold must be in 0..1, it is {threshold}.")
-        path = Path(model)
+        path = weights_path(model)
         self.threshold = threshold
         self._session = open_session(path, "yunet", device)
         self._path, self._sha256 = path, sha256_of(path)

@@ -21,7 +21,7 @@ import torch
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Words
 from datamodules.extraction.extractors import registry
-from datamodules.extraction.recipes import Choice
+from datamodules.extraction.recipes import Choice, from_attributes
 from tests.cli.running import CHECKOUT
 from tests.datamodules.extraction import tiny_models
 
@@ -87,7 +87,7 @@ def test_a_folder_needs_no_connection(folder: Path, attempts: list[str]) -> None
 def test_a_model_that_is_not_here_is_one_line_and_no_attempt(name: str, attempts: list[str], tmp_path: Path) -> None:
     assert line_of(name) == (
         f"hf-text: {name}: is no folder, and not in huggingface.co's cache {tmp_path / 'cache'}; give the folder as "
-        "option model, or fetch it with --download."
+        "option model, put it into a folder of IFMMIN_MODELS, or fetch it with --download."
     )
     assert not attempts
 
@@ -350,3 +350,30 @@ def test_a_download_is_announced_and_happens_once(folder: Path, tmp_path: Path) 
 
 def beside(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.json"))
+
+
+# Weights on another machine.
+
+
+def test_a_checkpoint_s_weights_are_found_by_their_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: list[str]
+) -> None:
+    """Provenance holds the folder's name alone."""
+    wanted = made(folder)
+    attribute = {"extractor": "hf-text", "options": {"model": "bert"}, "recipe": wanted.recipe(), "detector": None}
+    recipe = from_attributes({"text": attribute})
+    monkeypatch.chdir(tmp_path / "..")
+    with pytest.raises(InputError, match="put it into a folder of IFMMIN_MODELS"):
+        registry.build(recipe.choices["text"], "text")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("IFMMIN_MODELS", os.pathsep.join([str(tmp_path / "empty"), "", str(tmp_path)]))
+    found = registry.build(recipe.choices["text"], "text")
+    assert found.recipe() == wanted.recipe()
+    assert (found(ITEM) == wanted(ITEM)).all()
+    assert made("elsewhere/bert").recipe() == wanted.recipe()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    with pytest.raises(InputError, match="has other weights than asked for"):
+        registry.build(recipe.choices["text"], "text")
+    assert not attempts
