@@ -39,4 +39,7 @@ python cli.py fit --model ${models##* } "${data[@]}" "${epochs[@]}" --run_dir "$
 # 6. Compare several.
 python -m benchmarks.leaderboard --models $models "${data[@]}" "${epochs[@]}" --folds ${FOLDS:-1 2} --seeds 1 --board "$work/board"
 
+# 7. Answer for a clip that no corpus holds.
+python cli.py predict "$work/invented/clips/media/clip000.mp4" --text "Well, that is that." --ckpt_path "$work"/run/checkpoints/epoch*.ckpt
+
 # That is all.

