@@ -13,10 +13,10 @@ from datamodules.extraction.media.pictures import Picture
 from datamodules.extraction.recordings import Half
 
 HEIGHT = 360
-"""Rows of a picture in which faces are looked for; a smaller picture is not enlarged."""
+"""Rows that a picture is scaled to, smaller ones too, before faces are looked for."""
 
 HEIGHT_AGAIN = 720
-"""Rows when they are looked for once more; a smaller picture is enlarged."""
+"""Rows when they are looked for once more."""
 
 MARGIN = 1.15
 """Side of the square that is cut out, in sides of the detector's box."""
@@ -112,7 +112,6 @@ class FaceTrack:
         times: of these, in seconds.
         looked_at: number of pictures.
         several: number of pictures with more than one face.
-        enlarged: whether looking again would use larger pictures.
     """
 
     detector: FaceDetector
@@ -124,7 +123,6 @@ class FaceTrack:
     times: list[float] = field(default_factory=list)
     looked_at: int = 0
     several: int = 0
-    enlarged: bool = False
     _last: tuple[float, float] | None = None
 
     def see(self, time: float, picture: Picture) -> None:
@@ -146,8 +144,7 @@ class FaceTrack:
         """Faces in pixels of the region."""
         part = region.of(picture.grey if self.detector.grey else picture.rgb)
         height, width = part.shape[:2]
-        wanted = HEIGHT_AGAIN if self.again else min(HEIGHT, height)
-        self.enlarged |= wanted < HEIGHT_AGAIN
+        wanted = HEIGHT_AGAIN if self.again else HEIGHT
         factor = height / wanted
         found = self.detector(scaled(part, wanted, max(1, round(width / factor))))
         return [

@@ -70,7 +70,7 @@ def look(
             tracks[number].see(time, picture)
             continue
         track = tracks.pop(number)  # its faces are not kept
-        if track.enlarged and 2 * len(track.crops) < track.looked_at:
+        if 2 * len(track.crops) < track.looked_at:
             again[number] = track
         else:
             yield number, _seen(track, wanted[number], time)

@@ -36,7 +36,7 @@ def face(column: float, row: float, score: float = 1.0, size: float = 40) -> Fac
     return Face(column - size / 2, row - size / 2, size, size, score)
 
 
-def lit(height: int = 200, width: int = 300) -> Array:
+def lit(height: int = 360, width: int = 540) -> Array:
     """A picture without bars whose colours tell the place."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([columns * 200 // width + 30, rows * 200 // height + 30, rows * 0 + 90], axis=2).astype(np.uint8)
@@ -70,7 +70,7 @@ def test_the_best_face_is_taken_first_then_the_nearest() -> None:
     for number in range(4):
         track.see(number / 10, Picture(lit()))
     columns = [crop[4, 4, 0] for crop in track.crops]  # redness grows with the column
-    np.testing.assert_allclose(columns, [np.array([250, 220, 180]) * 200 // 300 + 30][0], atol=3)
+    np.testing.assert_allclose(columns, np.array([250, 220, 180]) * 200 // 540 + 30, atol=3)
     assert track.times == [0.0, 0.1, 0.3] and track.looked_at == 4 and track.several == 3
 
 
@@ -120,7 +120,7 @@ def test_under_half_is_looked_at_again_in_large() -> None:
     pictures, here = [lit(180, 240)] * 5, [face(100, 80)]
     detector = Told(here, here, [], [], [], here, here, here, here, [])
     seen = see(pictures, detector)
-    assert detector.shapes == [(180, 240)] * 5 + [(720, 960)] * 5
+    assert detector.shapes == [(360, 480)] * 5 + [(720, 960)] * 5
     assert isinstance(seen.pictures, Pictures)
     np.testing.assert_allclose(seen.pictures.times, [0.0, 0.1, 0.2, 0.3])
     assert seen.pictures.looked_at == 5
