@@ -11,6 +11,7 @@ import numpy as np
 
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
+from datamodules.extraction.dependencies import require
 from datamodules.extraction.extractor import Absent, Extracted, Extractor, FloatArray, Sound, Words
 from datamodules.extraction.extractors.registry import build, build_detector
 from datamodules.extraction.media.detectors import FaceDetector, UInt8Array
@@ -83,6 +84,8 @@ class Pipeline:
         """
         wanted = {modality: choice for modality, choice in recipe.choices.items() if modality in only}
         extractors = {modality: build(choice, modality, device, batch, download) for modality, choice in wanted.items()}
+        if any(extractor.reads.kind in ("sound", "faces", "frames") for extractor in extractors.values()):
+            require("av")
         faces = "visual" in extractors and extractors["visual"].reads.kind == "faces"
         return cls(extractors, build_detector(recipe.detector, device, batch) if faces else None)
 

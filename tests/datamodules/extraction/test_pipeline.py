@@ -1,5 +1,7 @@
 """The pipeline: every modality that is there, and no other."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from datamodules.errors import InputError
 from datamodules.extraction.extractor import Extracted, FloatArray, Pictures, Reads, Sound, Words
 from datamodules.extraction.media.detectors import Face, HogDetector
 from datamodules.extraction.pipeline import Pipeline
+from datamodules.extraction.recipes import RECIPES
 from datamodules.extraction.recordings import Recording, Source
 from tests.datamodules.extraction.media_files import Array, face_picture, voice, write_video, write_wav
 
@@ -115,6 +118,30 @@ def test_a_failing_extractor_is_an_error_with_the_id(clip: Path, answer: Any, me
 def test_faces_need_a_detector() -> None:
     with pytest.raises(InputError, match="face detector"):
         Pipeline(recorders())
+
+
+@pytest.mark.parametrize(("module", "extra"), [("av", "media"), ("opensmile", "media"), ("dlib", "media")])
+def test_a_missing_dependency_is_one_line(monkeypatch: pytest.MonkeyPatch, module: str, extra: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError) as raised:
+        Pipeline.from_recipe(RECIPES["portable"], only=("audio", "visual"))
+    assert f'pip install "ifmmin[{extra}]"' in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_words_need_no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("av", "opensmile", "dlib", "skimage"):
+        monkeypatch.setitem(sys.modules, module, None)
+    [found] = Pipeline.from_recipe(RECIPES["portable"], only=("text",)).extract([Recording("u", text="Hello.")])
+    assert set(found.features) == {"text"}
+
+
+def test_nothing_of_media_is_imported_with_the_pipeline() -> None:
+    script = (
+        "import sys, datamodules, ifmmin, datamodules.extraction.pipeline\n"
+        "print(*[name for name in ('av', 'opensmile', 'dlib', 'skimage', 'transformers') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == ""
 
 
 def test_extractor_of_files_needs_no_media() -> None:

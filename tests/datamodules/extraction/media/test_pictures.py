@@ -122,6 +122,26 @@ def test_grey_of_a_frame_is_that_of_its_colours(tmp_path: Path) -> None:
     assert np.abs(Picture(face_picture()).grey - face_picture().astype(float) @ [0.299, 0.587, 0.114]).max() < 0.51
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.h264", "libx264", "yuv420p"),  # has no container
+        ("a.avi", "rawvideo", "bgr24"),  # is stored bottom up
+        ("a.mp4", "libx264", "yuv420p10le"),
+        ("b.mkv", "ffv1", "yuv444p10le"),
+        ("c.mkv", "ffv1", "gray"),
+        ("d.mkv", "mjpeg", "yuvj422p"),
+    ],
+)
+def test_kinds_of_pictures(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    written = face_picture(230, 318)  # rows are padded in memory
+    path = write_video(tmp_path / name, [written] * 25, 25, codec=codec, pixels=pixels)
+    found = [picture for _, _, picture in sample(Film(path), [Source(path)], 10) if picture is not None]
+    assert len(found) == 10
+    assert np.abs(found[5].grey - written.astype(float) @ [0.299, 0.587, 0.114]).mean() < 3
+    assert np.abs(found[5].rgb.astype(float) - (written if pixels != "gray" else found[5].grey[:, :, None])).mean() < 4
+
+
 @pytest.mark.parametrize(("quarters", "matrix"), [(1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (3, (0, -1, 1, 0))])
 def test_rotation_flag_is_followed(tmp_path: Path, quarters: int, matrix: tuple[int, int, int, int]) -> None:
     upright = face_picture(120, 160, 10, 100)

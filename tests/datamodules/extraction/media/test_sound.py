@@ -1,5 +1,6 @@
 """Sound against the samples that were written, and scipy."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,36 @@ def test_span_after_the_end_has_no_sound(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", voice(1.0))
     [(_, found)] = listen(path, [Source(path, 2.0, 3.0)])
     assert str(found) == "no sound in its time"
+
+
+def test_a_gap_in_the_time_stamps_is_silence(tmp_path: Path) -> None:
+    """A telephone drops packets; what follows is heard at its own time."""
+    import av
+
+    written = voice(2.0)
+    data = np.round(written * 32768).astype(np.int16)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        track = file.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for start in range(0, 32_000, 1600):
+            if 8_000 <= start < 16_000:
+                continue
+            frame = av.AudioFrame.from_ndarray(data[None, start : start + 1600], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    expected = data / 32768
+    expected[8_000:16_000] = 0
+    np.testing.assert_array_equal(heard(path).samples, expected.astype(np.float32))
+    np.testing.assert_array_equal(heard(path, 0.25, 1.5).samples, expected[4_000:24_000].astype(np.float32))
+
+
+def test_what_is_no_utterance_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.extraction.media.sound.LONGEST", 1.0)
+    path = write_wav(tmp_path / "a.wav", voice(2.0))
+    spans = [Source(path), Source(path, 0.5, 1.5), Source(path, 0.5, 1.9), Source(path, 1.2)]
+    found = {number: str(each) if isinstance(each, Absent) else each.seconds for number, each in listen(path, spans)}
+    assert found == {0: "longer than 1 s", 1: 1.0, 2: "longer than 1 s", 3: 0.8}
 
 
 @pytest.mark.parametrize("rate", [48_000, 44_100, 8_000, 22_050])
