@@ -159,9 +159,8 @@ def extract(options: Options, index: Index, console: Console) -> int:
     problems = targets(options, index, features)
     if not options.keep_parts:
         remove_parts(options.out)
-    for line in summary(
-        Finished(options.out, index, features, assembled, problems, progress.seconds, progress.elapsed)
-    ):
+    took, with_gaps = (progress.seconds, progress.elapsed), options.incomplete == "keep"
+    for line in summary(Finished(options.out, index, features, assembled, problems, *took, with_gaps)):
         console.print(line)
     return 0
 

@@ -33,6 +33,7 @@ class Finished:
         problems: of the target files; None if none were written.
         seconds: of speech that this run extracted.
         elapsed: seconds that it took.
+        with_gaps: whether the targets hold utterances that lack a modality.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class Finished:
     problems: tuple[Problem, ...] | None
     seconds: float
     elapsed: float
+    with_gaps: bool = False
 
 
 def summary(finished: Finished) -> Iterator[RenderableType]:
@@ -98,4 +100,6 @@ def _next_steps(finished: Finished) -> Iterator[RenderableType]:
     for problem in finished.problems:
         yield Text(f"- {problem}")
     options = f"--data {finished.index.corpus} --data.root {printable(shlex.quote(str(finished.out)))}"
+    if finished.with_gaps:
+        options += " --data.incomplete keep"
     yield Text(f"next: check {options}, then fit --model IFMMIN {options}")

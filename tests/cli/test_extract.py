@@ -21,7 +21,7 @@ from datamodules.extraction.provenance import read_provenance
 from ifmmin.cli import extract_progress
 from ifmmin.cli.main import main
 from tests.cli.extracting import alive, descendants, hashes, leftovers, program, use_fakes, write_clips, write_manifest
-from tests.cli.running import CHECKOUT
+from tests.cli.running import CHECKOUT, metrics
 from tests.datamodules.extraction.fakes import expected
 
 
@@ -144,10 +144,23 @@ def test_other_feature_files_are_kept(manifest: Path, undisturbed: Path, tmp_pat
     assert hashes(out).keys() - hashes(undisturbed).keys() == {"V/other.h5"}
 
 
-def test_incomplete_utterances_are_kept_on_request(manifest: Path, tmp_path: Path, fakes: None) -> None:
+def test_incomplete_utterances_are_kept_on_request_and_trained_on_by_what_is_printed(
+    manifest: Path, tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words(manifest, tmp_path / "out", "--incomplete", "keep")) == 0
     ids = [np.load(path) for path in (tmp_path / "out" / "target" / "1").glob("*_int2name.npy")]
     assert sum(map(len, ids)) == 36
+    following = f"--data Folder --data.root {tmp_path / 'out'} --data.incomplete keep"
+    line = f"next: check {following}, then fit --model IFMMIN {following}"
+    assert "".join(line.split()) in "".join(capsys.readouterr().out.split())
+    assert main(["check", *following.split()[:4]]) == 1
+    assert "or give --data.incomplete keep (or drop)" in capsys.readouterr().out
+    assert main(["check", *following.split()]) == 0
+    assert "Labelled utterances have: " in capsys.readouterr().out
+    run = ["--run_dir", str(tmp_path / "run"), "--trainer.max_epochs", "1", "--trainer.logger", "false"]
+    assert main(["fit", "--model", "MeanFusion", *following.split(), *run]) == 0
+    found = metrics(tmp_path / "run")["metrics"]
+    assert found["avt"]["n"] < max(found[one]["n"] for one in "avt")
 
 
 def test_a_dry_run_decodes_and_writes_nothing(
