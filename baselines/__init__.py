@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from datamodules.lazy import lazy
 
 if TYPE_CHECKING:
+    from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.late_fusion import LateFusion
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
 __all__ = [
+    "CIFMMIN",
     "CMARR",
     "MCTN",
     "MMIN",
     "CompleteFusion",
+    "ContrastivePretraining",
     "DistilledImputation",
     "LateFusion",
     "LinearImputation",
@@ -35,8 +38,10 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "CIFMMIN": "cif_mmin",
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
+        "ContrastivePretraining": "cif_mmin",
         "DistilledImputation": "distilled_imputation",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",

@@ -75,7 +75,8 @@ class IFMMIN(PretrainedModule):
         block_dims: widths of their encoder layers; the last is the width of a code.
         cascaded_input: give H' to every autoencoder; False is the ablation that gives it to the first only.
         cascade_form: ``chained``, where each block reads the last one's output; ``accumulated``, as first released:
-            block i reads h + i H', and the head the last block's input and output, added.
+            block i reads h + i H', and the head the last block's input and output, added; ``summed``, CIF-MMIN's:
+            chained, with that head.
         cascade_init: ``published``; ``scaled`` keeps the scale through the blocks.
         hidden_dims: of the classifier.
         dropout: of the classifier.

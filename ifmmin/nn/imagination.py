@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-CascadeForm = Literal["chained", "accumulated"]
+CascadeForm = Literal["chained", "accumulated", "summed"]
 
 
 def _layers(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
@@ -82,7 +82,12 @@ class InvariantImagination(Cascade):
     .. math::
         u_0 = h, \quad u_i = u_{i-1} + H', \quad h' = W_2 ReLU(W_1 (u_M + φ_M(u_M)) + b_1) + b_2
 
-    Both: C has the codes of φ_1 to φ_M.
+    ``summed``, that of CIF-MMIN: chained, and the head reads what the last block reads and what it gives, added.
+
+    .. math::
+        h' = W_2 ReLU(W_1 (Δz_{M-1} + H' + Δz_M) + b_1) + b_2
+
+    All: C has the codes of φ_1 to φ_M.
 
     Args:
         dim: width of h and H'.
@@ -107,21 +112,18 @@ class InvariantImagination(Cascade):
                 block.decoder.requires_grad_(False)
 
     def residual_blocks(self) -> list[Autoencoder]:
-        """The last block of the accumulated form; none of the chained one."""
-        return self.autoencoders()[-1:] if self.form == "accumulated" else []
+        """The last block; none of the chained form."""
+        return [] if self.form == "chained" else self.autoencoders()[-1:]
 
     def forward(self, embeddings: Tensor, invariant: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine from h [B, dim] and H' [B, dim]: (h' [B, dim], C [B, joint_dim])."""
-        chained = self.form == "chained"
-        z, change, codes = embeddings, embeddings, []
+        z, read, change, codes = embeddings, embeddings, embeddings, []
         for position, block in enumerate(self.blocks):
-            if position == 0 or self.cascaded_input:
-                z = z + invariant
-            change, code = block(z)
+            read = z + invariant if position == 0 or self.cascaded_input else z
+            change, code = block(read)
             codes.append(code)
-            if chained:
-                z = change
-        return self.head(z if chained else z + change), torch.cat(codes, dim=-1)
+            z = read if self.form == "accumulated" else change
+        return self.head(change if self.form == "chained" else read + change), torch.cat(codes, dim=-1)
 
 
 class ResidualImagination(Cascade):

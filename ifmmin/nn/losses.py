@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifmmin.nn.precision import full_precision
+
 Discrepancy = Literal["published", "bounded", "zellinger", "none"]
 """Forms of :func:`invariance_discrepancy`; ``none`` leaves the term out."""
 
@@ -182,6 +184,39 @@ def _over_pairs(H: Tensor, known: Tensor, moments: int, width: float) -> Tensor:
             x, y = (central_moments(H[both, modality], moments) for modality in (m, n))
             terms.append(moment_discrepancy(x, y, width))
     return torch.stack(terms).mean() if terms else 0.0 * H.sum()
+
+
+def decoupled_contrast(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
+    r"""Decoupled InfoNCE between two views of the same things: the pair itself is not in the denominator.
+
+    .. math:: -\frac{1}{2N} \sum_i \left( \log \frac{e^{s \cos(x_i, y_i)}}{\sum_{j \ne i} e^{s \cos(x_i, y_j)}}
+        + \log \frac{e^{s \cos(y_i, x_i)}}{\sum_{j \ne i} e^{s \cos(y_i, x_j)}} \right)
+
+    Yeh et al., "Decoupled contrastive learning", ECCV 2022. pytorch-metric-learning has InfoNCE (``NTXentLoss``) with
+    the pair in the denominator alone. CIF-MMIN's code adds 1e-10 to the denominator and 1e-20 to the ratio, which
+    change nothing but where there are no negatives.
+
+    Args:
+        x: [N, D].
+        y: [N, D]; row i is the other view of row i of ``x``.
+        scale: s, the inverse of a temperature.
+
+    Returns:
+        a scalar, float32 for half precision; 0 with a zero gradient for fewer than two rows, which are no negatives.
+
+    >>> import torch
+    >>> x = torch.eye(3)
+    >>> round(float(decoupled_contrast(x, x, 2.0)), 4)  # log 2 - 2
+    -1.3069
+    """
+    exact = torch.promote_types(x.dtype, torch.float32)
+    with full_precision(x):
+        logits = scale * F.normalize(x.to(exact), dim=1) @ F.normalize(y.to(exact), dim=1).T
+        if len(x) < 2:
+            return logits.sum() * 0
+        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        others = logits.masked_fill(itself, -torch.inf)
+        return ((others.logsumexp(dim=0) + others.logsumexp(dim=1)) / 2 - logits.diagonal()).mean()
 
 
 def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ NUMBERS: list[tuple[str, Options, str]] = [
     ("IFMMIN", {"invariance_layers": 0}, "invariance_layers 0: it must be at least 1 and at most 1000."),
     ("IFMMIN", {"invariance_layers": 1.5}, "invariance_layers 1.5: it must be a whole number."),
     ("IFMMIN", {"invariance_activation": "relu"}, "invariance_activation 'relu': choose one of leaky_relu, sigmoid."),
-    ("IFMMIN", {"cascade_form": "released"}, "cascade_form 'released': choose one of chained, accumulated."),
+    ("IFMMIN", {"cascade_form": "released"}, "cascade_form 'released': choose one of chained, accumulated, summed."),
     ("IFMMIN", {"cascade_init": "kaiming"}, "cascade_init 'kaiming': choose one of published, scaled."),
     ("IFMMIN", {"blocks": 0}, "blocks 0: it must be at least 1 and at most 1000."),
     ("IFMMIN", {"block_dims": []}, "block_dims []: it must not be empty."),

@@ -100,9 +100,26 @@ def test_the_form_that_was_first_released(inputs: tuple[torch.Tensor, torch.Tens
     assert frozen == {name for name in decoders if f"blocks.{BLOCKS - 1}." not in name}
 
 
-def test_both_forms_have_the_same_parameters() -> None:
-    chained, accumulated = (built(InvariantImagination, form=form) for form in ("chained", "accumulated"))
-    accumulated.load_state_dict(chained.state_dict())
+@pytest.mark.parametrize("cascaded", [True, False])
+def test_the_form_whose_head_reads_what_the_last_block_reads_and_gives(
+    inputs: tuple[torch.Tensor, torch.Tensor], cascaded: bool
+) -> None:
+    module = built(InvariantImagination, form="summed", cascaded_input=cascaded)
+    imagined, joint = module(*inputs)
+    x, H = map(array, inputs)
+    codes = []
+    for position, block in enumerate(module.blocks):
+        u = x + H if cascaded or position == 0 else x
+        x, code = phi(u, block)
+        codes.append(code)
+    np.testing.assert_allclose(array(imagined), chain(u + x, module.head, relu), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(array(joint), np.concatenate(codes, axis=1), rtol=1e-10, atol=1e-12)
+
+
+def test_all_forms_have_the_same_parameters() -> None:
+    chained, *others = (built(InvariantImagination, form=form) for form in ("chained", "accumulated", "summed"))
+    for other in others:
+        other.load_state_dict(chained.state_dict())
 
 
 def test_residual_imagination(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ifmmin.nn.losses import (
     Discrepancy,
     central_moment_discrepancy,
+    decoupled_contrast,
     invariance_discrepancy,
     known_mse,
     standardised,
@@ -249,3 +250,28 @@ def test_squared_error_over_what_is_known_against_a_loop(size: int, dim: int, sh
     (gradient,) = torch.autograd.grad(found, values)
     assert gradient.isfinite().all()
     assert not gradient[~known].any()
+
+
+def test_decoupled_contrast_pair_by_pair() -> None:
+    x, y, scale = sample(7, 4, 0), sample(7, 4, 1), 3.0
+
+    def cosine(one: Tensor, other: Tensor) -> float:
+        return float(one @ other / (one.norm() * other.norm()))
+
+    terms = []
+    for i in range(7):
+        for one, others in ((x, y), (y, x)):
+            negatives = sum(math.exp(scale * cosine(one[i], others[j])) for j in range(7) if j != i)
+            terms.append(-math.log(math.exp(scale * cosine(one[i], others[i])) / negatives))
+    assert float(decoupled_contrast(x, y, scale)) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+    assert float(decoupled_contrast(y, x, scale)) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+    assert decoupled_contrast(x.bfloat16(), y.bfloat16(), scale).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_decoupled_contrast_of_few_rows_has_a_finite_gradient(size: int) -> None:
+    x, y = sample(size, 4, 0).requires_grad_(), sample(size, 4, 1).requires_grad_()
+    value = decoupled_contrast(x, y, 2.0)
+    gradients = torch.autograd.grad(value, (x, y))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert (float(value.detach()) == 0) == (size < 2)
