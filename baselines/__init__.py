@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
     from baselines.distilled_imputation import DistilledImputation
+    from baselines.emt import EMT
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CIFMMIN",
     "CMARR",
+    "EMT",
     "MCTN",
     "MMIN",
     "CompleteFusion",
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy(
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",
         "DistilledImputation": "distilled_imputation",
+        "EMT": "emt",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
