@@ -70,7 +70,7 @@ def read_published(corpus: str, path: str | Path = PUBLISHED) -> tuple[Published
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise InputError(f"{path}: its columns must be {','.join(COLUMNS)}.")
         rows = [(line["corpus"], _row(line, f"{path}, line {reader.line_num}")) for line in reader]
-    return tuple(row for name, row in rows if _plain(name) == _plain(corpus))
+    return tuple(row for name, row in rows if plain_name(name) == plain_name(corpus))
 
 
 def _row(line: dict[str, str], place: str) -> Published:
@@ -103,6 +103,10 @@ def _fraction(cell: str, place: str) -> float | None:
     return value / 100
 
 
-def _plain(name: str) -> str:
-    """The letters and digits of a name, in lower case."""
+def plain_name(name: str) -> str:
+    """The letters and digits of a name, in lower case.
+
+    >>> plain_name("MSP-IMPROV") == plain_name("MSPIMPROV")
+    True
+    """
     return "".join(letter for letter in name.casefold() if letter.isalnum())

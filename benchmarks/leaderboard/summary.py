@@ -17,7 +17,7 @@ import torch
 from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
-from benchmarks.leaderboard.published import read_published
+from benchmarks.leaderboard.published import plain_name, read_published
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
@@ -398,13 +398,14 @@ def _confusion(runs: Sequence[Record]) -> dict[str, list[list[int]]]:
 
 def _published(corpus: str, entries: Iterable[Entry]) -> tuple[Published, ...]:
     """The published rows, with our difference where the same model was measured."""
-    measured = {entry.model: entry.cells for entry in entries}
+    measured = {plain_name(entry.model): entry.cells for entry in entries}  # CIFMMIN is published as CIF-MMIN
     rows = []
     for row in read_published(corpus):
-        ours = measured[row.model][row.metric] if row.model in measured else {}
+        model = plain_name(row.model)
+        ours = measured[model][row.metric] if model in measured else {}
         pairs = {name: (ours.get(name), value) for name, value in row.values.items()}
         difference = {name: cell.mean - value for name, (cell, value) in pairs.items() if cell and value is not None}
-        rows.append(replace(row, difference=difference if row.model in measured else None))
+        rows.append(replace(row, difference=difference if model in measured else None))
     return tuple(rows)
 
 

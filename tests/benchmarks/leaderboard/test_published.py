@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard.published import COLUMNS, PUBLISHED, read_published
+from benchmarks.leaderboard.published import COLUMNS, PUBLISHED, Metric, read_published
 from datamodules.conditions import MISSING_CONDITIONS
 from datamodules.errors import InputError
 from tests.benchmarks.leaderboard.boards import board_records, summarise_board
@@ -79,6 +79,17 @@ def test_difference_where_the_model_was_measured() -> None:
             assert cell is not None
             assert value is not None
             assert row.difference[name] == pytest.approx(cell.mean - value)
+
+
+def test_a_model_is_known_by_its_published_name() -> None:
+    board = summarise_board(board_records(["CIFMMIN", "MMIN"], [1, 2], [0, 1]))
+    ours = {entry.model: entry.cells for entry in board.entries}["CIFMMIN"]
+    compared = {row.metric: row.difference for row in board.published if row.model == "CIF-MMIN"}
+    means: dict[Metric, float] = {"WA": 0.6513, "UA": 0.6592}
+    for metric, published in means.items():
+        cell, difference = ours[metric]["mean"], compared[metric]
+        assert cell is not None and difference is not None
+        assert difference["mean"] == pytest.approx(cell.mean - published)
 
 
 def test_no_difference_in_what_our_run_does_not_answer() -> None:
