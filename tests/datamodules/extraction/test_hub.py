@@ -15,11 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from datamodules.errors import InputError
-from datamodules.extraction.extractor import Words
+from datamodules.extraction.extractor import Sound, Words
 from datamodules.extraction.extractors import registry
 from datamodules.extraction.recipes import Choice, from_attributes
 from tests.cli.running import CHECKOUT
@@ -125,11 +126,12 @@ def pickled(folder: Path, **more: Any) -> None:
     (folder / "model.safetensors").unlink()
 
 
-def test_plain_tensors_in_a_pickle_are_read(folder: Path) -> None:
+def test_plain_tensors_in_a_pickle_are_read(folder: Path, attempts: list[str]) -> None:
     """As microsoft/wavlm-large has them."""
     wanted = made(folder)(ITEM)
     pickled(folder)
     found = made(folder)
+    assert not attempts
     assert (found(ITEM) == wanted).all()
     assert found.recipe()["sha256"] == hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
 
@@ -140,6 +142,38 @@ def test_a_pickle_that_runs_something_is_refused(folder: Path, tmp_path: Path) -
         "its weights are no plain tensors, reading them would run code; bring a model.safetensors."
     )
     assert not (tmp_path / "made").exists()
+
+
+def as_of_old(folder: Path, prefix: str) -> None:
+    """Replace the safetensors by what older checkpoints hold: a task's head, and names of their time."""
+    from safetensors.torch import load_file
+
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    names |= {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = {"head.weight": torch.zeros(3, 16)}
+    for name, value in load_file(folder / "model.safetensors").items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        if not name.startswith(("pooler.", "masked_spec_embed")):
+            weights[f"{prefix}.{name}"] = value
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_checkpoints_of_a_task_with_older_names(folder: Path) -> None:
+    wanted = made(folder)(ITEM)
+    as_of_old(folder, "bert")
+    assert (made(folder)(ITEM) == wanted).all()
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "hubert"])
+def test_speech_models_of_a_task_with_older_names(tmp_path: Path, kind: str) -> None:
+    tiny_models.speech(kind, tmp_path)
+    item = Sound("one", np.random.default_rng(0).standard_normal(8000).astype(np.float32), 16_000)
+    choice = Choice("hf-speech", {"model": str(tmp_path)})
+    wanted = registry.build(choice, "audio")(item)
+    as_of_old(tmp_path, kind)
+    assert (registry.build(choice, "audio")(item) == wanted).all()
 
 
 def test_safetensors_win_over_a_pickle(folder: Path, tmp_path: Path) -> None:
