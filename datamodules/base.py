@@ -113,7 +113,7 @@ class EmotionDataModule(L.LightningDataModule):
     """The metric that selects the best epoch on validation."""
     schedule: ClassVar[Literal["epochs", "steps"]] = "epochs"
     """Train for the papers' number of epochs, or for the number of optimiser steps that they took."""
-    synthetic: ClassVar[bool] = False
+    synthetic: bool = False
     """Whether the data are generated; such results are never shown as those of a real corpus."""
 
     def __init__(
@@ -145,6 +145,7 @@ class EmotionDataModule(L.LightningDataModule):
         check_options(EmotionDataModule, options, "--data.")
         self.root = expanded(root)
         self.corpus_layout = self.layout_of(options)
+        self.synthetic = self.synthetic or self.corpus_layout.invented
         self.fold = fold
         self.normalization = (audio_normalization, visual_normalization, text_normalization)
         self.batch_size = batch_size
@@ -222,7 +223,9 @@ class EmotionDataModule(L.LightningDataModule):
             InputError: there is no such place.
         """
         described = cls.described(options)
-        layout = cls.layout if described is None else cls.layout.with_features(**described.feature_names)
+        layout = cls.layout
+        if described is not None:
+            layout = replace(layout.with_features(**described.feature_names), invented=described.invented)
         return layout.with_options(options)
 
     @classmethod

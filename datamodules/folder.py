@@ -72,6 +72,7 @@ class Folder(EmotionDataModule):
             labels=found.labels,
             folds=found.folds,
             speaker_pattern=_NO_SPEAKER,
+            invented=found.invented,
             description=found,
         )
         return layout.with_options(options)

@@ -36,7 +36,7 @@ class Record:
     Attributes:
         model: the class name of the model.
         corpus: the name of the corpus.
-        is_synthetic: whether it is a built-in corpus.
+        is_synthetic: whether its data are generated: a built-in corpus, or invented recordings.
         fold: from 1.
         seed: of the run.
         split: that was scored, ``"test"``.

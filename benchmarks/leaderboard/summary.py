@@ -86,7 +86,7 @@ class Summary:
 
     Attributes:
         corpus: its name.
-        is_synthetic: whether it is a built-in corpus.
+        is_synthetic: whether its data are generated: a built-in corpus, or invented recordings.
         task: what was predicted; its scores are the tables.
         monitor: the metric that the corpus selects by, and the entries are ordered by.
         folds: all folds that occur.

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from datamodules.storage.problems import Problem
 
+INVENTED = "INVENTED.txt"
+"""A file of this name in a corpus's folder says that its recordings are made up: nothing on them is a corpus result."""
+
 Half = Literal["whole", "left", "right"]
 """The part of a picture that shows the speaker."""
 

@@ -85,6 +85,11 @@ class Description:
     counts: Mapping[int, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def invented(self) -> bool:
+        """Whether the recordings are made up, so that nothing on them is a corpus result."""
+        return self.facts.get("invented") is True
+
     def matching(self, rule: MatchRule) -> Description:
         """Give speakers by what ids have in common under ``rule``."""
         return replace(self, speakers={key_of(name, rule): speaker for name, speaker in self.speakers.items()})

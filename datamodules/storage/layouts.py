@@ -39,6 +39,7 @@ class Layout:
         zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
         incomplete: what becomes of labelled utterances that lack a modality: they are a problem, left out, or kept.
         independent_folds: whether every fold is data of its own, in a root of its own, and shares nothing with others.
+        invented: whether its recordings are made up, in the form of a corpus.
         description: what says all this, where it is the corpus itself and not a class; it knows the speakers then.
     """
 
@@ -53,6 +54,7 @@ class Layout:
     zero_frames_absent: bool = False
     incomplete: Incomplete = "refuse"
     independent_folds: bool = False
+    invented: bool = False
     description: Description | None = None
 
     @property

@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.conditions import COMPLETE, CONDITIONS, MISSING_CONDITIONS
+from datamodules.storage.description import FOLDER
+from datamodules.storage.layouts import IEMOCAP_LAYOUT, MSP_IMPROV_LAYOUT
 from datamodules.text import printable
 from ifmmin.results.uncertainty import Intervals
 from ifmmin.tasks import SUMMARY_ROWS, Summary, Task
@@ -31,12 +33,21 @@ def corpus_title(corpus: str, is_synthetic: bool) -> str:
         'built-in synthetic corpus (not a corpus result)'
         >>> corpus_title("Privileged", is_synthetic=True)
         'built-in synthetic corpus Privileged (not a corpus result)'
+        >>> corpus_title("IEMOCAP", is_synthetic=True)
+        'IEMOCAP made of invented recordings (not a corpus result)'
     """
-    return f"{built_in_name(corpus)} (not a corpus result)" if is_synthetic else printable(corpus)
+    return f"{synthetic_name(corpus)} (not a corpus result)" if is_synthetic else printable(corpus)
 
 
-def built_in_name(corpus: str) -> str:
-    """Name a built-in corpus; the first one goes without its class name."""
+def is_form(corpus: str) -> bool:
+    """Whether a synthetic corpus of this name has the form of one of recordings: made of invented ones."""
+    return corpus in (IEMOCAP_LAYOUT.name, MSP_IMPROV_LAYOUT.name) or corpus.startswith(f"{FOLDER}-")
+
+
+def synthetic_name(corpus: str) -> str:
+    """Name a corpus whose data are generated; the first built-in one goes without its class name."""
+    if is_form(corpus):
+        return f"{printable(corpus)} made of invented recordings"
     return "built-in synthetic corpus" + ("" if corpus == "Synthetic" else f" {printable(corpus)}")
 
 
@@ -68,7 +79,7 @@ class Results:
 
     Attributes:
         corpus: the name of the corpus.
-        is_synthetic: whether it is a built-in corpus.
+        is_synthetic: whether its data are generated: a built-in corpus, or invented recordings.
         model: the class name of the model.
         fold: the fold that was scored, from 1.
         seed: the seed that the model was trained with.

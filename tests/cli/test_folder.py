@@ -24,7 +24,7 @@ NAMES = {"audio": "A/audio.h5", "visual": "V/visual.h5", "text": "L/text.h5"}
 
 
 def made(name: str, version: str = "1") -> dict[str, Any]:
-    facts: dict[str, Any] = {"corpus": "clips", "facts": {}, "utterances": ["a"], "sizes": {"a": 1}}
+    facts: dict[str, Any] = {"corpus": "clips", "facts": {}, "utterances": ["a"], "sources": {"a": 1}}
     recipe = {"of": name, "version": version}
     return describe(extractor=name, options={}, recipe=recipe, detector=None, rate=10, width=5, **facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from datamodules.extraction.index.iemocap import published_counts as _published_
 from datamodules.extraction.index.msp_improv import index_msp_improv
 from datamodules.extraction.index.msp_improv import published_counts as _published_msp_improv
 from datamodules.extraction.index.targets import write_folds
-from datamodules.extraction.recordings import Index
+from datamodules.extraction.recordings import INVENTED, Index
 from datamodules.files import expanded
 from datamodules.text import printable
 
@@ -50,7 +51,12 @@ def index_of(corpus: str, raw: str | Path, **options: Any) -> Index:
     unknown = [name for name in options if name not in takes]
     if unknown:
         raise InputError(f"{corpus} has no option {unknown[0]}; it has {', '.join(takes)}.")
-    return INDEXES[corpus](expanded(raw), **options)
+    place = expanded(raw)
+    index = INDEXES[corpus](place, **options)
+    if not ((place.parent if place.is_file() else place) / INVENTED).is_file():
+        return index
+    note = f"{INVENTED} is there, so the recordings are made up, and nothing on them is a corpus result"
+    return replace(index, facts={**index.facts, "invented": True}, notes=(note, *index.notes))
 
 
 def published_counts(index: Index) -> dict[str, int]:

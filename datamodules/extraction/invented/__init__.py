@@ -18,6 +18,7 @@ from datamodules.extraction.invented.clips import make_clips
 from datamodules.extraction.invented.iemocap import make_iemocap
 from datamodules.extraction.invented.msp import make_msp
 from datamodules.extraction.invented.turns import Options
+from datamodules.extraction.recordings import INVENTED
 
 __all__ = ["CORPORA", "Options", "make"]
 
@@ -56,5 +57,6 @@ def make(out: Path, corpus: str, options: Options | None = None, overwrite: bool
             raise InputError(f"{root}: is there already; give --overwrite to replace it.")
         shutil.rmtree(root)
     truth = maker(root, options)
+    (root / INVENTED).write_text("Made by python -m datamodules.extraction.invented; no recording of anybody.\n")
     (root.parent / f"{folder}.truth.json").write_text(json.dumps(truth, indent=1) + "\n")
     return truth
