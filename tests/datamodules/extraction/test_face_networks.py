@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
 
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Pictures
@@ -27,6 +25,9 @@ from datamodules.extraction.media.detectors import Face, FaceDetector
 from datamodules.extraction.recipes import Choice
 from tests.cli.running import CHECKOUT
 
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+helper, from_array, FLOAT = onnx.helper, onnx.numpy_helper.from_array, onnx.TensorProto.FLOAT
 DATA = CHECKOUT / "tests" / "data"
 
 
@@ -54,7 +55,7 @@ KERNEL = {colours: RANDOM.standard_normal((4, colours, 3, 3)).astype(np.float32)
 MATRIX = RANDOM.standard_normal((4, 6)).astype(np.float32)
 
 
-def save_network(path: Path, colours: int, shape: list[Any] | None = None, kind: int = TensorProto.FLOAT) -> None:
+def save_network(path: Path, colours: int, shape: list[Any] | None = None, kind: int = FLOAT) -> None:
     """Convolution, ReLU (``inner``), mean over height and width, one layer (``logits``)."""
     nodes = [
         helper.make_node("Conv", ["face", "kernel"], ["convolved"]),
@@ -68,8 +69,7 @@ def save_network(path: Path, colours: int, shape: list[Any] | None = None, kind:
     answer = helper.make_tensor_value_info("logits", kind, [first, 6])
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     weights = [
-        numpy_helper.from_array(values.astype(dtype), name)
-        for name, values in {"kernel": KERNEL[colours], "matrix": MATRIX}.items()
+        from_array(values.astype(dtype), name) for name, values in {"kernel": KERNEL[colours], "matrix": MATRIX}.items()
     ]
     graph = helper.make_graph(nodes, "net", [given], [answer], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
@@ -193,11 +193,11 @@ def save_detector(path: Path, size: tuple[int, int] | None, answers: dict[str, A
     nodes, outputs, weights = [], [], []
     for name, values in answers.items():
         nodes.append(helper.make_node("Identity", [f"{name}_stored"], [name]))
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape))
-        weights.append(numpy_helper.from_array(values.astype(np.float32), f"{name}_stored"))
+        outputs.append(helper.make_tensor_value_info(name, FLOAT, values.shape))
+        weights.append(from_array(values.astype(np.float32), f"{name}_stored"))
     nodes.append(helper.make_node("Identity", ["input"], ["seen"]))
-    outputs.append(helper.make_tensor_value_info("seen", TensorProto.FLOAT, shape))
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
+    outputs.append(helper.make_tensor_value_info("seen", FLOAT, shape))
+    given = helper.make_tensor_value_info("input", FLOAT, shape)
     graph = helper.make_graph(nodes, "net", [given], outputs, weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 

@@ -26,6 +26,7 @@ from datamodules.extraction.recipes import Choice, from_attributes
 from tests.cli.running import CHECKOUT
 from tests.datamodules.extraction import tiny_models
 
+pytest.importorskip("transformers")
 ITEM = Words("one", "You said no")
 
 

@@ -19,6 +19,7 @@ from datamodules.extraction.extractors.hugging_face import Layers
 from datamodules.extraction.recipes import Choice
 from tests.datamodules.extraction import tiny_models
 
+pytest.importorskip("transformers")
 SPEECH = ["wav2vec2", "wav2vec2-large", "hubert", "wavlm", "data2vec-audio"]
 
 
