@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import socket
 from pathlib import Path
 
 import h5py
@@ -51,6 +52,12 @@ def test_features_are_equal_and_answers_too(
     with output.open(encoding="utf-8") as lines:
         rows = {(row["utterance"], row["condition"]): row for row in csv.DictReader(lines)}
     monkeypatch.setattr(logging.getLogger("ifmmin"), "propagate", True)  # a command has set it otherwise
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was attempted")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     predictor = MediaPredictor.load(checkpoint)
     seen = set()
     for recording in index_of("clips", raw_clips / "manifest.csv").recordings:

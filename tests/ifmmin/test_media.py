@@ -259,6 +259,9 @@ REFUSED: list[tuple[str, str | None, Any, str]] = [
     ("no file", "none.mp4", {}, "none.mp4: no such file; give a video or sound file."),
     ("a folder", ".", {}, ": not a file; give a video or sound file."),
     ("no media", "notes.mp4", {}, "notes.mp4: cannot be read: "),
+    ("a text", "notes.txt", {}, "notes.txt: cannot be read: it is text; give a video or sound file."),
+    ("a name that no file can have", "a" * 300, {}, "File name too long; give a video or sound file."),
+    ("an address", "http://127.0.0.1/clip.mp4", {}, "clip.mp4: no such file"),
     ("an empty file", "empty.mp4", {}, "empty.mp4: the file is empty"),
     (
         "silence",
@@ -290,8 +293,10 @@ REFUSED: list[tuple[str, str | None, Any, str]] = [
 @pytest.mark.parametrize(("file", "given", "expected"), [pytest.param(*case[1:], id=case[0]) for case in REFUSED])
 def test_refused_in_one_line(file: str | None, given: Any, expected: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("no film\n" * 100, encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("no film\n" * 100, encoding="utf-8")
     (tmp_path / "empty.mp4").touch()
-    path = None if file is None else (folder if (folder / file).exists() else tmp_path) / file
+    made = {path.name for path in folder.iterdir()}
+    path = None if file is None else (folder if file in made else tmp_path) / file
     with pytest.raises(InputError) as refused:
         media_predictor().predict(path, **given)
     assert expected in str(refused.value)

@@ -46,6 +46,8 @@ def open_track(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[An
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Absent(f"cannot be read: {reason(error)}") from error
     with container:
+        if container.format.name == "tty":  # text, which FFmpeg would draw as a terminal does
+            raise Absent("cannot be read: it is text")
         tracks = [track for track in getattr(container.streams, kind) if not _is_cover(track)]
         if not tracks:
             raise Absent(_KINDS[kind])

@@ -34,6 +34,10 @@ def tracks_of(path: Path) -> Tracks:
     Raises:
         InputError: it is not there or not media, has neither sound nor pictures, or PyAV is not installed.
     """
+    try:
+        path.is_file()
+    except OSError as error:  # of a name that no file can have
+        raise InputError(f"{printable(path)}: {error.strerror}; give a video or sound file.") from error
     absent: dict[str, str] = {}
     seconds = 0.0
     for modality, kind in _KINDS.items():
