@@ -41,8 +41,8 @@ def open_track(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[An
     if not path.stat().st_size:
         raise Absent("the file is empty")
     try:
-        # A playlist may name addresses: only files are read.
-        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        # A playlist may name addresses: only files are read. As options of streams too, they crash PyAV 14 to 16.
+        container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Absent(f"cannot be read: {reason(error)}") from error
     with container:
@@ -78,4 +78,4 @@ def beginning(container: Any) -> float:
 
 def _is_cover(track: Any) -> bool:
     """Whether it is the picture on the cover of a sound file."""
-    return bool(int(getattr(track, "disposition", 0)) & _ATTACHED_PICTURE)
+    return bool(track.disposition.value & _ATTACHED_PICTURE)

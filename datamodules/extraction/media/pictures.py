@@ -119,7 +119,7 @@ class Film:
                         if time <= last[1]:
                             continue  # a damaged time stamp
                         yield Shown(last[0], last[1], min(time, last[1] + _LONGEST_STILL))
-                    last = Picture(frame, int(getattr(frame, "rotation", 0) or 0)), time
+                    last = Picture(frame, int(frame.rotation)), time
             except (av.FFmpegError, ValueError, OSError) as error:
                 self.damaged = reason(error)
             if last is not None:

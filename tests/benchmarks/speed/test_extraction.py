@@ -40,3 +40,11 @@ def test_a_repeated_video_is_as_long_as_asked_for(tmp_path: Path) -> None:
     shown = list(Film(tmp_path / "b.avi"))
     assert shown[-1].end == pytest.approx(seconds, abs=0.1)
     assert len(shown) == pytest.approx(125, abs=3)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_video(raw_iemocap: Path, tmp_path: Path) -> None:
+    recording = index_of("IEMOCAP", raw_iemocap).recordings[4]
+    assert recording.picture is not None
+    short, long = extraction.measure_memory(recording.picture.path, tmp_path, [1, 8])
+    assert long.value < short.value + 40

@@ -181,7 +181,7 @@ def test_cover_of_a_sound_file_is_no_video(tmp_path: Path) -> None:
         cover = file.add_stream("png")
         cover.width, cover.height = 48, 32
         cover.pix_fmt = "rgb24"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value  # type: ignore[assignment]
         file.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
         samples = np.zeros((1, 16_000), np.int16)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
