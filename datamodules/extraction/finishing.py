@@ -98,6 +98,23 @@ def provenance_of(
     return made
 
 
+def is_there(out: Path, features: Mapping[str, Feature], provenance: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a corpus was finished, of the same recordings by the same recipe; parts are left where it was not.
+
+    Args:
+        out: folder of the corpus.
+        features: what would be made, by modality.
+        provenance: of what would be made; ids are not compared, as they are known only afterwards.
+    """
+    if any((out / FOLDER).glob("*/*.npz")):
+        return False
+    for modality, feature in features.items():
+        found = read_provenance(feature_path(out, modality, feature.name))
+        if found is None or {**found, "utterances": ""} != {**provenance[modality], "utterances": ""}:
+            return False
+    return True
+
+
 def _without_folders(choice: dict[str, Any]) -> dict[str, Any]:
     """Options with the names of files only: folders name people and machines."""
     options = {

@@ -107,7 +107,7 @@ class _Worker:
         code = self.process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         doing = f"{self._where()}: the process that extracted it" if self.task else "a process that extracts"
-        want = ", perhaps for want of memory: give fewer --jobs" if code == -signal.SIGKILL else ""
+        want = ", perhaps for want of memory: give fewer --jobs" if code == -9 else ""
         return f"{doing} ended ({how}{want}); what is done is kept."
 
     def _where(self) -> str:

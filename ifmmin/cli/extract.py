@@ -23,13 +23,14 @@ from rich.console import Console
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.extraction import running
-from datamodules.extraction.assembling import assemble, read_parts
+from datamodules.extraction.assembling import assemble, feature_path, read_parts
 from datamodules.extraction.extractors import registry
 from datamodules.extraction.finishing import (
     Incomplete,
     check_out,
     default_names,
     finish,
+    is_there,
     provenance_of,
     remove_parts,
     write_log,
@@ -42,12 +43,13 @@ from datamodules.extraction.recordings import Index
 from datamodules.extraction.worker import Feature, FromRecipe, Make, Note, Seen, Task
 from datamodules.files import expanded, locked, sweep
 from datamodules.storage.layouts import FOLDERS
+from datamodules.storage.problems import Problem
 from datamodules.text import printable
 from ifmmin.cli import stopping
 from ifmmin.cli.arguments import Parser
 from ifmmin.cli.extract_progress import ExtractionProgress
 from ifmmin.cli.extract_report import render_index
-from ifmmin.cli.extract_summary import Finished, summary
+from ifmmin.cli.extract_summary import Finished, next_steps, summary
 from ifmmin.cli.words import checked
 
 _MOST_JOBS = 1024
@@ -143,7 +145,14 @@ def extract(options: Options, index: Index, console: Console) -> int:
     sizes = Sizes()
     groups = groups_of(index.recordings, sizes)
     mine = groups if options.shard is None else shard_of(groups, *options.shard)
-    features, progress = make_parts(options, mine, sizes, console)
+    features, progress = make_parts(options, index, mine, sizes, console)
+    if progress is None:
+        files = ", ".join(f"{feature_path(options.out, name, each.name).name}" for name, each in features.items())
+        console.print(f"{files}: made of these recordings by this recipe already; --refresh makes them again")
+        console.print(next_steps(options.out, index, targets(options, index, features), options.incomplete))
+        if not options.keep_parts:
+            remove_parts(options.out)
+        return 0
     if options.shard is not None:
         left = "once all are made, the same command without --shard assembles them"
         console.print("shard {} of {} is made; ".format(*options.shard) + left)
@@ -159,13 +168,14 @@ def extract(options: Options, index: Index, console: Console) -> int:
     problems = targets(options, index, features)
     if not options.keep_parts:
         remove_parts(options.out)
-    took, with_gaps = (progress.seconds, progress.elapsed), options.incomplete == "keep"
-    for line in summary(Finished(options.out, index, features, assembled, problems, *took, with_gaps)):
+    elapsed = progress.elapsed
+    for line in summary(Finished(options.out, index, features, assembled, progress.seconds, elapsed)):
         console.print(line)
+    console.print(next_steps(options.out, index, problems, options.incomplete))
     return 0
 
 
-def targets(options: Options, index: Index, features: dict[str, Feature]) -> Any:
+def targets(options: Options, index: Index, features: dict[str, Feature]) -> tuple[Problem, ...] | None:
     """Write corpus.json and the target files; what is wrong with them, None where nothing is left to learn from."""
     names = {modality: feature.name for modality, feature in features.items()}
     chosen = default_names(options.out, names, len(options.only) == len(MODALITIES))
@@ -175,15 +185,18 @@ def targets(options: Options, index: Index, features: dict[str, Feature]) -> Any
 
 
 def make_parts(
-    options: Options, groups: Sequence[Group], sizes: Sizes, console: Console
-) -> tuple[dict[str, Feature], ExtractionProgress]:
-    """Extract what is missing of the groups."""
+    options: Options, index: Index, groups: Sequence[Group], sizes: Sizes, console: Console
+) -> tuple[dict[str, Feature], ExtractionProgress | None]:
+    """Extract what is missing of the groups; None instead of counts where the corpus is there already."""
     with running.Workers(options.make, min(options.jobs, max(1, len(groups))), options.out) as workers:
         stopping.at_stop.append(workers.stop)
         try:
             features = workers.features()
             for note in workers.notes:
                 console.print(f"note: {note}", soft_wrap=True)
+            expected = provenance_of(index, options.recipe, features, dict.fromkeys(features, ()))
+            if not (options.refresh or options.shard) and is_there(options.out, features, expected):
+                return features, None
             work = running.tasks_of(groups, features, options.out, sizes, options.refresh)
             _check_room(options, groups, work.tasks, features)
             waiting = {task.group.name for task in work.tasks}

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules.extraction.assembling import Assembled, feature_path
+from datamodules.extraction.finishing import Incomplete
 from datamodules.extraction.recordings import Index
 from datamodules.extraction.worker import Feature
 from datamodules.storage.problems import Problem
@@ -30,24 +31,20 @@ class Finished:
         index: of the recordings.
         features: what was made, by modality.
         assembled: what was found.
-        problems: of the target files; None if none were written.
         seconds: of speech that this run extracted.
         elapsed: seconds that it took.
-        with_gaps: whether the targets hold utterances that lack a modality.
     """
 
     out: Path
     index: Index
     features: Mapping[str, Feature]
     assembled: Assembled
-    problems: tuple[Problem, ...] | None
     seconds: float
     elapsed: float
-    with_gaps: bool = False
 
 
 def summary(finished: Finished) -> Iterator[RenderableType]:
-    """Render what was made, what is absent and why, what was remarked, and what to do next."""
+    """Render what was made, what is absent and why, and what was remarked."""
     yield _files(finished)
     if (absent := _absent(finished.assembled)).row_count:
         yield absent
@@ -57,7 +54,6 @@ def summary(finished: Finished) -> Iterator[RenderableType]:
     spoken = sum(finding.seconds for finding in finished.assembled.utterances.values())
     took = f"{readable_time(spoken)} of speech; this run took {readable_time(finished.elapsed)}{speed}"
     yield Text(f"{len(finished.index.recordings)} utterances, {took}")
-    yield from _next_steps(finished)
 
 
 def _files(finished: Finished) -> Table:
@@ -89,17 +85,21 @@ def _remarks(assembled: Assembled) -> str:
     return ", ".join(f"{printable(remark)} {counts[remark]}" for remark in sorted(counts))
 
 
-def _next_steps(finished: Finished) -> Iterator[RenderableType]:
-    if not finished.index.folds:
-        yield Text("note: nothing is labelled, so there are features only, no folds and no corpus.json")
-        return
-    if finished.problems is None:
+def next_steps(out: Path, index: Index, problems: tuple[Problem, ...] | None, incomplete: Incomplete) -> Text:
+    """Say what is wrong with the target files, and what to do next.
+
+    Args:
+        out: folder of the corpus.
+        index: of the recordings.
+        problems: of the target files; None if none were written.
+        incomplete: whether they have utterances that lack a modality.
+    """
+    if not index.folds:
+        return Text("note: nothing is labelled, so there are features only, no folds and no corpus.json")
+    if problems is None:
         what = "no labelled utterance has all three modalities, so no target files are written"
-        yield Text(f"note: {what}; extract the others, or give --incomplete keep")
-        return
-    for problem in finished.problems:
-        yield Text(f"- {problem}")
-    options = f"--data {finished.index.corpus} --data.root {printable(shlex.quote(str(finished.out)))}"
-    if finished.with_gaps:
-        options += " --data.incomplete keep"
-    yield Text(f"next: check {options}, then fit --model IFMMIN {options}")
+        return Text(f"note: {what}; extract the others, or give --incomplete keep")
+    options = f"--data {index.corpus} --data.root {printable(shlex.quote(str(out)))}"
+    options += " --data.incomplete keep" if incomplete == "keep" else ""
+    lines = [*(f"- {problem}" for problem in problems), f"next: check {options}, then fit --model IFMMIN {options}"]
+    return Text("\n".join(lines))

@@ -144,6 +144,42 @@ def test_other_feature_files_are_kept(manifest: Path, undisturbed: Path, tmp_pat
     assert hashes(out).keys() - hashes(undisturbed).keys() == {"V/other.h5"}
 
 
+def test_targets_are_written_anew_without_extracting(
+    manifest: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use_fakes(monkeypatch)
+    assert main(words(manifest, tmp_path / "out")) == 0
+    before = hashes(tmp_path / "out")
+    use_fakes(monkeypatch, delay=60)  # what is there is not extracted again
+    capsys.readouterr()
+    assert main(words(manifest, tmp_path / "out", "--incomplete", "keep")) == 0
+    shown = capsys.readouterr().out
+    assert "sound.h5, faces.h5, words.h5: made of these recordings by this recipe already" in shown
+    assert "--data.incomplete keep, then fit --model IFMMIN" in shown
+    changed = {name for name, found in hashes(tmp_path / "out").items() if found != before[name]}
+    assert changed == {"corpus.json", *(name for name in before if name.startswith("target/"))}
+    data = ["--data", "Folder", "--data.root", str(tmp_path / "out"), "--data.incomplete", "keep"]
+    assert main(["check", *data]) == 0
+    ids = [np.load(path) for path in (tmp_path / "out" / "target" / "1").glob("*_int2name.npy")]
+    assert sum(map(len, ids)) == 36
+    assert main(words(manifest, tmp_path / "out")) == 0  # and back
+    assert hashes(tmp_path / "out") == before == hashes(undisturbed)
+
+
+def test_other_recordings_are_extracted_again(tmp_path: Path, fakes: None, undisturbed: Path) -> None:
+    manifest = write_clips(tmp_path / "raw")
+    assert main(words(manifest, tmp_path / "out")) == 0
+    assert hashes(tmp_path / "out") == hashes(undisturbed)
+    (tmp_path / "raw" / "clip07.mp4").write_text("another film", encoding="utf-8")
+    assert main(words(manifest, tmp_path / "out")) == 0
+    with h5py.File(tmp_path / "out" / "A" / "sound.h5") as file:
+        np.testing.assert_array_equal(file["clip07"][()], expected("audio", "clip07", "another film"))
+
+
 def test_incomplete_utterances_are_kept_on_request_and_trained_on_by_what_is_printed(
     manifest: Path, tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
