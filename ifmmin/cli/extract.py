@@ -47,6 +47,7 @@ from datamodules.storage.problems import Problem
 from datamodules.text import printable
 from ifmmin.cli import stopping
 from ifmmin.cli.arguments import Parser
+from ifmmin.cli.devices import available_device
 from ifmmin.cli.extract_progress import ExtractionProgress
 from ifmmin.cli.extract_report import render_index
 from ifmmin.cli.extract_summary import Finished, next_steps, summary
@@ -149,7 +150,9 @@ def extract(options: Options, index: Index, console: Console) -> int:
     if progress is None:
         files = ", ".join(f"{feature_path(options.out, name, each.name).name}" for name, each in features.items())
         console.print(f"{files}: made of these recordings by this recipe already; --refresh makes them again")
-        console.print(next_steps(options.out, index, targets(options, index, features), options.incomplete))
+        console.print(
+            next_steps(options.out, index, targets(options, index, features), options.incomplete), soft_wrap=True
+        )
         if not options.keep_parts:
             remove_parts(options.out)
         return 0
@@ -171,7 +174,7 @@ def extract(options: Options, index: Index, console: Console) -> int:
     elapsed = progress.elapsed
     for line in summary(Finished(options.out, index, features, assembled, progress.seconds, elapsed)):
         console.print(line)
-    console.print(next_steps(options.out, index, problems, options.incomplete))
+    console.print(next_steps(options.out, index, problems, options.incomplete), soft_wrap=True)
     return 0
 
 
@@ -291,7 +294,7 @@ def parse(argv: Sequence[str]) -> Options:
         keep_parts=given.keep_parts,
         dry_run=given.dry_run,
         incomplete=given.incomplete,
-        device=given.device,
+        device=available_device(given.device),
         batch=_number("--batch", given.batch, 100_000),
         download=given.download,
     )

@@ -52,8 +52,9 @@ def summary(finished: Finished) -> Iterator[RenderableType]:
         yield Text(f"used, but: {remarks}")
     speed = f", {finished.seconds / finished.elapsed:.1f}x real time" if finished.seconds and finished.elapsed else ""
     spoken = sum(finding.seconds for finding in finished.assembled.utterances.values())
-    took = f"{readable_time(spoken)} of speech; this run took {readable_time(finished.elapsed)}{speed}"
-    yield Text(f"{len(finished.index.recordings)} utterances, {took}")
+    speech = f", {readable_time(spoken)} of speech" if spoken else ""
+    took = f"this run took {readable_time(finished.elapsed)}{speed}"
+    yield Text(f"{len(finished.index.recordings)} utterances{speech}; {took}")
 
 
 def _files(finished: Finished) -> Table:

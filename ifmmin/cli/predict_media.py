@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
-import torch
-
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.extraction.recorded import NoExtractorError
 from datamodules.extraction.recordings import Half
 from datamodules.files import check_writable, expanded
 from datamodules.text import printable
+from ifmmin.cli.devices import available_device
 from ifmmin.cli.media_words import CORPUS_GROUPS, OPTIONS, WEIGHTS
 from ifmmin.cli.words import check_options
 from ifmmin.discovery import find_model
@@ -98,7 +97,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = _parser().parse_args(words)
     options.media = [str(word) for word in options.media]
     options.without = _modalities(options.without)
-    options.device = _device(options.device)
+    options.device = available_device(options.device)
     if options.output is not None:
         options.output = expanded(options.output)
     several = len(options.media) > 1 or any(expanded(word).is_dir() for word in options.media)
@@ -151,15 +150,6 @@ def _modalities(given: str | None) -> list[str]:
     if len({*names}) == len(MODALITIES):
         raise InputError("--without: all modalities are left out, so nothing is seen.")
     return names
-
-
-def _device(name: str) -> str:
-    """A device that is there."""
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {printable(name, 60)}: there is none here; give cpu, or leave it out.") from error
-    return name
 
 
 def _check_output(output: Path) -> None:

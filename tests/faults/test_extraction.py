@@ -72,6 +72,8 @@ IN_ONE_LINE = [
     ("extract clips raw out --jobs 100000", "at most 1024"),
     ("extract clips raw out --jobs two", "--jobs"),
     ("extract clips raw out --batch 0", "--batch 0: it must be at least 1"),
+    ("extract clips raw out --device gpu", "--device gpu: there is none here; give cpu"),
+    ("extract clips raw out --device cuda:99", "--device cuda:99: there is none here"),
     ("extract clips raw out --shard 9/8", "--shard 9/8: give K/N"),
     ("extract clips raw out --shard 0/8", "--shard 0/8: give K/N"),
     ("extract clips raw out --shard 3", "--shard 3: give K/N"),
