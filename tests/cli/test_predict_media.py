@@ -209,6 +209,8 @@ import pytest
 from tests.ifmmin.media_models import install
 install(pytest.MonkeyPatch())
 from ifmmin.cli.main import main
+
+pytest.importorskip("av")
 raise SystemExit(main())
 """
 

@@ -14,6 +14,8 @@ from tests.datamodules.extraction.media_files import voice, write_wav
 from tests.faults.cases import one_line, words_table
 from tests.ifmmin.media_models import WIDTHS, add_extraction, extraction, install
 
+pytest.importorskip("av")
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
