@@ -25,6 +25,8 @@ from tests.datamodules.corpora import write_corpus
 from tests.datamodules.extraction.media_files import voice, write_video, write_wav
 from tests.ifmmin.media_models import WIDTHS, add_extraction, install
 
+pytest.importorskip("av")
+
 DOCS = (CHECKOUT / "docs" / "predict.md").read_text(encoding="utf-8")
 
 Shown = pytest.CaptureFixture[str]
@@ -209,8 +211,6 @@ import pytest
 from tests.ifmmin.media_models import install
 install(pytest.MonkeyPatch())
 from ifmmin.cli.main import main
-
-pytest.importorskip("av")
 raise SystemExit(main())
 """
 

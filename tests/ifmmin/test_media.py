@@ -22,6 +22,8 @@ from tests.ifmmin import media_models
 from tests.ifmmin.media_models import RECORD, extraction, install, letters, loudness, media_predictor
 from tests.ifmmin.models import Small
 
+pytest.importorskip("av")
+
 SECONDS = 2.0
 WORDS = "You said nothing"
 
@@ -341,8 +343,6 @@ def test_importing_it_imports_no_media_library() -> None:
     code = """
 import sys
 import ifmmin
-
-pytest.importorskip("av")
 assert "MediaPredictor" in dir(ifmmin)
 large = {"av", "opensmile", "dlib", "skimage", "onnxruntime"}  # transformers too, but torchmetrics imports it
 assert not large & {*sys.modules} and "torch" not in sys.modules
