@@ -158,14 +158,15 @@ def finish(out: Path, index: Index, names: Mapping[str, str], incomplete: Incomp
         incomplete: whether utterances that lack a modality are left out of the targets.
 
     Returns:
-        a problem for each split that is left empty; None if nothing is labelled, and no file is written, or if no
-        labelled utterance serves, and no target is written.
+        a problem for each split that is left empty; None if nothing is labelled or no labelled utterance serves, and
+        no target is written.
 
     Raises:
         InputError: the corpus cannot be described.
         OSError: a file cannot be written.
     """
     if not index.folds:
+        write_description(out, index, names)
         return None
     present = [_ids(feature_path(out, modality, names[modality])) for modality in MODALITIES if modality in names]
     if len(present) < len(MODALITIES):

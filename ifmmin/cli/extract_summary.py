@@ -95,12 +95,12 @@ def next_steps(out: Path, index: Index, problems: tuple[Problem, ...] | None, in
         problems: of the target files; None if none were written.
         incomplete: whether they have utterances that lack a modality.
     """
+    options = f"--data {index.corpus} --data.root {printable(shlex.quote(str(out)))}"
     if not index.folds:
-        return Text("note: nothing is labelled, so there are features only, no folds and no corpus.json")
+        return Text(f"note: nothing is labelled, so there are no folds; next: predict {options} with a checkpoint")
     if problems is None:
         what = "no labelled utterance has all three modalities, so no target files are written"
         return Text(f"note: {what}; extract the others, or give --incomplete keep")
-    options = f"--data {index.corpus} --data.root {printable(shlex.quote(str(out)))}"
     options += " --data.incomplete keep" if incomplete == "keep" else ""
     lines = [*(f"- {problem}" for problem in problems), f"next: check {options}, then fit --model IFMMIN {options}"]
     return Text("\n".join(lines))

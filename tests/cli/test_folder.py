@@ -17,6 +17,8 @@ from ifmmin import Predictor
 from ifmmin.checkpoints import load_model
 from ifmmin.cli.main import main
 from ifmmin.finished import read_run
+from tests.cli.extracting import use_fakes, write_manifest
+from tests.cli.extracting import write_clips as extracted_clips
 from tests.cli.running import best, fit, metrics
 from tests.datamodules.corpora import CLIPS, write_clips
 
@@ -24,7 +26,7 @@ NAMES = {"audio": "A/audio.h5", "visual": "V/visual.h5", "text": "L/text.h5"}
 
 
 def made(name: str, version: str = "1") -> dict[str, Any]:
-    facts: dict[str, Any] = {"corpus": "clips", "facts": {}, "utterances": ["a"], "sources": {"a": 1}}
+    facts: dict[str, Any] = {"corpus": "clips", "facts": {}, "utterances": ["a"], "sources": [["a", 1]]}
     recipe = {"of": name, "version": version}
     return describe(extractor=name, options={}, recipe=recipe, detector=None, rate=10, width=5, **facts)
 
@@ -184,3 +186,22 @@ def test_features_without_a_recipe_are_no_news(tmp_path: Path, capfd: pytest.Cap
     assert "extraction" not in trained_on
     assert "extraction" not in metrics(run)["record"]
     assert not warnings_of(run, tmp_path / "corpus", tmp_path / "test", capfd)
+
+
+def test_recordings_without_labels_are_answered_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch)
+    labelled, unlabelled, output = tmp_path / "labelled", tmp_path / "unlabelled", tmp_path / "answers.csv"
+    assert main(["extract", "clips", str(extracted_clips(tmp_path / "raw")), str(labelled), "--jobs", "1"]) == 0
+    run = fit(tmp_path / "run", *options(labelled), model="MeanFusion")
+    manifest = write_manifest(tmp_path / "raw" / "new.csv", [("new", "clip00.mp4", "words")], ("id", "media", "text"))
+    assert main(["extract", "clips", str(manifest), str(unlabelled), "--jobs", "1"]) == 0
+    assert f"next: predict --data Folder --data.root {unlabelled}" in " ".join(capfd.readouterr().out.split())
+    words = ["--model", "MeanFusion", *options(unlabelled), "--ckpt_path", str(best(run)), "--output", str(output)]
+    assert main(["predict", *words]) == 0
+    with output.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["utterance"] for row in rows] == ["new"] * 7  # once for each condition
+    shown = capfd.readouterr()
+    assert "extracted by" not in shown.out + shown.err
