@@ -64,6 +64,7 @@ class Record:
         training: hash of the ids of the training utterances; None likewise.
         train_size: number of them.
         independent_folds: whether the corpus's folds share no utterance; None in records up to 0.1.0.
+        extraction: the extractor of each modality's features, as far as their files say; None in earlier records.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -99,6 +100,7 @@ class Record:
     training: str | None = None
     train_size: int | None = None
     independent_folds: bool | None = None
+    extraction: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -131,6 +133,8 @@ class Record:
         valid.check_text("training", self.training, optional=True)
         valid.check_whole("train_size", self.train_size, low=1, optional=True)
         valid.check_flag("independent_folds", self.independent_folds, optional=True)
+        if self.extraction is not None:
+            valid.check_extraction(self.extraction)
 
     @property
     def key(self) -> Key:

@@ -220,6 +220,7 @@ def make_record(job: Job, board: Path) -> Record:
     train = sorted(data.targets["train"].utterances)
     made |= {"training": digest(name.encode() for name in train), "train_size": len(train)}
     made["independent_folds"] = data.corpus_layout.independent_folds
+    made["extraction"] = {modality: each["extractor"] for modality, each in data.extraction.items()}
     made |= {"selected": result.get("monitor"), "validation": result.get("validation")}
     return Record.from_json({**result, **made})
 

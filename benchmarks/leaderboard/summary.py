@@ -171,6 +171,16 @@ class Summary:
             "Wilcoxon's p are too small."
         )
 
+    def features_note(self) -> str:
+        """One sentence where published rows rest on other features than the measured ones; otherwise empty."""
+        names = dict.fromkeys(name for record in self.records for name in (record.extraction or {}).values())
+        if not (names and self.published):
+            return ""
+        return (
+            f"Features were extracted by {', '.join(names)}; published figures rest on those of the public packs, so "
+            "the two do not compare digit by digit."
+        )
+
     def leaders(self, metric: str, row: str) -> tuple[frozenset[str], frozenset[str]]:
         """The best and the second best measured models of a column.
 

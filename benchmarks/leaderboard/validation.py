@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.conditions import CONDITIONS
+from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.text import has_control, printable
 from ifmmin.results.results import BAYES, readable
@@ -103,6 +103,14 @@ def check_names(what: str, value: object) -> None:
     for name, text in _items(what, value):
         check_text(f"a name in {what}", name)
         check_text(f"{name} in {what}", text, optional=True)
+
+
+def check_extraction(value: object) -> None:
+    """Refuse what does not map modalities to names of extractors."""
+    for modality, name in _items("extraction", value):
+        if modality not in MODALITIES:
+            raise InputError(f"extraction has {_shown(modality)}, which is no modality")
+        check_text(f"{modality} in extraction", name)
 
 
 def check_identity(value: object, fields: Sequence[str]) -> None:

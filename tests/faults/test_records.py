@@ -199,6 +199,9 @@ EDITS = [
     ),
     Edit("selected by nothing", put("selected", value={"name": "loss", "value": 0.1}), "name of selected is 'loss'"),
     Edit("selected by what validation lacks", both, "value of selected is 0.0, validation has"),
+    Edit("extraction is text", put("extraction", value="hog"), "extraction is 'hog', not a mapping"),
+    Edit("extraction of smell", put("extraction", value={"smell": "nose"}), "extraction has 'smell', which is no"),
+    Edit("extraction by a number", put("extraction", value={"audio": 3}), "audio in extraction is 3"),
     Edit("a training set of no utterances", put("train_size", value=0), "train_size is 0, below 1"),
     Edit("a training set that is a list", put("training", value=[]), "training is a list of 0, not text"),
     # The line itself.

@@ -238,6 +238,8 @@ def board_notes(summary: Summary) -> list[str]:
             "Validation (on the page and in the CSV): the same epochs on the validation split that selected them; it "
             "takes no part in ranks and tests."
         )
+    if summary.features_note():
+        texts.append(summary.features_note())
     if summary.training_note():
         texts.append(summary.training_note())
     texts += _numbers_note(summary)

@@ -31,6 +31,7 @@ def test_a_board_has_its_classes_and_no_published_figure(here: Path, capsys: pyt
     (record,) = read_records(board / RECORDS)
     assert (record.corpus, record.is_synthetic, record.fold) == ("Folder-IEMOCAP", False, 2)
     assert record.class_names == CLIPS
+    assert record.extraction == {}
     summary = summarise_board([record])
     assert read_published("IEMOCAP")
     assert not summary.published

@@ -23,7 +23,7 @@ from sklearn.svm import SVC
 
 from benchmarks.leaderboard.paired import corrected_t, holm, paired_tests, smallest_p
 from benchmarks.leaderboard.published import METRICS
-from benchmarks.leaderboard.report.rows import board_table
+from benchmarks.leaderboard.report.rows import board_notes, board_table
 from benchmarks.leaderboard.report.tables import csv_text
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
@@ -354,6 +354,18 @@ def test_folds_of_one_training_set_are_one_larger_test_set() -> None:
     assert test.p_t_holm == test.p_t
     assert board.training_note().startswith("The 10 folds rest on 5 training sets: folds 1/2, 3/4, 5/6, 7/8, 9/10 ")
     assert "Nadeau and Bengio 2003" in board.test_note()
+
+
+def test_features_that_were_extracted_are_named_beside_published_figures() -> None:
+    records = board_records(["IFMMIN", "MMIN"], [1, 2], [0])
+    assert summarise_board(records).features_note() == ""
+    made = {"audio": "comparE", "visual": "face-hog", "text": "minilm"}
+    extracted = summarise_board([{**record, "extraction": made} for record in records])
+    note = extracted.features_note()
+    assert note.startswith("Features were extracted by comparE, face-hog, minilm; published figures rest on those of")
+    assert note in board_notes(extracted)
+    own = [{**record, "corpus": "Folder-clips", "extraction": made} for record in records]
+    assert summarise_board(own).features_note() == ""  # nothing is published beside it
 
 
 def test_independent_folds_need_no_correction() -> None:
