@@ -18,11 +18,12 @@ import pytest
 
 from datamodules.extraction.parts import FOLDER
 from datamodules.extraction.provenance import read_provenance
+from datamodules.storage.description import Description, read_description
 from ifmmin.cli import extract_progress
 from ifmmin.cli.main import main
 from tests.cli.extracting import alive, descendants, hashes, leftovers, program, use_fakes, write_clips, write_manifest
 from tests.cli.running import CHECKOUT, metrics
-from tests.datamodules.extraction.fakes import expected
+from tests.datamodules.extraction.fakes import NAMES, expected
 
 
 @pytest.fixture
@@ -208,15 +209,18 @@ def test_a_dry_run_decodes_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_features_without_labels_are_features_only(
+def test_recordings_without_labels_are_described_for_predict(
     tmp_path: Path, fakes: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = write_clips(tmp_path / "raw")
     rows = [("clip00", "clip00.mp4", "words"), ("clip01", "clip01.mp4", "words")]
     write_manifest(manifest, rows, ("id", "media", "text"))
     assert main(words(manifest, tmp_path / "out")) == 0
-    assert "nothing is labelled, so there are features only" in capsys.readouterr().out
+    assert "nothing is labelled, so there are no folds; next: predict --data Folder" in capsys.readouterr().out
     assert not (tmp_path / "out" / "target").exists()
+    assert read_description(tmp_path / "out") == Description(
+        "clips", feature_names=NAMES, speakers=dict.fromkeys(("clip00", "clip01")), facts={"folds": "speaker"}
+    )
 
 
 # Kills. A step is a file that the parent moves into place; the process dies before or after it.
