@@ -183,7 +183,7 @@ def _worker_of(run_folder: Path) -> int:
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if "benchmarks.leaderboard.running" in words:
+        if "benchmarks.leaderboard.running" in words and str(run_folder).startswith(words[-2]):  # no board but this one
             job = json.loads(words[words.index("benchmarks.leaderboard.running") + 1])
             if run_folder.name.startswith(f"{job['name']}-seed{job['seed']}-"):
                 return parent

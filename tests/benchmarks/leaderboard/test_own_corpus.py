@@ -12,6 +12,7 @@ from benchmarks.leaderboard.__main__ import main
 from benchmarks.leaderboard.published import read_published
 from benchmarks.leaderboard.records import RECORDS, read_records
 from benchmarks.leaderboard.summary import summarise_board
+from tests.cli.running import CHECKOUT
 from tests.datamodules.corpora import CLIPS, write_clips
 
 CHOICE = ["--models", "MeanFusion", "--folds", "2", "--seeds", "1", "--trainer.max_epochs", "1"]
@@ -20,6 +21,7 @@ CHOICE = ["--models", "MeanFusion", "--folds", "2", "--seeds", "1", "--trainer.m
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))  # runs are processes of their own, and benchmarks are not installed
     write_clips(tmp_path / "corpus", name="IEMOCAP")  # whoever calls it so
     return tmp_path
 

@@ -17,6 +17,7 @@ from datamodules.errors import InputError
 from datamodules.extraction.index import index_of
 from datamodules.extraction.index.msp_improv import SCENARIOS
 from datamodules.extraction.invented import CORPORA, Options, make
+from datamodules.extraction.recordings import INVENTED
 from tests.cli.running import CHECKOUT
 
 
@@ -85,7 +86,7 @@ def test_files_are_what_they_are_called(raw_iemocap: Path) -> None:
         with wave.open(str(path)) as file:
             assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
             assert file.getnframes() > 0
-    assert {path.name for path in raw_iemocap.iterdir()} == {"Session1", "Session2"}
+    assert {path.name for path in raw_iemocap.iterdir()} == {"Session1", "Session2", INVENTED}
 
 
 def test_nothing_is_overwritten_unless_asked_for(tmp_path: Path) -> None:
