@@ -57,3 +57,25 @@ def from_csv_cell(cell: str) -> str:
     ('=1+1', 'Ses01')
     """
     return cell.removeprefix("'") if cell.startswith(tuple("'" + sign for sign in (*_FORMULA, "'"))) else cell
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one printable line: the text of ``error``, or its type where it has none."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program, with code {printable(error.code, 60)}"
+    try:
+        return printable(error) if str(error).strip() else type(error).__name__
+    except Exception:  # its __str__ fails too
+        return type(error).__name__
+
+
+def readable_time(seconds: float) -> str:
+    """Write seconds for people.
+
+    >>> readable_time(45), readable_time(130), readable_time(7300)
+    ('45 s', '2 min', '2 h 02 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

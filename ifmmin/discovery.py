@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 import datamodules
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
-from datamodules.text import printable
+from datamodules.text import printable, reason_of
 from ifmmin.base import MissingModalityModule
 
 ENTRY_POINT_GROUP = "ifmmin.baselines"
@@ -114,7 +114,7 @@ def import_class(path: str, base: type[Any], what: str) -> type[Any]:
             f"{shown}: the module {module} has no {leaf}.{_near(leaf, vars(sys.modules[module]))}"
         ) from None
     except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
-        raise InputError(f"{shown}: cannot be imported ({_reason(error)}).") from error
+        raise InputError(f"{shown}: cannot be imported ({reason_of(error)}).") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise InputError(f"{shown}: not a subclass of {base.__name__}.")
     if found is base or inspect.isabstract(found):
@@ -137,16 +137,6 @@ def _look_in_current_folder(package: str) -> None:
     is_here = (here / f"{package}.py").is_file() or (here / package).is_dir()
     if is_here and not {str(here), ""} & {*sys.path} and importlib.util.find_spec(package) is None:
         sys.path.append(str(here))
-
-
-def _reason(error: BaseException) -> str:
-    """Why an import failed, in one printable line."""
-    if isinstance(error, SystemExit):
-        return f"it ends the program, with code {printable(error.code, 60)}"
-    try:
-        return printable(error) if str(error).strip() else type(error).__name__
-    except Exception:  # its __str__ fails too
-        return type(error).__name__
 
 
 def _near(given: str, names: Iterable[str]) -> str:
@@ -200,7 +190,7 @@ def _load(point: EntryPoint) -> Models:
             found = _exported(loaded) if inspect.ismodule(loaded) else {}
             missing = [name for name in _listed(loaded) if not hasattr(loaded, name)]
     except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
-        log.warning(f"{shown}: left out, it cannot be imported ({_reason(error)})")
+        log.warning(f"{shown}: left out, it cannot be imported ({reason_of(error)})")
         return {}
     if said := heard.getvalue().strip():
         log.warning(f"{shown}: printed while it was imported: {printable(said, 100)}")

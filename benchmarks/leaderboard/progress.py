@@ -17,23 +17,10 @@ from rich.text import Text
 
 from benchmarks.leaderboard.plan import Job
 from benchmarks.leaderboard.running import LOG, Outcome
-from datamodules.text import printable
+from datamodules.text import printable, readable_time
 from ifmmin.cli import stopping
 
 _TAIL = 4096  # bytes; the last line of a log fits in them
-
-
-def readable_time(seconds: float) -> str:
-    """Write seconds for people.
-
-    Example:
-        >>> readable_time(45), readable_time(130), readable_time(7300)
-        ('45 s', '2 min', '2 h 02 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Progress:

@@ -10,20 +10,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from datamodules.text import readable_time
+
 EVERY = 30.0
 """Seconds between two lines."""
-
-
-def readable_time(seconds: float) -> str:
-    """Write seconds for people.
-
-    >>> readable_time(45), readable_time(130), readable_time(7300)
-    ('45 s', '2 min', '2 h 02 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class ExtractionProgress:

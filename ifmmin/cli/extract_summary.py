@@ -18,8 +18,7 @@ from datamodules.extraction.finishing import Incomplete
 from datamodules.extraction.recordings import Index
 from datamodules.extraction.worker import Feature
 from datamodules.storage.problems import Problem
-from datamodules.text import printable
-from ifmmin.cli.extract_progress import readable_time
+from datamodules.text import printable, readable_time
 
 
 @dataclass(frozen=True)

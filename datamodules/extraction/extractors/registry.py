@@ -16,7 +16,7 @@ from datamodules.extraction.dependencies import EXTRAS as EXTRAS
 from datamodules.extraction.dependencies import how_to_get
 from datamodules.extraction.extractor import ENTRY_POINT_GROUP, Absent, Extractor, Reads
 from datamodules.extraction.extractors.options import near, options_of
-from datamodules.text import printable
+from datamodules.text import printable, reason_of
 
 if TYPE_CHECKING:
     from datamodules.extraction.recipes import Choice
@@ -71,7 +71,7 @@ def find(name: str, group: str = ENTRY_POINT_GROUP) -> type[Any]:
     except ImportError as error:
         raise InputError(_not_importable(point, error)) from error
     except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
-        raise InputError(f"{what} {name} ({point.value}) cannot be imported ({_reason(error)}).") from error
+        raise InputError(f"{what} {name} ({point.value}) cannot be imported ({reason_of(error)}).") from error
     if not inspect.isclass(found):
         raise InputError(f"{what} {name}: {printable(point.value)} is no class.")
     return cast("type[Any]", found)
@@ -206,14 +206,4 @@ def _not_importable(point: EntryPoint, error: ImportError) -> str:
     module = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
         return f"{who} needs {module}: {how_to_get(module)}."
-    return f"{who} ({point.value}) cannot be imported ({_reason(error)})."
-
-
-def _reason(error: BaseException) -> str:
-    """Why an import failed, in one printable line."""
-    if isinstance(error, SystemExit):
-        return f"it ends the program, with code {printable(error.code, 60)}"
-    try:
-        return printable(error) if str(error).strip() else type(error).__name__
-    except Exception:  # its __str__ fails too
-        return type(error).__name__
+    return f"{who} ({point.value}) cannot be imported ({reason_of(error)})."
