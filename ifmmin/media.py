@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.extraction.extractor import Extracted, FloatArray
-from datamodules.extraction.index.reading import one_line
+from datamodules.extraction.index.reading import one_line, without_tags
 from datamodules.extraction.media.given import Given, Images, Samples
 from datamodules.extraction.media.subtitles import read_subtitles
 from datamodules.extraction.media.windows import LONGEST_UTTERANCE, check_windows, windows
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-_TAG = re.compile(r"\[[^\[\]]*\]")
 _MOST_WINDOWS = 100_000
 
 
@@ -253,7 +251,7 @@ class MediaPredictor:
     def _words(self, text: str | None) -> str:
         """Words as those that the text extractor was given in training."""
         words = text or ""
-        return one_line(_TAG.sub(" ", words) if self._extractors.removes_tags else words)
+        return without_tags(words) if self._extractors.removes_tags else one_line(words)
 
     def _usable(self, given: Given) -> set[str]:
         """Modalities that there is something of, that are not left out, and that an extractor is recorded for."""

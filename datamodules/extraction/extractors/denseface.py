@@ -87,7 +87,7 @@ class DenseFace:
             "sha256": self._sha256,
             "mean": self._mean,
             "deviation": self._deviation,
-            "torch": version_of("torch").partition("+")[0],
+            "torch": version_of("torch"),
         }
 
 

@@ -72,7 +72,7 @@ class Expression:
 
     def recipe(self) -> dict[str, Any]:
         """Digest of the weights, version of PyTorch."""
-        return {"model": "face-api 1.7.15", "sha256": WEIGHTS[1], "torch": version_of("torch").partition("+")[0]}
+        return {"model": "face-api 1.7.15", "sha256": WEIGHTS[1], "torch": version_of("torch")}
 
 
 class _Net(torch.nn.Module):

@@ -100,7 +100,7 @@ class _Transformer:
 
     def recipe(self) -> dict[str, Any]:
         """Model, its checksums, layers, versions."""
-        versions = {name: version_of(name).partition("+")[0] for name in ("transformers", "torch")}
+        versions = {name: version_of(name) for name in ("transformers", "torch")}
         return {**versions, **self._found.recipe(), "layers": self.layers.text, "combine": self.layers.combine}
 
 

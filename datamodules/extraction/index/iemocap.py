@@ -21,6 +21,7 @@ from datamodules.extraction.index.reading import (
     report_empty_splits,
     span,
     splits_of,
+    without_tags,
 )
 from datamodules.extraction.recordings import Index, Recording, Source
 from datamodules.storage.layouts import EMOTIONS
@@ -41,7 +42,6 @@ _LABEL_LINE = re.compile(r"\[\s*(\S+)\s*-\s*(\S+?)\s*\]\s+(\S+)\s+(\S+)")
 _WORDS_LINE = re.compile(r"(Ses\S+)\s*\[[^\]]*\]\s*:?(.*)")
 _UTTERANCE = re.compile(r"(?P<dialogue>Ses0(?P<session>[1-5])(?P<wearer>[FM])_\S+)_(?P<speaker>[FM])\d+")
 _NOT_LABELLED = re.compile(r"_[FM]XX\d*$")
-_TAG = re.compile(r"\[[^\[\]]*\]")
 
 
 def published_counts() -> dict[str, int]:
@@ -205,7 +205,7 @@ def _recording(name: str, session: _Session, keep_tags: bool) -> Recording:
     if video is None or times is None:
         absent["visual"] = "no video" if video is None else "no times"
     words = session.words.get(name)
-    text = words if keep_tags or words is None else one_line(_TAG.sub(" ", words))
+    text = words if keep_tags or words is None else without_tags(words)
     if not text:
         absent["text"] = "only tags" if words else "no transcript"
     return Recording(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from datamodules.storage.problems import Problems
 
 LARGEST = 64 * 2**20
 """Bytes read of a label file, a transcript or a manifest."""
+
+_TAG = re.compile(r"\[[^\[\]]*\]")
 
 
 def read_text(path: Path, problems: Problems) -> str:
@@ -75,6 +78,15 @@ def span(start: str, end: str) -> tuple[float, float] | None:
     except ValueError:
         return None
     return (first, last) if 0 <= first < last < math.inf else None
+
+
+def without_tags(words: str) -> str:
+    """Words without ``[LAUGHTER]`` and the like.
+
+    >>> without_tags("Yes. [LAUGHTER] I know.")
+    'Yes. I know.'
+    """
+    return one_line(_TAG.sub(" ", words))
 
 
 def one_line(text: str) -> str:

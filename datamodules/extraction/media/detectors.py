@@ -86,10 +86,10 @@ class HogDetector:
 
 
 def version_of(*distributions: str) -> str:
-    """Version of the first of these distributions that is installed."""
+    """Version of the first of these distributions that is installed, without its build: 2.13.0 of 2.13.0+cpu."""
     for name in distributions:
         try:
-            return version(name)
+            return version(name).partition("+")[0]
         except PackageNotFoundError:
             continue
     return "unknown"

@@ -12,7 +12,7 @@ from datamodules.extraction.recipes import Choice, ExtractionRecipe, from_attrib
 from datamodules.extraction.recordings import Recording, Source
 from tests.datamodules.extraction import tiny_models
 from tests.datamodules.extraction.media_files import face_picture, voice, write_video
-from tests.datamodules.extraction.test_face_networks import answers, save_detector, save_network
+from tests.datamodules.extraction.test_onnx_networks import answers, save_detector, save_network
 
 TINY = {"audio": ("hf-speech", "wavlm"), "visual": ("hf-vision", "clip"), "text": ("hf-text", "bert")}
 
