@@ -100,7 +100,8 @@ class EmotionDataModule(L.LightningDataModule):
             utterances only, and a missing entry is mostly a mistake, so that neither another protocol nor fewer
             utterances come about unnoticed. ``drop``: they are left out. ``keep``: all that have at least one
             modality are used; a training mask hides some of what is there, and a condition is evaluated on the
-            utterances that have all its modalities, so that conditions count different numbers of utterances.
+            utterances that have all its modalities, so that conditions count different numbers of utterances. None:
+            ``keep`` where ``corpus.json`` says that such utterances are there on purpose, otherwise ``refuse``.
         seed: of masks and order.
 
     Raises:
@@ -137,7 +138,7 @@ class EmotionDataModule(L.LightningDataModule):
         match_ids: MatchRule = EXACT,
         drop_unknown_labels: bool = False,
         zero_frames_absent: bool = False,
-        incomplete: Incomplete = "refuse",
+        incomplete: Incomplete | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -154,9 +155,10 @@ class EmotionDataModule(L.LightningDataModule):
         self.memory_budget_gb = memory_budget_gb
         self.mask = mask_sampler(train_mask)
         self.conditions = tuple(conditions)
-        self.predict_split = predict_split or ("test" if (self.root / "target").is_dir() else "all")
+        has_folds = self.corpus_layout.folds > 0 and (self.root / "target").is_dir()
+        self.predict_split = predict_split or ("test" if has_folds else "all")
         self.allow_shared_speakers = allow_shared_speakers
-        self.incomplete = incomplete
+        self.incomplete = self.corpus_layout.incomplete
         self.seed = seed
         if not memory_budget_gb >= 0:
             raise InputError(f"memory_budget_gb {memory_budget_gb}: it must be at least 0.")
@@ -225,7 +227,11 @@ class EmotionDataModule(L.LightningDataModule):
         described = cls.described(options)
         layout = cls.layout
         if described is not None:
-            layout = replace(layout.with_features(**described.feature_names), invented=described.invented)
+            layout = replace(
+                layout.with_features(**described.feature_names),
+                invented=described.invented,
+                incomplete=described.incomplete or layout.incomplete,
+            )
         return layout.with_options(options)
 
     @classmethod

@@ -73,6 +73,7 @@ class Folder(EmotionDataModule):
             folds=found.folds,
             speaker_pattern=_NO_SPEAKER,
             invented=found.invented,
+            incomplete=found.incomplete or "refuse",
             description=found,
         )
         return layout.with_options(options)

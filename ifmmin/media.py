@@ -195,6 +195,11 @@ class MediaPredictor:
         for extracted in pipeline.extract([*recordings.values()]):
             yield self._answer(given, extracted, recordings[extracted.utterance])
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that media can be turned into for this checkpoint; the features of others came ready-made."""
+        return tuple(self._extractors.modalities)
+
     def prepare(self, modalities: Collection[str]) -> float:
         """Make the extractors of ``modalities`` now, instead of when the first file needs them.
 
@@ -281,7 +286,7 @@ class MediaPredictor:
         reasons = {**recording.absent, **extracted.absent}
         absent = {modality: reasons[modality] for modality in MODALITIES if modality in reasons}
         problem = self._problem(condition, absent)
-        says = {} if problem else {name: self._says(features, name) for name in (condition, *condition)}
+        says = {} if problem else {name: self._says(features, name) for name in dict.fromkeys((condition, *condition))}
         return Answer(
             name=given.shown,
             start=start,

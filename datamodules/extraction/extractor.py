@@ -30,7 +30,7 @@ class Reads:
             picture; ``text``: :class:`Words`; ``nothing``: :class:`Words` too, for files that others made by id.
         sample_rate: hertz, of sound.
         side: pixels of a picture's side.
-        fps: pictures a second.
+        fps: pictures a second; of files that others made, rows a second, 0 where that is not known.
         grey: one channel instead of RGB.
     """
 

@@ -15,6 +15,7 @@ from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.extraction.assembling import Assembled, feature_path
 from datamodules.extraction.description import write_description
+from datamodules.extraction.extractors.ready_made import weights_path
 from datamodules.extraction.groups import Sizes
 from datamodules.extraction.index import write_folds
 from datamodules.extraction.parts import FOLDER
@@ -30,7 +31,7 @@ from datamodules.text import printable
 
 LOG = "extraction.log"
 
-Incomplete = Literal["drop", "keep"]
+InTargets = Literal["drop", "keep"]
 """Whether utterances that lack a modality are left out of the target files."""
 
 _REMOVED = ".extract-removed"
@@ -98,18 +99,29 @@ def provenance_of(
     return made
 
 
-def is_there(out: Path, features: Mapping[str, Feature], provenance: Mapping[str, Mapping[str, Any]]) -> bool:
+def is_there(
+    out: Path,
+    features: Mapping[str, Feature],
+    provenance: Mapping[str, Mapping[str, Any]],
+    recordings: Sequence[Recording],
+) -> bool:
     """Whether a corpus was finished, of the same recordings by the same recipe; parts are left where it was not.
 
     Args:
         out: folder of the corpus.
         features: what would be made, by modality.
         provenance: of what would be made; ids are not compared, as they are known only afterwards.
+        recordings: of the corpus.
     """
     if any((out / FOLDER).glob("*/*.npz")):
         return False
-    for modality, feature in features.items():
-        found = read_provenance(feature_path(out, modality, feature.name))
+    made = {modality: feature_path(out, modality, feature.name) for modality, feature in features.items()}
+    if not any(path.is_file() for path in made.values()):
+        return False
+    for modality, path in made.items():
+        if not path.is_file() and not any(_has_source(recording, modality) for recording in recordings):
+            continue  # nothing to make it of
+        found = read_provenance(path)
         if found is None or {**found, "utterances": ""} != {**provenance[modality], "utterances": ""}:
             return False
     return True
@@ -118,10 +130,15 @@ def is_there(out: Path, features: Mapping[str, Feature], provenance: Mapping[str
 def _without_folders(choice: dict[str, Any]) -> dict[str, Any]:
     """Options with the names of files only: folders name people and machines."""
     options = {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        name: Path(value).name if isinstance(value, str) and (Path(value).is_absolute() or _is_file(value)) else value
         for name, value in choice["options"].items()
     }
     return {**choice, "options": options}
+
+
+def _is_file(value: str) -> bool:
+    """Whether an option names a file or folder of this machine, and not a model of a hub or a number."""
+    return len(Path(value).parts) > 1 and weights_path(value).exists()
 
 
 def _source(recording: Recording, modality: str, sizes: Sizes) -> list[Any]:
@@ -133,6 +150,12 @@ def _source(recording: Recording, modality: str, sizes: Sizes) -> list[Any]:
     if source is None:
         return [recording.utterance, None]
     return [recording.utterance, (sizes(source.path) or (None,))[0], source.start, source.end]
+
+
+def _has_source(recording: Recording, modality: str) -> bool:
+    if modality == "text":
+        return bool((recording.text or "").strip())
+    return (recording.sound if modality == "audio" else recording.picture) is not None
 
 
 def default_names(out: Path, names: Mapping[str, str], whole: bool) -> dict[str, str]:
@@ -148,7 +171,7 @@ def default_names(out: Path, names: Mapping[str, str], whole: bool) -> dict[str,
     return {**names, **earlier}
 
 
-def finish(out: Path, index: Index, names: Mapping[str, str], incomplete: Incomplete) -> tuple[Problem, ...] | None:
+def finish(out: Path, index: Index, names: Mapping[str, str], incomplete: InTargets) -> tuple[Problem, ...] | None:
     """Write ``corpus.json`` and the target files of a corpus whose feature files are there.
 
     Args:
@@ -167,14 +190,20 @@ def finish(out: Path, index: Index, names: Mapping[str, str], incomplete: Incomp
     """
     if not index.folds:
         write_description(out, index, names)
+        shutil.rmtree(out / "target", ignore_errors=True)  # of an earlier run, when there were labels
         return None
+    if incomplete == "keep":  # so that whoever reads the corpus need not be told again
+        index = replace(index, facts={**index.facts, "incomplete": incomplete})
     present = [_ids(feature_path(out, modality, names[modality])) for modality in MODALITIES if modality in names]
     if len(present) < len(MODALITIES):
         present.append(set())
     usable = set.union(*present) if incomplete == "keep" else set.intersection(*present)
     labelled = {name for splits in index.folds.values() for among in splits.values() for name in among}
     write_description(out, index, names, usable)
-    return write_folds(out, index, usable) if usable & labelled else None
+    if not usable & labelled:
+        shutil.rmtree(out / "target", ignore_errors=True)
+        return None
+    return write_folds(out, index, usable)
 
 
 def _ids(path: Path) -> set[str]:

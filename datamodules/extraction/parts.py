@@ -66,7 +66,7 @@ def recipe_digest(name: str, recipe: Any, detector: Any) -> str:
     Args:
         name: of the feature file.
         recipe: what the extractor says of itself, plain data.
-        detector: name, options and recipe of the face detector, plain data; None without one.
+        detector: what faces depend on, its name included, plain data; None without one.
     """
     return digest([_FORMAT, library_version(), name, recipe, detector])[:16]
 

@@ -258,7 +258,11 @@ def _decisive(provenance: Mapping[str, Any] | None) -> dict[str, str]:
     """Everything that changes a value, as text by name."""
     if not provenance:
         return {}
-    named = {name: provenance.get(name) for name in ("extractor", "detector", "rate", "width")}
+    named = {name: provenance.get(name) for name in ("extractor", "rate", "width")}
+    detector = provenance.get("detector")
+    if detector is not None and detector.get("recipe") is not None:  # options may name the same file in two ways
+        detector = {name: detector[name] for name in ("extractor", "recipe")}
+    named["detector"] = detector
     return {name: canonical(value) for name, value in {**dict(provenance.get("recipe") or {}), **named}.items()}
 
 

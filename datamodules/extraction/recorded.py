@@ -96,8 +96,7 @@ class RecordedExtractors:
         if extractor.reads.kind == "faces":
             self._detector = build_detector(self._placed(recipe.detector, "detector"), self._device)
             if (recorded["detector"] or {}).get("recipe") is not None:
-                made = {**self._detector.recipe(), **recipe_of_faces()}
-                found["detector"] = {**recorded["detector"], "recipe": made}
+                found["detector"] = {**recorded["detector"], "recipe": recipe_of_faces(self._detector)}
         if recipes := difference(recorded, found):
             logging.getLogger("ifmmin").warning(
                 f"{modality} is extracted by {printable(recipes[1], 400)}, but the model was trained on features by "

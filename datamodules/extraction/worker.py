@@ -223,9 +223,9 @@ def failure(error: Exception) -> Failed:
 
 def _feature(pipeline: Pipeline, modality: str) -> Feature:
     extractor = pipeline.extractors[modality]
-    faces = extractor.reads.kind == "faces" and pipeline.detector is not None
+    faces = extractor.reads.kind == "faces"
     rate = extractor.reads.fps if modality != "text" else 0
-    detector = {**pipeline.detector.recipe(), **recipe_of_faces()} if faces else None
+    detector = recipe_of_faces(pipeline.detector) if faces and pipeline.detector is not None else None
     return Feature(extractor.name, extractor.width, rate, extractor.recipe(), detector)
 
 

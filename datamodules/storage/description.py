@@ -21,7 +21,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from datamodules.conditions import MODALITIES
 from datamodules.files import write_text
@@ -72,7 +72,7 @@ class Description:
         corpus: the class that reads the corpus, as ``--data`` takes it.
         monitor: the score that selects models; None: the usual one.
         counts: utterances by fold, split and class (of a scale by :data:`VALUES`), as far as they were counted.
-        facts: further plain facts, for people to read.
+        facts: further plain facts for people to read; ``invented`` and ``incomplete`` are read here too.
     """
 
     name: str
@@ -89,6 +89,11 @@ class Description:
     def invented(self) -> bool:
         """Whether the recordings are made up, so that nothing on them is a corpus result."""
         return self.facts.get("invented") is True
+
+    @property
+    def incomplete(self) -> Literal["keep"] | None:
+        """``keep`` if the target files have utterances that lack a modality on purpose; None: it is not said."""
+        return "keep" if self.facts.get("incomplete") == "keep" else None
 
     def matching(self, rule: MatchRule) -> Description:
         """Give speakers by what ids have in common under ``rule``."""

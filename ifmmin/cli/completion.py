@@ -29,9 +29,9 @@ _SCRIPT = """\
     names={commands}
   elif [[ $command == extract ]] && (( COMP_CWORD == 2 )); then
     names={recordings}
-  elif [[ $before == --recipe ]]; then
+  elif [[ $command == extract && $before == --recipe ]]; then
     names={recipes}
-  elif [[ $before == --audio || $before == --visual || $before == --text ]]; then
+  elif [[ $command == extract && ( $before == --audio || $before == --visual || $before == --text ) ]]; then
     names={extractors}
   elif [[ $before == --model || $before == --model.help ]]; then
     names={models}

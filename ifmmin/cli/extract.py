@@ -26,7 +26,7 @@ from datamodules.extraction import running
 from datamodules.extraction.assembling import assemble, feature_path, read_parts
 from datamodules.extraction.extractors import registry
 from datamodules.extraction.finishing import (
-    Incomplete,
+    InTargets,
     check_out,
     default_names,
     finish,
@@ -91,7 +91,7 @@ class Options:
     refresh: bool
     keep_parts: bool
     dry_run: bool
-    incomplete: Incomplete
+    incomplete: InTargets
     device: str
     batch: int
     download: bool
@@ -130,9 +130,9 @@ def extract_command(argv: Sequence[str]) -> int:
     stopping.say_next(lambda: "what is done is kept; the same command goes on")
     if options.shard is None:
         with locked(options.out, "corpus"):
-            for pattern in ("", *FOLDERS, "target/*", f"{FOLDER}/*"):
-                for folder in options.out.glob(pattern) if pattern else [options.out]:
-                    sweep(folder)
+            patterns = (*FOLDERS, "target/*", f"{FOLDER}/*")
+            for folder in [options.out, *(found for pattern in patterns for found in options.out.glob(pattern))]:
+                sweep(folder)
             return extract(options, index, console)
     with locked(options.out, "corpus", shared=True):
         own = options.out / FOLDER / "shard-{}-of-{}".format(*options.shard)
@@ -150,9 +150,8 @@ def extract(options: Options, index: Index, console: Console) -> int:
     if progress is None:
         files = ", ".join(f"{feature_path(options.out, name, each.name).name}" for name, each in features.items())
         console.print(f"{files}: made of these recordings by this recipe already; --refresh makes them again")
-        console.print(
-            next_steps(options.out, index, targets(options, index, features), options.incomplete), soft_wrap=True
-        )
+        problems = targets(options, index, features)
+        console.print(next_steps(options.out, index, features, problems), soft_wrap=True)
         if not options.keep_parts:
             remove_parts(options.out)
         return 0
@@ -174,7 +173,7 @@ def extract(options: Options, index: Index, console: Console) -> int:
     elapsed = progress.elapsed
     for line in summary(Finished(options.out, index, features, assembled, progress.seconds, elapsed)):
         console.print(line)
-    console.print(next_steps(options.out, index, problems, options.incomplete), soft_wrap=True)
+    console.print(next_steps(options.out, index, features, problems), soft_wrap=True)
     return 0
 
 
@@ -198,7 +197,7 @@ def make_parts(
             for note in workers.notes:
                 console.print(f"note: {note}", soft_wrap=True)
             expected = provenance_of(index, options.recipe, features, dict.fromkeys(features, ()))
-            if not (options.refresh or options.shard) and is_there(options.out, features, expected):
+            if not (options.refresh or options.shard) and is_there(options.out, features, expected, index.recordings):
                 return features, None
             work = running.tasks_of(groups, features, options.out, sizes, options.refresh)
             _check_room(options, groups, work.tasks, features)
@@ -207,12 +206,14 @@ def make_parts(
             total = sum(len(group.recordings) for group in groups)
             with ExtractionProgress(total, done, _absent(work), console) as progress:
                 stopping.at_stop.append(progress.stop)
-                for _, message in workers.run(work.tasks):
-                    if isinstance(message, Seen):
-                        progress.seen(message.seconds, message.absent)
-                    elif isinstance(message, Note):
-                        progress.console.print(f"note: {message.line}", soft_wrap=True)
-                stopping.at_stop.remove(progress.stop)
+                try:
+                    for _, message in workers.run(work.tasks):
+                        if isinstance(message, Seen):
+                            progress.seen(message.seconds, message.absent)
+                        elif isinstance(message, Note):
+                            progress.console.print(f"note: {message.line}", soft_wrap=True)
+                finally:
+                    stopping.at_stop.remove(progress.stop)
         finally:
             stopping.at_stop.remove(workers.stop)
     return features, progress
@@ -294,7 +295,7 @@ def parse(argv: Sequence[str]) -> Options:
         keep_parts=given.keep_parts,
         dry_run=given.dry_run,
         incomplete=given.incomplete,
-        device=available_device(given.device),
+        device=given.device if given.dry_run else available_device(given.device),
         batch=_number("--batch", given.batch, 100_000),
         download=given.download,
     )

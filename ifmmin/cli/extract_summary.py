@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from datamodules.extraction.assembling import Assembled, feature_path
-from datamodules.extraction.finishing import Incomplete
 from datamodules.extraction.recordings import Index
 from datamodules.extraction.worker import Feature
+from datamodules.storage.description import read_description
 from datamodules.storage.problems import Problem
 from datamodules.text import printable, readable_time
 
@@ -85,21 +85,27 @@ def _remarks(assembled: Assembled) -> str:
     return ", ".join(f"{printable(remark)} {counts[remark]}" for remark in sorted(counts))
 
 
-def next_steps(out: Path, index: Index, problems: tuple[Problem, ...] | None, incomplete: Incomplete) -> Text:
+def next_steps(
+    out: Path, index: Index, features: Mapping[str, Feature], problems: tuple[Problem, ...] | None
+) -> Text:
     """Say what is wrong with the target files, and what to do next.
 
     Args:
         out: folder of the corpus.
         index: of the recordings.
+        features: that were made, by modality; those that are not the corpus's usual ones are named.
         problems: of the target files; None if none were written.
-        incomplete: whether they have utterances that lack a modality.
     """
     options = f"--data {index.corpus} --data.root {printable(shlex.quote(str(out)))}"
+    described = read_description(out)
+    usual = {} if described is None else described.feature_names
+    for modality, feature in features.items():
+        if usual.get(modality) != feature.name:
+            options += f" --data.{modality}_features {printable(shlex.quote(feature.name))}"
     if not index.folds:
         return Text(f"note: nothing is labelled, so there are no folds; next: predict {options} with a checkpoint")
     if problems is None:
         what = "no labelled utterance has all three modalities, so no target files are written"
         return Text(f"note: {what}; extract the others, or give --incomplete keep")
-    options += " --data.incomplete keep" if incomplete == "keep" else ""
     lines = [*(f"- {problem}" for problem in problems), f"next: check {options}, then fit --model IFMMIN {options}"]
     return Text("\n".join(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -41,13 +42,14 @@ def camera_answers(predictor: MediaPredictor, options: argparse.Namespace) -> It
     if options.seconds is not None and not options.seconds >= window:
         raise InputError(f"--seconds {options.seconds:g}: give at least those of a window, {window:g}.")
     camera = camera_named(options.camera)
-    fps = predictor.prepare({"audio", "visual"} - {*options.without})
+    wanted = {"audio", "visual"} & {*predictor.modalities} - {*options.without}  # nothing else is recorded
+    fps = predictor.prepare(wanted)
     with ExitStack() as closing:
         picture = sound = None
-        if "visual" not in options.without:
+        if "visual" in wanted:
             picture = Live(camera, "video", window, fps)
             closing.callback(picture.close)
-        if "audio" not in options.without:
+        if "audio" in wanted:
             sound = _microphone(options, camera, window)
             if sound is not None:
                 closing.callback(sound.close)
@@ -68,7 +70,7 @@ def camera_answers(predictor: MediaPredictor, options: argparse.Namespace) -> It
             first = number * hop
             yield f"{first:.1f}–{first + window:.1f} s", replace(answer, start=first, end=first + window)
             late = time.monotonic() - (start + window)
-            number += max(1, int(late / hop))
+            number += max(1, math.ceil(late / hop))  # what is older than a window is no longer there
 
 
 def _microphone(options: argparse.Namespace, camera: object, window: float) -> Live | None:

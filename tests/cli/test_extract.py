@@ -16,12 +16,23 @@ import h5py
 import numpy as np
 import pytest
 
+from datamodules import Folder
 from datamodules.extraction.parts import FOLDER
 from datamodules.extraction.provenance import read_provenance
 from datamodules.storage.description import Description, read_description
 from ifmmin.cli import extract_progress
 from ifmmin.cli.main import main
-from tests.cli.extracting import alive, descendants, hashes, leftovers, program, use_fakes, write_clips, write_manifest
+from tests.cli.extracting import (
+    LABELS,
+    alive,
+    descendants,
+    hashes,
+    leftovers,
+    program,
+    use_fakes,
+    write_clips,
+    write_manifest,
+)
 from tests.cli.running import CHECKOUT, metrics
 from tests.datamodules.extraction.fakes import NAMES, expected
 
@@ -160,10 +171,9 @@ def test_targets_are_written_anew_without_extracting(
     assert main(words(manifest, tmp_path / "out", "--incomplete", "keep")) == 0
     shown = capsys.readouterr().out
     assert "sound.h5, faces.h5, words.h5: made of these recordings by this recipe already" in shown
-    assert "--data.incomplete keep, then fit --model IFMMIN" in shown
     changed = {name for name, found in hashes(tmp_path / "out").items() if found != before[name]}
     assert changed == {"corpus.json", *(name for name in before if name.startswith("target/"))}
-    data = ["--data", "Folder", "--data.root", str(tmp_path / "out"), "--data.incomplete", "keep"]
+    data = ["--data", "Folder", "--data.root", str(tmp_path / "out")]
     assert main(["check", *data]) == 0
     ids = [np.load(path) for path in (tmp_path / "out" / "target" / "1").glob("*_int2name.npy")]
     assert sum(map(len, ids)) == 36
@@ -187,10 +197,10 @@ def test_incomplete_utterances_are_kept_on_request_and_trained_on_by_what_is_pri
     assert main(words(manifest, tmp_path / "out", "--incomplete", "keep")) == 0
     ids = [np.load(path) for path in (tmp_path / "out" / "target" / "1").glob("*_int2name.npy")]
     assert sum(map(len, ids)) == 36
-    following = f"--data Folder --data.root {tmp_path / 'out'} --data.incomplete keep"
+    following = f"--data Folder --data.root {tmp_path / 'out'}"
     line = f"next: check {following}, then fit --model IFMMIN {following}"
     assert "".join(line.split()) in "".join(capsys.readouterr().out.split())
-    assert main(["check", *following.split()[:4]]) == 1
+    assert main(["check", *following.split(), "--data.incomplete", "refuse"]) == 1
     assert "or give --data.incomplete keep (or drop)" in capsys.readouterr().out
     assert main(["check", *following.split()]) == 0
     assert "Labelled utterances have: " in capsys.readouterr().out
@@ -221,6 +231,32 @@ def test_recordings_without_labels_are_described_for_predict(
     assert read_description(tmp_path / "out") == Description(
         "clips", feature_names=NAMES, speakers=dict.fromkeys(("clip00", "clip01")), facts={"folds": "speaker"}
     )
+
+
+def test_labels_that_are_gone_leave_no_folds_to_predict(tmp_path: Path, fakes: None) -> None:
+    manifest, out = write_clips(tmp_path / "raw"), tmp_path / "out"
+    assert main(words(manifest, out)) == 0
+    assert Folder(root=str(out)).predict_split == "test"
+    rows = [(f"clip{number:02d}", f"clip{number:02d}.mp4", f"{number} words") for number in range(9)]
+    assert main(words(write_manifest(manifest, rows, ("id", "media", "text")), out)) == 0
+    assert not (out / "target").exists()
+    assert Folder(root=str(out)).predict_split == "all"
+
+
+def test_a_corpus_without_any_words_is_not_extracted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch)
+    write_clips(tmp_path / "raw")
+    rows = [
+        (f"clip{number:02d}", f"clip{number:02d}.mp4", "", LABELS[number % 4], f"p{number % 3}") for number in range(12)
+    ]
+    manifest = write_manifest(tmp_path / "raw" / "manifest.csv", rows)
+    assert main(words(manifest, tmp_path / "out")) == 0
+    use_fakes(monkeypatch, delay=60)
+    capsys.readouterr()
+    assert main(words(manifest, tmp_path / "out")) == 0
+    assert "made of these recordings by this recipe already" in capsys.readouterr().out
 
 
 # Kills. A step is a file that the parent moves into place; the process dies before or after it.

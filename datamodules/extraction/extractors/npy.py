@@ -27,7 +27,7 @@ class Npy:
         self._files = ReadyMade(folder, ".npy", "npy")
         self.modality = cast(Literal["audio", "visual", "text"], modality)
         self.name = self._files.name
-        self.reads = Reads("nothing")
+        self.reads = Reads("nothing", fps=0)
         first = self._files.paths[0]
         self.width = _array(first).shape[-1]
         if not self.width:

@@ -49,7 +49,7 @@ class OpenFace:
         self.fps = fps
         self._files = ReadyMade(folder, ".csv", "openface")
         self.name = self._files.name
-        self.reads = Reads("nothing")
+        self.reads = Reads("nothing", fps=fps)
         self.columns = self._wanted(_header(self._files.paths[0]), self._files.paths[0])
         self.width = len(self.columns)
 

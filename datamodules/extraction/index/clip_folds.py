@@ -133,6 +133,9 @@ def _by_column(
     groups: dict[int, list[str]] = {}
     for name in numbers.keys() - bad:
         groups.setdefault(int(numbers[name]), []).append(name)
+    if sorted(groups) != list(range(1, len(groups) + 1)):
+        found = ", ".join(map(str, sorted(groups)))
+        problems.add(path, f"folds are {found}, and become 1 to {len(groups)} in this order", "number them from 1")
     return _rotated(path, [groups[number] for number in sorted(groups)], "folds", problems)
 
 

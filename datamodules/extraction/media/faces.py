@@ -165,7 +165,14 @@ class FaceTrack:
         return stacked
 
 
-def recipe() -> dict[str, Any]:
-    """What the faces that are cut out depend on beside the detector, as plain data."""
+def recipe(detector: FaceDetector) -> dict[str, Any]:
+    """What the faces that are cut out depend on, the detector's name and its own recipe included, as plain data."""
     versions = {name: version_of(name) for name in ("av", "pillow")}
-    return {**versions, "cut": 1, "heights": [HEIGHT, HEIGHT_AGAIN], "margin": MARGIN}
+    return {
+        **detector.recipe(),
+        "name": detector.name,
+        **versions,
+        "cut": 1,
+        "heights": [HEIGHT, HEIGHT_AGAIN],
+        "margin": MARGIN,
+    }

@@ -200,6 +200,17 @@ def test_recipes_that_differ_are_both_named(changes: dict[str, Any], ours: str, 
     assert difference(made(**changes), made()) == (theirs, ours)
 
 
+def test_a_detector_that_says_what_it_is_may_be_named_in_two_ways() -> None:
+    recipe = {"name": "yunet", "sha256": "ab"}
+    ours, theirs = (
+        made(detector={"extractor": "yunet", "options": {"model": path}, "recipe": recipe})
+        for path in ("models/yunet.onnx", "yunet.onnx")
+    )
+    assert difference(ours, theirs) is None
+    other = made(detector={"extractor": "yunet", "options": {}, "recipe": {**recipe, "sha256": "cd"}})
+    assert difference(ours, other) is not None
+
+
 def test_features_that_came_ready_made_differ_from_extracted_ones() -> None:
     assert difference(None, made()) == ("an unknown recipe", "comparE")
     assert difference(made(), None) == ("comparE", "an unknown recipe")

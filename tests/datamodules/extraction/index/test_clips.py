@@ -224,6 +224,7 @@ def test_the_column_fold_is_tested_in_turn(tmp_path: Path) -> None:
         3: {"test": {"c04", "c05"}, "val": {"c00", "c01"}, "train": {"c02", "c03"}},
     }
     assert "c06: fold is no number from 1 (and 1 more utterance)" in found(index, "no number")
+    assert "folds are 1, 2, 10, and become 1 to 3 in this order" in found(index, "become")
 
 
 def test_both_columns(tmp_path: Path) -> None:
