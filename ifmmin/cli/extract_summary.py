@@ -85,9 +85,7 @@ def _remarks(assembled: Assembled) -> str:
     return ", ".join(f"{printable(remark)} {counts[remark]}" for remark in sorted(counts))
 
 
-def next_steps(
-    out: Path, index: Index, features: Mapping[str, Feature], problems: tuple[Problem, ...] | None
-) -> Text:
+def next_steps(out: Path, index: Index, features: Mapping[str, Feature], problems: tuple[Problem, ...] | None) -> Text:
     """Say what is wrong with the target files, and what to do next.
 
     Args:

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from datamodules import Folder
+from datamodules.extraction.index import index_of
 from datamodules.extraction.parts import FOLDER
 from datamodules.extraction.provenance import read_provenance
+from datamodules.extraction.worker import Feature
 from datamodules.storage.description import Description, read_description
 from ifmmin.cli import extract_progress
+from ifmmin.cli.extract_summary import next_steps
 from ifmmin.cli.main import main
 from tests.cli.extracting import (
     LABELS,
@@ -257,6 +260,15 @@ def test_a_corpus_without_any_words_is_not_extracted_again(
     capsys.readouterr()
     assert main(words(manifest, tmp_path / "out")) == 0
     assert "made of these recordings by this recipe already" in capsys.readouterr().out
+
+
+def test_the_next_command_names_a_file_beside_the_usual_one(manifest: Path, tmp_path: Path, fakes: None) -> None:
+    out = tmp_path / "out"
+    assert main(words(manifest, out)) == 0
+    index = index_of("clips", manifest)
+    usual, second = (Feature(name, 4, 10, {}, None) for name in ("faces", "clip vit"))
+    assert "features" not in next_steps(out, index, {"visual": usual}, ()).plain
+    assert "--data.visual_features 'clip vit'" in next_steps(out, index, {"visual": second}, ()).plain
 
 
 # Kills. A step is a file that the parent moves into place; the process dies before or after it.
