@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -18,12 +19,12 @@ PAGE = CHECKOUT / "docs" / "from_recordings.md"
 THREE = "MeanFusion ModalityDropout IFMMIN"
 
 
-def follow(work: Path, corpus: str, models: str, invent: str) -> str:
+def follow(work: Path, corpus: str, models: str, invent: str = "", raw: Path | None = None) -> str:
     """Run the script as a user would; what it printed."""
     environment = {"EPOCHS": "1", "FOLDS": "1", "MODELS": models, "INVENT": invent, "COLUMNS": "200"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", str(SCRIPT), str(work), corpus],
+        ["bash", str(SCRIPT), str(work), corpus, *([] if raw is None else [str(raw)])],
         cwd=CHECKOUT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -69,6 +70,29 @@ def test_from_recordings_to_a_table_and_an_answer(tmp_path: Path, corpus: str, m
     assert models_of(tmp_path / "board") == {*models.split()}
     probability = answer(printed)
     assert sum(probability.values()) == pytest.approx(1.0, abs=0.03)
+    if corpus == "clips":
+        start_again_with_recordings_of_ones_own(tmp_path, models)
+    else:
+        result = tmp_path / "run" / "metrics.json"
+        before = result.stat().st_mtime_ns
+        assert answer(follow(tmp_path, corpus, models, invent)) == probability
+        assert result.stat().st_mtime_ns == before
+
+
+def start_again_with_recordings_of_ones_own(work: Path, models: str) -> None:
+    """The recordings are now somebody's, elsewhere, and the fit was killed before its last file."""
+    own, result = work / "own", work / "run" / "metrics.json"
+    (work / "invented").rename(own)
+    kept = {path: path.read_bytes() for path in (work / "corpus").rglob("*.h5")}
+    scores = json.loads(result.read_text(encoding="utf-8"))["metrics"]
+    result.unlink()
+    printed = follow(work, "clips", models, raw=own / "clips" / "manifest.csv")
+    (checkpoint,) = (work / "run" / "checkpoints").glob("epoch*.ckpt")
+    assert printed.splitlines()[-1] == f"for a clip of yours: python cli.py predict CLIP --ckpt_path {checkpoint}"
+    assert not (work / "invented").exists()
+    assert json.loads(result.read_text(encoding="utf-8"))["metrics"] == scores
+    assert kept and all(path.read_bytes() == before for path, before in kept.items())
+    assert models_of(work / "board") == {*models.split()}
 
 
 def test_the_page_shows_every_step_of_the_script() -> None:

@@ -277,16 +277,19 @@ Killed = Callable[[Path], bool]
 
 
 def killed_at_step(words: list[str], step: int, before: bool) -> bool:
-    """Run in a fork of this process that kills itself; whether it did."""
+    """Run in a fork of this process that kills itself; whether it did. One that ends otherwise must have succeeded."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        code = 1
         try:
             _kill_at(step, before)
-            main(words)
+            code = main(words)
         finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return code == -signal.SIGKILL
 
 
 def _kill_at(step: int, before: bool) -> None:

@@ -16,7 +16,9 @@ from datamodules.errors import CorpusError, InputError
 from datamodules.folder import write_folder
 from datamodules.storage.check import check_corpus
 from datamodules.storage.description import KEYS, read_description
+from datamodules.storage.features import open_features
 from datamodules.storage.layouts import speaker_of
+from datamodules.storage.problems import Strict
 from datamodules.storage.writing import write_features
 from tests.cli.running import CHECKOUT
 from tests.datamodules.corpora import CLIPS, load_features, load_ids, write_clips, write_corpus
@@ -111,10 +113,15 @@ def test_a_group_that_leads_to_another_file_is_not_followed(root: Path, tmp_path
 def test_groups_that_contain_themselves_are_read_once(root: Path) -> None:
     import h5py
 
+    ids = [f"take {take}/é{number:02d}" for take in range(4) for number in range(9)]
     with h5py.File(root / "A" / "audio.h5", "r+") as file:
         file["take 0/again"] = file["take 0"]
         file["take 0/top"] = file["/"]
     Folder(str(root)).setup("fit")
+    opened = open_features(root / "A" / "audio.h5", Strict(), in_folders=True)
+    assert opened is not None
+    with opened as features:
+        assert features.names == sorted([*ids, "take 0/again", "take 0/top"])
 
 
 def test_values_on_a_scale(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def extract(folder: Path, first: int, last: int, timeout: float) -> None:
     lines = ended.stdout.splitlines() or ["nothing"]
     assert ended.returncode == 0, f"after {lines[-1]}: exit code {ended.returncode}\n{ended.stderr[-2000:]}"
     assert lines[-1].startswith("done") and len(lines) == last - first + 1
-    assert int(lines[-1].split()[-1]) < MOST_MEMORY
+    memory = int(lines[-1].split()[-1])
+    assert memory < MOST_MEMORY
+    assert memory > 0 or sys.platform != "linux"
     assert "'audio': " in lines[-1] and "'visual': " in lines[-1]  # some are still readable
 
 

@@ -44,11 +44,11 @@ def test_ours_and_others_are_listed_alike() -> None:
 def test_every_built_in_class_can_be_imported_without_what_it_needs() -> None:
     """Their modules import nothing of the extras: it is imported when one is made."""
     code = (
-        "import sys, pathlib\n"
+        "import sys\n"
         f"for name in {sorted(registry.EXTRAS)!r}: sys.modules[name] = None\n"
         "from datamodules.extraction.extractors import registry\n"
         "for point in registry.BUILT_IN:\n"
-        "    if pathlib.Path(point.module.replace('.', '/') + '.py').exists(): registry.find(point.name, point.group)\n"
+        "    registry.find(point.name, point.group)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, timeout=120)
 
