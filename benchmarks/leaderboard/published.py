@@ -1,16 +1,15 @@
-"""Figures that others published, kept with their sources in ``published.csv``; never mixed with measured ones.
+"""Six-condition rows that others published, kept with their sources; never mixed with measured ones.
 
-They come from other seeds, perhaps other features and folds: they have rows of their own, and only on the
-corpus whose name they bear.
-
-The public training loop of MMIN, from which those of IF-MMIN, CIF-MMIN and RedCore descend, selects the best epoch on
-test: rows of these models have "selected on test" in their note.
+They come from other seeds, perhaps other features and folds: they have rows of their own, and only on boards of the
+corpus and classes whose name they bear. Curves over the missing rate are in :mod:`.published_rates`.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,16 +19,31 @@ from datamodules.errors import InputError
 Metric = Literal["WA", "UA", "F1"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
-PUBLISHED = Path(__file__).with_name("published.csv")
+PUBLISHED = Path(__file__).with_name("published_conditions.csv")
 """The figures: one line per corpus, model, metric and source, in percent; an empty cell where nothing was published.
 
-``avg`` is of the kind ``avg_kind``: ``mean`` of the six conditions, or ``pooled``, all six as one set.
+``avg`` is of the kind ``avg_kind``: ``mean`` of the six conditions, or ``pooled``, all six as one set. ``marks`` are
+some of :data:`MARKS`, separated by ``"; "``.
 """
 
 AVERAGES = ("mean", "pooled")
 """What ``avg_kind`` may be: rows of our tables."""
 
-COLUMNS: tuple[str, ...] = ("corpus", "model", "metric", *MISSING_CONDITIONS, "avg", "avg_kind", "source", "note")
+COLUMNS: tuple[str, ...] = (
+    *("corpus", "model", "metric", *MISSING_CONDITIONS),
+    *("avg", "avg_kind", "marks", "source", "note"),
+)
+
+MARKS: Mapping[str, str] = {
+    "selected on test": "the model's public code chooses the epoch by test scores",
+    "scored on validation": "its public code reports scores of the split that chose the epoch",
+    "one model per condition": "each condition has a model of its own, trained for it alone",
+    "other features": "not the features of the public packs",
+    "contradicts its source": "the reprint differs from the figures it reprints",
+}
+"""What parts a published row from ours, and what it means."""
+
+_INCOMPARABLE = {"one model per condition", "other features", "contradicts its source"}
 
 
 @dataclass(frozen=True)
@@ -41,59 +55,120 @@ class Published:
         metric: which of the three the values are.
         values: in [0, 1] by the six missing conditions, ``"mean"`` and ``"pooled"``, None where nothing was published.
         difference: our mean minus theirs, in [-1, 1], by the rows that both have; None where the model
-            was not measured.
+            was not measured, or a mark says that the two do not compare.
+        marks: of :data:`MARKS`.
         source: where the values are published.
-        note: what to know of them, or empty.
+        note: what else to know of them, or empty.
     """
 
     model: str
     metric: Metric
     values: dict[str, float | None]
     difference: dict[str, float] | None
+    marks: tuple[str, ...]
     source: str
     note: str
 
 
-def read_published(corpus: str, path: str | Path = PUBLISHED) -> tuple[Published, ...]:
-    """The published rows on a corpus, in the order of the file, without differences.
+def read_published(corpus: str, classes: int, path: str | Path = PUBLISHED) -> tuple[Published, ...]:
+    """Read the published rows on a corpus, in the order of the file, without differences.
 
     Args:
         corpus: its name; case and punctuation do not matter (``MSPIMPROV`` is ``MSP-IMPROV``).
+        classes: the number of classes that are told apart.
         path: a file in the form of :data:`PUBLISHED`.
 
     Raises:
         InputError: the columns are others, or a line lacks a value.
     """
-    path = Path(path)
+    rows = [(line["corpus"], _row(line, place)) for line, place in read_lines(Path(path), COLUMNS)]
+    return tuple(row for label, row in rows if belongs(label, corpus, classes))
+
+
+def published_beside(
+    corpus: str, classes: int, measured: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+) -> tuple[Published, ...]:
+    """Read the published rows on a corpus, with our difference where the same model was measured.
+
+    Args:
+        corpus: see :func:`read_published`.
+        classes: likewise.
+        measured: our means by model, metric and row.
+    """
+    known = {plain_name(model): means for model, means in measured.items()}  # CIFMMIN is published as CIF-MMIN
+    rows = []
+    for row in read_published(corpus, classes):
+        model = plain_name(row.model)
+        if model in known and not _INCOMPARABLE & {*row.marks}:
+            ours = known[model][row.metric]
+            difference = {
+                name: mine - theirs
+                for name, theirs in row.values.items()
+                if theirs is not None and (mine := ours.get(name)) is not None
+            }
+            row = replace(row, difference=difference)
+        rows.append(row)
+    return tuple(rows)
+
+
+def read_lines(path: Path, columns: Sequence[str]) -> list[tuple[dict[str, str], str]]:
+    """Read the lines of a published file, each with its place, which errors name.
+
+    Raises:
+        InputError: the columns are others, a line has another number of cells, or lacks its corpus, model or source,
+            or has a mark that is none.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(f"{path}: its columns must be {','.join(COLUMNS)}.")
-        rows = [(line["corpus"], _row(line, f"{path}, line {reader.line_num}")) for line in reader]
-    return tuple(row for name, row in rows if plain_name(name) == plain_name(corpus))
+        if tuple(reader.fieldnames or ()) != tuple(columns):
+            raise InputError(f"{path}: its columns must be {','.join(columns)}.")
+        lines = [(line, f"{path}, line {reader.line_num}") for line in reader]
+    for line, place in lines:
+        if None in line or None in line.values():
+            raise InputError(f"{place}: {len(columns)} cells are needed; quote a cell with a comma.")
+        if not (line["corpus"] and line["model"] and line["source"]):
+            raise InputError(f"{place}: give its corpus, model and source.")
+        if wrong := [mark for mark in marks_of(line) if mark not in MARKS]:
+            raise InputError(f"{place}: the mark {wrong[0]!r} is none of {', '.join(MARKS)}.")
+    return lines
+
+
+def marks_of(line: Mapping[str, str]) -> tuple[str, ...]:
+    """Marks of a line."""
+    return tuple(line["marks"].split("; ")) if line["marks"] else ()
+
+
+def belongs(label: str, corpus: str, classes: int) -> bool:
+    """Whether a published corpus, with its number of classes if it has some, is this one.
+
+    >>> belongs("MSP-IMPROV (4 classes)", "MSPIMPROV", 4), belongs("IEMOCAP (6 classes)", "IEMOCAP", 4)
+    (True, False)
+    """
+    found = re.fullmatch(r"(.*?)(?: \((\d+) classes\))?", label)
+    assert found is not None
+    return plain_name(found[1]) == plain_name(corpus) and int(found[2] or classes) == classes
 
 
 def _row(line: dict[str, str], place: str) -> Published:
     """One line of the file; ``place`` names it in errors."""
-    if None in line or None in line.values():
-        raise InputError(f"{place}: {len(COLUMNS)} cells are needed; quote a cell with a comma.")
-    if not (line["corpus"] and line["model"] and line["source"]):
-        raise InputError(f"{place}: give its corpus, model and source.")
-    if line["metric"] not in METRICS:
+    metric = next((each for each in METRICS if each == line["metric"]), None)
+    if metric is None:
         raise InputError(f"{place}: the metric {line['metric']!r} is none of {', '.join(METRICS)}.")
     kind = line["avg_kind"]
     if kind not in AVERAGES if line["avg"] else kind:
         raise InputError(f"{place}: avg_kind must be {' or '.join(AVERAGES)} where avg is given, and empty otherwise.")
     averages = {name: line["avg"] if name == kind else "" for name in AVERAGES}
     cells = {condition: line[condition] for condition in MISSING_CONDITIONS} | averages
-    values = {name: _fraction(cell, place) for name, cell in cells.items()}
-    return Published(line["model"], line["metric"], values, None, line["source"], line["note"])
+    values = {name: fraction(cell, place) if cell else None for name, cell in cells.items()}
+    return Published(line["model"], metric, values, None, marks_of(line), line["source"], line["note"])
 
 
-def _fraction(cell: str, place: str) -> float | None:
-    """Percent as a fraction, None for an empty cell."""
-    if not cell:
-        return None
+def fraction(cell: str, place: str) -> float:
+    """Percent as a fraction.
+
+    Raises:
+        InputError: it is no percentage.
+    """
     try:
         value = float(cell)
     except ValueError:

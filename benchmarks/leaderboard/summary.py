@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import fmean, median, stdev
 
@@ -17,7 +17,8 @@ import torch
 from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
-from benchmarks.leaderboard.published import plain_name, read_published
+from benchmarks.leaderboard.published import published_beside
+from benchmarks.leaderboard.published_rates import Figures, read_figures
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
@@ -93,7 +94,8 @@ class Summary:
         seeds: all seeds that occur.
         reference: the model that the others are tested against.
         entries: the measured models, best first.
-        published: what others published on this corpus; none on a built-in corpus.
+        published: rows that others published on this corpus and its classes; none where the data are generated.
+        figures: what they published by missing rate or under another protocol; likewise.
         bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
         records: of the runs, by model, fold and seed.
         training_sets: the folds, those together that have the same training utterances.
@@ -109,6 +111,7 @@ class Summary:
     reference: str | None
     entries: tuple[Entry, ...]
     published: tuple[Published, ...]
+    figures: tuple[Figures, ...]
     bayes: dict[str, float] | None
     records: tuple[Record, ...]
     training_sets: tuple[tuple[int, ...], ...]
@@ -174,7 +177,7 @@ class Summary:
     def features_note(self) -> str:
         """One sentence where published rows rest on other features than the measured ones; otherwise empty."""
         names = dict.fromkeys(name for record in self.records for name in (record.extraction or {}).values())
-        if not (names and self.published):
+        if not (names and (self.published or self.figures)):
             return ""
         return (
             f"Features were extracted by {', '.join(names)}; published figures rest on those of the public packs, so "
@@ -260,7 +263,8 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         seeds=seeds,
         reference=reference,
         entries=entries,
-        published=() if first.is_synthetic else _published(first.corpus, entries),
+        published=() if first.is_synthetic else _published(first, entries),
+        figures=() if first.is_synthetic else read_figures(first.corpus, len(first.class_names)),
         bayes=_bayes(records),
         records=tuple(records),
         training_sets=tuple(
@@ -406,17 +410,15 @@ def _confusion(runs: Sequence[Record]) -> dict[str, list[list[int]]]:
     return {name: task.matrix(torch.as_tensor(part)).tolist() for name, part in counts.items()}
 
 
-def _published(corpus: str, entries: Iterable[Entry]) -> tuple[Published, ...]:
+def _published(first: Record, entries: Iterable[Entry]) -> tuple[Published, ...]:
     """The published rows, with our difference where the same model was measured."""
-    measured = {plain_name(entry.model): entry.cells for entry in entries}  # CIFMMIN is published as CIF-MMIN
-    rows = []
-    for row in read_published(corpus):
-        model = plain_name(row.model)
-        ours = measured[model][row.metric] if model in measured else {}
-        pairs = {name: (ours.get(name), value) for name, value in row.values.items()}
-        difference = {name: cell.mean - value for name, (cell, value) in pairs.items() if cell and value is not None}
-        rows.append(replace(row, difference=difference if model in measured else None))
-    return tuple(rows)
+    means = {
+        entry.model: {
+            metric: {row: cell.mean for row, cell in cells.items() if cell} for metric, cells in entry.cells.items()
+        }
+        for entry in entries
+    }
+    return published_beside(first.corpus, len(first.class_names), means)
 
 
 def _counted(name: str, numbers: Sequence[int]) -> str:

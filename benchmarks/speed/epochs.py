@@ -3,7 +3,10 @@
     python -m benchmarks.speed.epochs [--models IFMMIN MMIN] [--utterances 5531] [--epochs 3] [--precision bf16-mixed]
 
 Loading, the first epoch (which warms up) and stage 1 are not counted; the teacher's one pass over
-the training utterances, made once per run, has its own column.
+the training utterances, made once per run, has its own column. The CPU time of a whole run, stage 1 again apart, is
+one epoch's times the epochs of its schedule; ``epochs.csv`` keeps it for the board's ``--models fast``:
+
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.epochs --epochs 1 --csv benchmarks/speed/epochs.csv
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ class Timing:
         val_min: fastest validation epoch.
         val_median: of the validation epochs.
         once: what precedes the first epoch: the teacher's pass, loaders.
+        epochs: of its schedule at IEMOCAP's size.
+        run_cpu: CPU seconds of a whole run: those epochs, validated, and what precedes them.
     """
 
     model: str
@@ -54,6 +59,8 @@ class Timing:
     val_min: float
     val_median: float
     once: float
+    epochs: int
+    run_cpu: float
 
 
 def now() -> float:
@@ -64,26 +71,33 @@ def now() -> float:
 
 
 class Stopwatch(L.Callback):
-    """Times training and validation epochs apart."""
+    """Times training and validation epochs apart; the CPU, which other programs disturb less, both together."""
 
     def __init__(self) -> None:
         self.train: list[float] = []
         self.val: list[float] = []
-        self.once = 0.0
-        self._mark = now()
+        self.cpu: list[float] = []
+        self.once = self.once_cpu = 0.0
+        self._mark, self._cpu_mark = now(), time.process_time()
 
     def _lap(self) -> float:
         mark = now()
         elapsed, self._mark = mark - self._mark, mark
         return elapsed
 
+    def _cpu_lap(self) -> float:
+        mark = time.process_time()
+        elapsed, self._cpu_mark = mark - self._cpu_mark, mark
+        return elapsed
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start the clock."""
+        """Start the clocks."""
         self._lap()
+        self._cpu_lap()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What had to be done once is done."""
-        self.once = self._lap()
+        self.once, self.once_cpu = self._lap(), self._cpu_lap()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start a training epoch."""
@@ -96,6 +110,7 @@ class Stopwatch(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End a validation epoch."""
         self.val.append(self._lap())
+        self.cpu.append(self._cpu_lap())
 
 
 def silence() -> None:
@@ -136,18 +151,34 @@ def time_model(model: MissingModalityModule, data: RandomCorpus, epochs: int, pr
     fit(start(model), data, epochs, precision, watch)
     count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     train, val = watch.train[1:], watch.val[1:]
-    return Timing(type(model).__name__, count, min(train), median(train), min(val), median(val), watch.once)
+    whole = model.scheduled(data).epochs
+    run_cpu = round(whole * min(watch.cpu[1:]) + watch.once_cpu, 1)
+    train_min, train_median, val_min, val_median = (
+        round(value, 3) for value in (min(train), median(train), min(val), median(val))
+    )
+    once = round(watch.once, 3)
+    return Timing(type(model).__name__, count, train_min, train_median, val_min, val_median, once, whole, run_cpu)
 
 
 def table_of(timings: Sequence[Timing], title: str) -> Table:
     """The timings as people compare them."""
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for heading in ("parameters", "train s (min)", "(median)", "val s (min)", "(median)", "once s"):
+    for heading in (
+        "parameters",
+        "train s (min)",
+        "(median)",
+        "val s (min)",
+        "(median)",
+        "once s",
+        "epochs",
+        "run CPU s",
+    ):
         table.add_column(heading, justify="right")
     for row in timings:
         seconds = (row.train_min, row.train_median, row.val_min, row.val_median, row.once)
-        table.add_row(row.model, f"{row.parameters:,}", *(f"{value:.2f}" for value in seconds))
+        shown = (*(f"{value:.2f}" for value in seconds), str(row.epochs), f"{row.run_cpu:.0f}")
+        table.add_row(row.model, f"{row.parameters:,}", *shown)
     return table
 
 

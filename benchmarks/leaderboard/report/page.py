@@ -19,8 +19,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.leaderboard.looks import looks
+from benchmarks.leaderboard.published_rates import PLAIN_METRICS, columns_of, other_tables
 from benchmarks.leaderboard.records import Record
-from benchmarks.leaderboard.report.rows import EMPTY, BoardTable, board_notes, board_table
+from benchmarks.leaderboard.report.rows import DASH, EMPTY, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
@@ -63,6 +64,7 @@ def page_html(summary: Summary) -> str:
         tables=_tables(summary),
         notes=_notes(summary),
         with_published=bool(summary.published),
+        elsewhere=_elsewhere(summary),
         provenance=_provenance(summary.records),
         policy=Markup(policy),
         style=Markup(style),
@@ -138,6 +140,25 @@ def _notes(summary: Summary) -> list[str]:
         "n counts runs, folds x seeds. Parameters and wall time are medians over them.",
         *board_notes(summary),
     ]
+
+
+def _elsewhere(summary: Summary) -> list[dict[str, Any]]:
+    """Published figures that are neither rows nor curves of ours, a table for each protocol and score."""
+    tables = []
+    for (protocol, metric), table in other_tables(summary.figures, summary.score_names).items():
+        columns = columns_of(table)
+        percent = "" if metric in PLAIN_METRICS else " in %"
+        rows = [
+            {
+                "model": figures.model,
+                "cells": [f"{figures.values[name]:g}" if name in figures.values else DASH for name in columns],
+                "reference": figures.reference,
+            }
+            for figures in table
+        ]
+        names = [readable(name) if name in CONDITIONS else name for name in columns]
+        tables.append({"caption": f"{metric}{percent}: {protocol}", "columns": names, "rows": rows})
+    return tables
 
 
 def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:

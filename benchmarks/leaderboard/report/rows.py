@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from benchmarks.leaderboard.published import Published
+from benchmarks.leaderboard.published import MARKS, Published
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import CONDITIONS
 from ifmmin.results.results import readable
@@ -204,7 +204,8 @@ def _score_cell(summary: Summary, entry: Entry, score: Score, row: str) -> Board
 def _published(row: Published, number: int, score: Score) -> BoardRow:
     """Lay out a published row, with ours minus theirs where we measured the same model."""
     ours = row.difference or {}
-    cells = {"model": BoardCell(row.model, row.model, note=f"published [{number}]")}
+    marks = "".join(f", {mark}" for mark in row.marks)
+    cells = {"model": BoardCell(row.model, row.model, note=f"published [{number}]{marks}")}
     for name in SUMMARY_ROWS:
         value = row.values.get(name)
         note = f"({signed(score, ours[name])})" if name in ours else ""
@@ -225,6 +226,9 @@ def _notes(published: list[Published], with_gap: bool) -> list[str]:
         )
     if published:
         texts.append("Published rows are not our runs: other seeds, perhaps other features and folds.")
+        marks = [mark for mark in MARKS if any(mark in row.marks for row in published)]
+        if marks:
+            texts.append("; ".join(f"{mark}: {MARKS[mark]}" for mark in marks) + ".")
     for number, row in enumerate(published, start=1):
         texts.append(f"[{number}] {row.source} ({row.note})" if row.note else f"[{number}] {row.source}")
     return texts

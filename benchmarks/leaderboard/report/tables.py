@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.leaderboard.published import Published
+from benchmarks.leaderboard.published_rates import Figures, curves
 from benchmarks.leaderboard.report import escapes
 from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
@@ -178,7 +179,7 @@ def csv_text(summary: Summary) -> str:
     ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` (on the test split),
     ``validation`` (the same epochs on the validation split) or ``published``; ``of`` is the number of runs of a
     complete model. Rank, difference to the reference and p are in the ``mean`` rows; the difference of a published row
-    is ours minus theirs.
+    is ours minus theirs. A published rate names its protocol (``modality dropping, rate 0.3``), for it is not ours.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -198,6 +199,10 @@ def csv_text(summary: Summary) -> str:
     for published in summary.published:
         score = summary.task.score(published.metric)
         writer.writerows({"corpus": corpus, **row} for row in _csv_published(published, score))
+    for by_score in curves(summary.figures, summary.score_names).values():
+        for score in summary.scores:
+            for figures in by_score.get(score.name, []):
+                writer.writerows({"corpus": corpus, **row} for row in _csv_curve(figures, score))
     return text.getvalue()
 
 
@@ -231,11 +236,23 @@ def _csv_mean(cell: Cell | None, score: Score) -> dict[str, str]:
 
 def _csv_published(row: Published, score: Score) -> list[dict[str, str]]:
     """Lines of a published row, one per value."""
-    shared = {"kind": "published", "metric": row.metric}
-    shared |= {name: escapes.csv(getattr(row, name)) for name in ("model", "source", "note")}
+    note = "; ".join(part for part in (*row.marks, row.note) if part)
+    shared = {"kind": "published", "metric": row.metric, "note": escapes.csv(note)}
+    shared |= {name: escapes.csv(getattr(row, name)) for name in ("model", "source")}
     known = {name: value for name, value in row.values.items() if value is not None}
     differences = {name: score.format(value) for name, value in (row.difference or {}).items()}
     return [
         {**shared, "condition": name, "mean": score.format(value), "difference": differences.get(name, "")}
         for name, value in known.items()
+    ]
+
+
+def _csv_curve(figures: Figures, score: Score) -> list[dict[str, str]]:
+    """Lines of a published curve; the condition names its protocol, which is not ours."""
+    remarks = "; ".join(part for part in (*figures.marks, figures.note) if part)
+    shared = {"kind": "published", "metric": score.name, "note": escapes.csv(remarks)}
+    shared |= {name: escapes.csv(getattr(figures, name)) for name in ("model", "source")}
+    return [
+        {**shared, "condition": f"{figures.protocol} {rate:.1f}", "mean": score.format(value)}
+        for rate, value in figures.points()
     ]

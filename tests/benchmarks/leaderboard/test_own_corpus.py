@@ -35,7 +35,7 @@ def test_a_board_has_its_classes_and_no_published_figure(here: Path, capsys: pyt
     assert record.class_names == CLIPS
     assert record.extraction == {}
     summary = summarise_board([record])
-    assert read_published("IEMOCAP")
+    assert read_published("IEMOCAP", 4)
     assert not summary.published
     assert "published" not in (board / "leaderboard.csv").read_text(encoding="utf-8")
     assert json.dumps("très drôle") in (board / "leaderboard.html").read_text(encoding="utf-8")

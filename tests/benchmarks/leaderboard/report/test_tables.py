@@ -124,19 +124,19 @@ def test_bayes_limit_stands_below_wa_only(synthetic: Summary) -> None:
 
 def test_published_rows_stand_apart(board: Summary) -> None:
     table = board_table(board, board.task.score("UA"))
-    assert [row.kind for row in table.rows] == ["measured"] * 5 + ["published"] * 4
+    assert [row.kind for row in table.rows] == ["measured"] * 5 + ["published"] * 16
     published = table.rows[5:]
-    assert [(row.cells["model"].text, row.cells["model"].note) for row in published] == [
+    assert [(row.cells["model"].text, row.cells["model"].note) for row in published[:4]] == [
         ("MCTN", "published [1]"),
-        ("MMIN", "published [2]"),
+        ("MMIN", "published [2], selected on test"),
         ("MMIN", "published [3]"),
-        ("CIF-MMIN", "published [4]"),
+        ("CIF-MMIN", "published [4], selected on test"),
     ]
     ours = row_of(board, "UA", "MMIN").cells["a"]
     # Each of the two differences is rounded once, their sum twice.
     assert float(published[1].differences["a"].text) == pytest.approx(float(ours.text) - 59.00, abs=0.0051)
     assert published[1].cells["a"].text == "59.00"
-    assert [bool(row.differences) for row in published] == [True, True, True, False]
+    assert [bool(row.differences) for row in published] == [True, True, True] + [False] * 13
     # A pooled value is in its own column, and nowhere else.
     rerun = published[2]
     assert {name: cell.text for name, cell in rerun.cells.items() if name != "model"} == {
@@ -153,16 +153,18 @@ def test_published_rows_stand_apart(board: Summary) -> None:
 
 
 def test_every_format_says_what_was_selected_on_test(board: Summary) -> None:
+    of_score = {"WA": 10, "UA": 11, "F1": 0}
     for score in board.scores:
-        notes = " ".join(board_table(board, score).notes)
-        assert notes.count("(selected on test") == {"WA": 2, "UA": 2, "F1": 0}[score.name]
-    texts = [" ".join(printed(board)), markdown_text(board), latex_text(board), page_html(board)]
-    for text in texts:
-        assert re.sub(r"\s+", " ", text).count("(selected on test") == 4
-        assert "issue 10 (re-run of ten folds" in re.sub(r"\s+", " ", text)
+        rows = board_table(board, score).rows
+        assert sum("selected on test" in row.cells["model"].note for row in rows) == of_score[score.name]
+    for text in (markdown_text(board), latex_text(board), page_html(board)):
+        flat = re.sub(r"\s+|\\(?=[_#\[\]])", " ", text).replace(" [", "[").replace(" ]", "]")
+        assert len(re.findall(r"published ?\[\d+\], selected on test", flat)) == 21
+        assert text.count("selected on test: the model's public code") + text.count("on test: the model&#39;s") == 2
+    assert "MMIN, published [2], " in printed(board)[1]
     lines = csv.DictReader(io.StringIO(csv_text(board)))
-    noted = {row["model"] for row in lines if row["note"].startswith("selected on test")}
-    assert noted == {"MMIN", "CIF-MMIN"}
+    noted = {row["model"].split(" V")[0] for row in lines if row["note"].startswith("selected on test")}
+    assert noted == {"MMIN", "CIF-MMIN", "GCNet", "MoMKE"}
 
 
 def test_every_format_says_what_the_built_in_corpus_is(synthetic: Summary) -> None:
@@ -192,7 +194,7 @@ def test_csv(board: Summary, records: list[dict[str, Any]]) -> None:
     assert float(found["MCTN", "F1", "mean"]["difference"]) == pytest.approx(100 * test.difference, abs=0.0051)
     assert found["MCTN", "UA", "rate 0.3"]["mean"] == f"{100 * entry.sweep['UA']['0.3'].mean:.2f}"
 
-    published = [row for row in rows if row["kind"] == "published"]
+    published = [row for row in rows if row["kind"] == "published" and ", rate" not in row["condition"]]
     known = [value for row in board.published for value in row.values.values() if value is not None]
     assert [float(row["mean"]) for row in published] == pytest.approx([100 * value for value in known])
     assert all(row["source"] and not row["n"] for row in published)
