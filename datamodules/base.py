@@ -82,8 +82,10 @@ class EmotionDataModule(L.LightningDataModule):
         workers: processes that prepare batches; 0 prepares them in the training process.
         memory_budget_gb: memory for features, in GB (10^9 bytes) per process; the default keeps a run below 1.5 GB.
             Larger corpora are streamed from disk, with identical results, and about as fast unless compressed.
-        train_mask: ``uniform`` (one of the six missing conditions, uniformly, anew each epoch), a
-            missing rate such as ``0.3``, or one of the seven conditions for all.
+        train_mask: what an utterance shows in training, drawn anew each epoch: ``uniform`` (one of the six missing
+            conditions, uniformly), a missing rate such as ``0.3``, those of audio, visual and text such as
+            ``0.2,0.5,0.8``, or one of the seven conditions for all.
+        permanent_mask: draw ``train_mask`` once for all epochs, so that an utterance always shows the same.
         conditions: the conditions that validation and test evaluate.
         predict_split: what ``predict`` reads: ``train``, ``val`` or ``test`` of the fold, or ``all``
             utterances in the feature files, which needs no targets. None: ``test``, or ``all`` where
@@ -132,6 +134,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: Annotated[int, Range(0, MOST_WORKERS)] = 0,
         memory_budget_gb: float = DEFAULT_BUDGET_GB,
         train_mask: str = "uniform",
+        permanent_mask: bool = False,
         conditions: Annotated[Sequence[str], NOT_EMPTY] = CONDITIONS,
         predict_split: Literal["train", "val", "test", "all"] | None = None,
         allow_shared_speakers: bool = False,
@@ -153,7 +156,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.memory_budget_gb = memory_budget_gb
-        self.mask = mask_sampler(train_mask)
+        self.mask, self.permanent_mask = mask_sampler(train_mask), permanent_mask
         self.conditions = tuple(conditions)
         has_folds = self.corpus_layout.folds > 0 and (self.root / "target").is_dir()
         self.predict_split = predict_split or ("test" if has_folds else "all")
@@ -482,6 +485,7 @@ class EmotionDataModule(L.LightningDataModule):
             hidden_frames=self._needs.hidden_frames or not training,
             steps=self._needs.steps,
             soft_labels=self._soft_labels,
+            permanent=self.permanent_mask,
         )
 
     def _batches(self, indices: IntArray, training: bool, batch_size: int) -> LengthBatches:

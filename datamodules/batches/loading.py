@@ -134,6 +134,7 @@ class UtteranceDataset(Dataset[Batch]):
         hidden_frames: whether a batch stores its utterances whole; otherwise only what the mask shows is read.
         steps: what every sequence is pooled to; None: a batch stores the frames.
         soft_labels: float32 [N, C], of a corpus with soft labels.
+        permanent: draw the mask once for all epochs, as in epoch 0.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class UtteranceDataset(Dataset[Batch]):
         hidden_frames: bool = True,
         steps: int | None = None,
         soft_labels: Tensor | None = None,
+        permanent: bool = False,
     ) -> None:
         self.corpus = corpus
         self.soft_labels = soft_labels
@@ -157,6 +159,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.seed = seed
         self.hidden_frames = hidden_frames
         self.steps = steps
+        self.permanent = permanent
         self._memory = memory_of_machine()
         self._keys = utterance_keys(corpus.utterances)
         self._available: BoolArray = (corpus.lengths > 0).numpy()
@@ -220,6 +223,7 @@ class UtteranceDataset(Dataset[Batch]):
 
     def _present(self, indices: IntArray, epoch: int) -> BoolArray:
         """Bool [n, 3], what the mask shows of ``indices`` [n]."""
+        epoch = 0 if self.permanent else epoch
         if self._epoch != epoch:  # drawn once for all, not anew for every batch
             self._epoch = epoch
             if self.mask is not None:

@@ -1,7 +1,7 @@
 """Training masks: what each utterance shows in each epoch.
 
 A training mask is a pure function of (seed, epoch, utterance id): workers, ranks, batch order and
-resuming cannot change it.
+resuming cannot change it. A permanent one is that of epoch 0 in every epoch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, per_modality
 from datamodules.errors import InputError
 
 Bits = npt.NDArray[np.uint64]
@@ -110,6 +110,38 @@ class MissingRate:
 
 
 @dataclass(frozen=True)
+class MissingRates:
+    r"""Each modality absent with a rate of its own; a row that would show nothing is drawn again.
+
+    A condition's probability is in proportion to the product of 1 - r_m over what it shows and of r_m over what it
+    hides. So with :math:`R = r_a r_v r_t`, modality m is absent with probability :math:`(r_m - R) / (1 - R)`.
+
+    Attributes:
+        rates: r of audio, visual and text.
+
+    Raises:
+        InputError: one of them is outside [0, 1).
+    """
+
+    rates: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Check the rates."""
+        for name, rate in zip(MODALITIES, self.rates, strict=True):
+            if not 0.0 <= rate < 1.0:
+                raise InputError(f"missing rate {rate} of {name}: it must be in [0, 1).")
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """See :class:`MaskSampler`."""
+        rates = np.array(self.rates)
+        ends = np.where(_PATTERNS, 1 - rates, rates).prod(axis=1).cumsum()
+        drawn = random_uniform(keys, seed, epoch) * ends[-1]
+        # Rounded up, the largest number would be past the end.
+        condition: npt.NDArray[np.int64] = np.searchsorted(ends, drawn, side="right").clip(max=len(ends) - 1)
+        return _PATTERNS[condition]
+
+
+@dataclass(frozen=True)
 class FixedCondition:
     """The same condition for every utterance; ``"avt"`` trains on complete data.
 
@@ -134,9 +166,12 @@ def mask_sampler(name: str) -> MaskSampler:
 
     >>> mask_sampler("0.3")
     MissingRate(rate=0.3)
+    >>> mask_sampler("0.2,0.5,0.8")
+    MissingRates(rates=(0.2, 0.5, 0.8))
 
     Args:
-        name: ``"uniform"``, a missing rate such as ``"0.3"``, or one of the seven conditions.
+        name: ``"uniform"``, a missing rate such as ``"0.3"``, those of audio, visual and text such as
+            ``"0.2,0.5,0.8"``, or one of the seven conditions.
 
     Raises:
         InputError: it is none of these.
@@ -146,13 +181,17 @@ def mask_sampler(name: str) -> MaskSampler:
     if name in CONDITIONS:
         return FixedCondition(name)
     try:
-        rate = float(name)
+        rates = [float(part) for part in name.split(",")]
     except ValueError:
-        raise InputError(
-            f"training mask {name!r}: give 'uniform', a missing rate in [0, 1) such as 0.3, "
-            f"or one of {', '.join(CONDITIONS)}."
-        ) from None
-    return MissingRate(rate)
+        rates = []
+    if len(rates) == 1:
+        return MissingRate(rates[0])
+    if len(rates) == len(MODALITIES):
+        return MissingRates(per_modality(rates))
+    raise InputError(
+        f"training mask {name!r}: give 'uniform', a missing rate in [0, 1) such as 0.3, "
+        f"those of audio, visual and text such as 0.2,0.5,0.8, or one of {', '.join(CONDITIONS)}."
+    )
 
 
 _AGAIN = 4

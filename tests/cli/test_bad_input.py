@@ -61,6 +61,7 @@ def files(folder: Path) -> list[Path]:
         (["fit", "--model", "IFMMIN", *SMALL, "--data.fold", "0"], "fold 0: Synthetic has folds 1..5"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "av,t"], "training mask 'av,t'"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "1.5"], "missing rate 1.5"),
+        (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "0,0.5,1"], "missing rate 1.0 of text"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.conditions", '["x"]'], "condition 'x'"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.batch_size", "0"], "batch_size 0"),
         (["fit", "--model", "IFMMIN", *SMALL, "--model.pretrained", "none.ckpt"], "none.ckpt"),

@@ -408,6 +408,9 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"match_ids": "nearly"}, "--data.match_ids 'nearly': choose one of exact, suffix"),
     ({"fold": 2}, "fold 2: Tiny has folds 1..1"),
     ({"train_mask": "1.5"}, "missing rate 1.5"),
+    ({"train_mask": "0.1,0.2"}, "training mask '0.1,0.2': give 'uniform', a missing rate in"),
+    ({"train_mask": "0.1,1.5,0.2"}, "missing rate 1.5 of visual"),
+    ({"permanent_mask": "yes"}, "--data.permanent_mask 'yes': it must be true or false"),
     ({"audio_normalization": "z"}, "--data.audio_normalization 'z': choose one of train, utterance, none"),
 ]
 

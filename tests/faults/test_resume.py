@@ -268,6 +268,8 @@ WORDS = [
     (["--seed_everything", "7"], "--seed_everything 0, not 7"),
     (["--model", "MeanFusion"], "was started with --model baselines.plain_fusion.ModalityDropout, not baselines."),
     (["--model.learning_rate=0.1"], "--model.learning_rate null, not 0.1"),
+    (["--data.train_mask=0.2,0.5,0.8"], "--data.train_mask uniform, not 0.2,0.5,0.8"),
+    (["--data.permanent_mask=true"], "--data.permanent_mask False, not True"),
 ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.loading import LengthBatches, Normalization, Request, UtteranceDataset, normalized, padded
-from datamodules.batches.masks import UniformConditions, utterance_keys
+from datamodules.batches.masks import UniformConditions, mask_sampler, restrict, utterance_keys
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import visible
 from datamodules.storage.frames import RaggedFrames
@@ -137,6 +138,29 @@ def test_the_mask_of_an_utterance_ignores_its_batch() -> None:
     expected = UniformConditions()(utterance_keys(corpus.utterances), 5, 3)
     for rows in (np.arange(12), np.array([4]), np.array([11, 4, 0])):
         assert np.array_equal(dataset[Request(rows, 3)].present.numpy(), expected[rows])
+
+
+@pytest.mark.parametrize("name", ["uniform", "0.4", "0.2,0.5,0.8"])
+def test_a_permanent_mask_is_the_same_in_every_epoch_also_where_it_is_drawn_again(name: str) -> None:
+    corpus = corpus_of(random_utterances(40, seed=1, partial=True))
+    mask, seed = mask_sampler(name), 5
+    available, keys = (corpus.lengths > 0).numpy(), utterance_keys(corpus.utterances)
+    drawn = mask(keys, seed, 0)
+    assert (~(drawn & available).any(axis=1)).any()
+    # Of an utterance alone: no other one, no order and no earlier epoch has a say.
+    expected = np.stack([restrict(mask(keys[[i]], seed, 0), available[[i]], keys[[i]], seed, 0)[0] for i in range(40)])
+    made = [
+        UtteranceDataset(corpus, torch.zeros(40), ["none"] * 3, [None] * 3, mask, seed, permanent=permanent)
+        for permanent in (True, False)
+    ]
+    assert np.array_equal(made[1][Request(np.arange(40), 0)].present.numpy(), expected)
+    for epoch in (3, 0, 1, 100):
+        rows = np.random.default_rng(epoch).permutation(40)[: 20 + epoch % 7]
+        shown, anew = (dataset[Request(rows, epoch)].present.numpy() for dataset in made)
+        assert np.array_equal(shown, expected[rows])
+        assert np.array_equal(anew, shown) == (epoch == 0)
+    other = UtteranceDataset(corpus, torch.zeros(40), ["none"] * 3, [None] * 3, mask, seed + 1, permanent=True)
+    assert not np.array_equal(other[Request(np.arange(40), 0)].present.numpy(), expected)
 
 
 @pytest.mark.parametrize("how", sorted(NAIVE))
@@ -308,6 +332,23 @@ def test_workers_change_nothing() -> None:
     ]
     assert len(masks[0]) == 48
     assert masks[0] != masks[1]  # another epoch, other masks, also in workers that stay alive
+
+
+@pytest.mark.parametrize("name", ["uniform", "0.2,0.5,0.8"])
+def test_a_permanent_mask_through_the_datamodule_and_its_workers(name: str) -> None:
+    shown: list[dict[str, list[bool]]] = []
+    for workers, size in ((0, 16), (2, 9)):
+        masks: dict[str, Any] = {"train_mask": name, "permanent_mask": True}
+        data = Synthetic(utterances_per_speaker=6, seed=3, batch_size=size, workers=workers, **masks)
+        data.setup("fit")
+        batches = epochs_of(data.train_dataloader())
+        for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+            shown.append(
+                {u: p for batch in epoch for u, p in zip(batch.utterances, batch.present.tolist(), strict=True)}
+            )
+        assert all(bool(batch.present.all()) for batch in data.val_dataloader())
+    assert len(shown[0]) == 48 and len({tuple(row) for row in shown[0].values()}) > 3
+    assert all(each == shown[0] for each in shown)
 
 
 def test_evaluation_batches_show_everything() -> None:

@@ -18,6 +18,7 @@ from datamodules.batches.masks import (
     FixedCondition,
     MaskSampler,
     MissingRate,
+    MissingRates,
     UniformConditions,
     mask_sampler,
     random_bits,
@@ -35,7 +36,7 @@ BoolArray = npt.NDArray[np.bool_]
 # A sound generator fails one such test in ten thousand; examples are fixed, so a pass stays a pass.
 SIGNIFICANCE = 1e-4
 
-SAMPLERS: dict[str, MaskSampler] = {name: mask_sampler(name) for name in ("uniform", "0.4", "at")}
+SAMPLERS: dict[str, MaskSampler] = {name: mask_sampler(name) for name in ("uniform", "0.4", "0.2,0.5,0.8", "at")}
 
 
 def names(count: int) -> list[str]:
@@ -100,7 +101,7 @@ def test_a_mask_depends_on_seed_epoch_and_id_alone(
     assert np.array_equal(sampler(utterance_keys([everyone[i] for i in chosen]), seed, epoch), expected[chosen])
 
 
-@pytest.mark.parametrize("sampler", [UniformConditions(), MissingRate(0.4)])
+@pytest.mark.parametrize("sampler", [UniformConditions(), MissingRate(0.4), MissingRates((0.5, 0.4, 0.6))])
 def test_seed_and_epoch_both_change_masks(sampler: MaskSampler) -> None:
     keys = utterance_keys(names(600))
     masks = [patterns(sampler(keys, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))]
@@ -148,10 +149,52 @@ def test_missing_rate(rate: float) -> None:
 
 def test_missing_rate_extremes() -> None:
     keys = utterance_keys(names(3000))
-    assert MissingRate(0.0)(keys, 0, 0).all()
+    assert MissingRate(0.0)(keys, 0, 0).all() and MissingRates((0.0, 0.0, 0.0))(keys, 0, 0).all()
     almost = MissingRate(0.999999)(keys, 0, 0)
     assert (almost.sum(axis=1) == 1).all()
     assert chisquare(almost.sum(axis=0)).pvalue > SIGNIFICANCE
+
+
+RATES = [(0.2, 0.5, 0.8), (0.5, 0.8, 0.2), (0.5, 0.5, 0.5), (0.0, 0.3, 0.9), (0.99, 0.999, 0.9)]
+
+
+@pytest.mark.parametrize("rates", RATES, ids=str)
+def test_a_rate_for_each_modality_is_that_of_coins_tossed_again_until_one_shows(rates: tuple[float, ...]) -> None:
+    """The frequency of every condition, against coins of that rate, and against the product of their probabilities."""
+    count = 20_000
+    sampler = mask_sampler(",".join(map(str, rates)))
+    masks = np.concatenate([sampler(utterance_keys(names(count)), 3, epoch) for epoch in (0, 5)])
+    assert masks.any(axis=1).all()
+    random = np.random.default_rng(0)
+    tossed = random.random((20 * count, 3)) >= rates
+    tossed = tossed[tossed.any(axis=1)][: 2 * count]
+    assert len(tossed) >= count / 4
+    ours, theirs = (np.bincount(patterns(drawn), minlength=7) for drawn in (masks, tossed))
+    occur = ours + theirs > 0
+    assert chi2_contingency([ours[occur], theirs[occur]]).pvalue > SIGNIFICANCE
+    lost = np.prod(rates)
+    for modality, rate in enumerate(rates):
+        absent = (rate - lost) / (1 - lost)
+        error = np.sqrt(absent * (1 - absent) / len(masks))
+        assert abs(1 - masks[:, modality].mean() - absent) <= 5 * error
+    expected = np.array(
+        [np.prod([1 - r if m in shown else r for m, r in zip("avt", rates, strict=True)]) for shown in CONDITIONS]
+    )
+    assert not ours[expected == 0].any()
+    assert chisquare(ours[expected > 0], len(masks) * (expected / expected.sum())[expected > 0]).pvalue > SIGNIFICANCE
+
+
+def test_rates_over_the_epochs_of_an_utterance() -> None:
+    """An utterance's modalities come and go as those of others: its own frequencies are the rates, not one pattern."""
+    keys = utterance_keys(names(5))
+    drawn = np.stack([MissingRates((0.2, 0.5, 0.8))(keys, 7, epoch) for epoch in range(3000)])
+    absent = np.array([(rate - 0.08) / 0.92 for rate in (0.2, 0.5, 0.8)])
+    assert (np.abs(1 - drawn.mean(axis=0) - absent) < 5 * np.sqrt(absent * (1 - absent) / 3000)).all()
+    successive = np.zeros((7, 7))
+    for utterance in range(5):
+        shown = patterns(drawn[:, utterance])
+        np.add.at(successive, (shown[:-1], shown[1:]), 1)
+    assert chi2_contingency(successive).pvalue > SIGNIFICANCE
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -163,15 +206,41 @@ def test_fixed_condition(condition: str) -> None:
 def test_mask_sampler_names() -> None:
     assert mask_sampler("uniform") == UniformConditions()
     assert mask_sampler("0.3") == MissingRate(0.3)
+    assert mask_sampler("0.1, 0, 0.9") == MissingRates((0.1, 0.0, 0.9))
     assert mask_sampler("vt") == FixedCondition("vt")
 
 
-@pytest.mark.parametrize("name", ["", "ta", "Uniform", "1", "1.0", "-0.1", "nan", "inf", "30%"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "ta",
+        "Uniform",
+        "1",
+        "1.0",
+        "-0.1",
+        "nan",
+        "inf",
+        "30%",
+        "0.1,0.2",
+        "0.1,,0.2",
+        "0.1,0.2,0.3,0.4",
+        "[0.1,0.2,0.3]",
+    ],
+)
 def test_mask_sampler_refuses_anything_else(name: str) -> None:
     with pytest.raises(InputError) as error:
         mask_sampler(name)
     assert "\n" not in str(error.value)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("0.1,0.2,1", "1.0 of text"), ("0,-0.5,0", "-0.5 of visual"), ("nan,0,0", "nan of audio")]
+)
+def test_the_rate_that_is_none_is_named(name: str, expected: str) -> None:
+    with pytest.raises(InputError, match=rf"missing rate {expected}: it must be in \[0, 1\)\."):
+        mask_sampler(name)
 
 
 def test_fixed_condition_names_the_choices() -> None:
