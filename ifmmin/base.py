@@ -208,6 +208,13 @@ class MissingModalityModule(L.LightningModule, ABC):
         """
         return None
 
+    def row_values(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute further numbers of each row: [B] by the name of their column in files of predictions.
+
+        Called in a test and a prediction, not while fitting. NaN where a number does not apply; such a cell is empty.
+        """
+        return {}
+
     # What every model has.
 
     @classmethod
@@ -399,6 +406,12 @@ class MissingModalityModule(L.LightningModule, ABC):
             "answer": self.task.answers(outputs),
         }
 
+    def _row_columns(self, batch: Batch, conditions: Sequence[str]) -> dict[str, Tensor]:
+        """What :meth:`row_values` gives of the rows of :meth:`evaluate`: ``value/NAME`` float32 [R]."""
+        rows, condition = under_conditions(batch, conditions)
+        found = self.row_values(rows) if len(condition) else {}
+        return {f"value/{name}": values.float() for name, values in found.items()}
+
     def _log_metrics(self, split: str) -> None:
         self.evaluated = self.counts.compute().cpu()
         self.counts.reset()
@@ -418,7 +431,9 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate under ``validation_conditions``; the answers, as of :meth:`predict_step`."""
-        return self._score(batch, self.validated_conditions())
+        conditions = self.validated_conditions()
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        return self._score(batch, conditions) | ({} if fitting else self._row_columns(batch, conditions))
 
     def on_validation_epoch_end(self) -> None:
         """Log the task's scores per condition, their mean and pooled."""
@@ -427,7 +442,8 @@ class MissingModalityModule(L.LightningModule, ABC):
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate under all conditions; the answers, as of :meth:`predict_step`."""
-        return self._score(batch, self.wanted_conditions())
+        conditions = self.wanted_conditions()
+        return self._score(batch, conditions) | self._row_columns(batch, conditions)
 
     def on_test_epoch_end(self) -> None:
         """Log the task's scores per condition, their mean and pooled."""
@@ -438,9 +454,11 @@ class MissingModalityModule(L.LightningModule, ABC):
 
         Returns:
             ``index`` int64 [R] (position in the corpus), ``condition`` int64 [R] (position in CONDITIONS), ``label``
-            [R] (-1 or NaN where unknown) and ``answer`` float32 [R, P] (probabilities, or a value).
+            [R] (-1 or NaN where unknown), ``answer`` float32 [R, P] (probabilities, or a value), and ``value/NAME``
+            float32 [R] for each of :meth:`row_values`.
         """
-        return self._answered(batch, *self.evaluate(batch, self.wanted_conditions()))
+        conditions = self.wanted_conditions()
+        return self._answered(batch, *self.evaluate(batch, conditions)) | self._row_columns(batch, conditions)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which model this is, its recipe, and which data it was trained on, normalisation included."""

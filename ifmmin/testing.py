@@ -38,7 +38,7 @@ def check_model(model: type[MissingModalityModule], seed: int = 0, **options: An
       utterance.
     - Options are plain values that a checkpoint gives back.
     - ``modality_embeddings``, ``invariant_features`` and ``imagined_embeddings``, of a model that has them, have their
-      shape, are finite, and do not depend on what is absent.
+      shape, are finite, and do not depend on what is absent; so do ``row_values``, which may be NaN.
 
     Args:
         model: the class.
@@ -201,7 +201,22 @@ def _inside(tried: _Tried) -> list[str]:
             return [f"{name} gives values that are not finite"]
         if worst := _difference(again[name], values):
             return [f"{name} changes by {worst:.2g} with what is absent"]
-    return _truth(tried) if "imagined_embeddings" in shown else []
+    return _rows(tried) + (_truth(tried) if "imagined_embeddings" in shown else [])
+
+
+@torch.no_grad()
+def _rows(tried: _Tried) -> list[str]:
+    """Whether further values of rows have their shape, are not infinite and ignore what is absent."""
+    given = tried.model.row_values(tried.batch(tried.sequences, tried.present))
+    again = tried.model.row_values(tried.batch(_with_absent_changed(tried), tried.present))
+    for name, values in given.items():
+        if values.shape != (SIZE,):
+            return [f"row_values gives {name} {list(values.shape)} for {SIZE} rows, not [{SIZE}]"]
+        if bool(values.isinf().any()):
+            return [f"row_values gives {name} that is infinite"]
+        if worst := _difference(again[name].nan_to_num(), values.nan_to_num()):
+            return [f"row_values gives {name} that changes by {worst:.2g} with what is absent"]
+    return []
 
 
 @torch.no_grad()

@@ -59,6 +59,8 @@ class AnswerCollector(Callback):
             return
         data = model.datamodule
         assert data is not None
+        # A batch without rows has no further values.
+        parts = [part for part in parts if len(part["index"])] or parts[:1]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = np.lexsort((columns["condition"], columns["index"]))
         names = data.corpus.utterances
@@ -68,4 +70,5 @@ class AnswerCollector(Callback):
             columns["condition"][order],
             columns["answer"][order],
             columns["label"][order],
+            {name.removeprefix("value/"): found[order] for name, found in columns.items() if name.startswith("value/")},
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Predictions:
         conditions: int [R], positions in :data:`~datamodules.conditions.CONDITIONS`.
         answers: [R, P], as :meth:`~ifmmin.tasks.Task.answers` gives them.
         labels: [R], -1 or NaN where unknown.
+        values: further numbers [R] by column name, of a model that gives them
+            (:meth:`~ifmmin.base.MissingModalityModule.row_values`); NaN where one does not apply.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class Predictions:
     conditions: Tensor | Array
     answers: Tensor | Array
     labels: Tensor | Array
+    values: Mapping[str, Tensor | Array] = field(default_factory=dict)
 
     def write(self, path: str | Path) -> None:
         """Write the whole file or none.
@@ -64,15 +67,15 @@ class Predictions:
         prediction saw that modality and 0 if not. Of a classification, then ``p_<class>`` per class, float32 with
         nine significant digits in CSV, so that it reads back bit for bit; ``prediction``, the name of the most
         probable class; ``label``, the name of the true one. Of a regression, ``prediction`` and ``label`` are values.
-        An unknown label is empty, in Parquet null. A name in CSV that a spreadsheet would run gets an apostrophe
-        (:func:`~datamodules.text.csv_cell`).
+        An unknown label is empty, in Parquet null. Further :attr:`values` come last, float32. A name in CSV that a
+        spreadsheet would run gets an apostrophe (:func:`~datamodules.text.csv_cell`).
 
         Args:
             path: ends in ``.csv`` or ``.parquet``; its folder is made.
 
         Raises:
-            InputError: see :func:`check_predictions_path`; or an answer is NaN or infinite.
-            ValueError: the lengths of the columns disagree.
+            InputError: see :func:`check_predictions_path`; or an answer is NaN or infinite, or a value infinite.
+            ValueError: the lengths of the columns disagree, or two columns have one name.
             OSError: the folder cannot be written or the disk is full.
         """
         check_predictions_path(path)
@@ -94,11 +97,26 @@ class Predictions:
             "condition": np.array(CONDITIONS, dtype=object)[condition],
             **dict(zip(MODALITIES, seen.T, strict=True)),
         }
-        if not self.task.class_names:
-            return {**columns, "prediction": answers[:, 0], "label": label.astype(np.float32)}
-        names = np.array([*self.task.class_names, None], dtype=object)  # the label -1 takes the last
-        columns |= {f"p_{name}": column for name, column in zip(self.task.class_names, answers.T, strict=True)}
-        return {**columns, "prediction": names[answers.argmax(axis=1)], "label": names[label]}
+        if self.task.class_names:
+            names = np.array([*self.task.class_names, None], dtype=object)  # the label -1 takes the last
+            columns |= {f"p_{name}": column for name, column in zip(self.task.class_names, answers.T, strict=True)}
+            columns |= {"prediction": names[answers.argmax(axis=1)], "label": names[label]}
+        else:
+            columns |= {"prediction": answers[:, 0], "label": label.astype(np.float32)}
+        if taken := columns.keys() & self.values.keys():
+            raise ValueError(f"a further value is called {min(taken)}, like another column")
+        return columns | self._further(path)
+
+    def _further(self, path: str | Path) -> dict[str, Array]:
+        """Columns of :attr:`values`, float32."""
+        columns = {name: _array(values).astype(np.float32) for name, values in self.values.items()}
+        for name, column in columns.items():
+            if column.shape != (len(self.utterances),):
+                raise ValueError(f"{len(self.utterances)} utterances do not fit {name} {column.shape}")
+            if np.isinf(column).any():
+                shown = printable(self.utterances[int(np.isinf(column).argmax())])
+                raise InputError(f"{path}: {printable(name)} of utterance {shown} is infinite; check its features.")
+        return columns
 
     def _check(self, path: str | Path, condition: Array, answers: Array, label: Array) -> None:
         """Refuse columns that do not fit together, and answers that are not finite."""
@@ -152,7 +170,7 @@ def _write_parquet(path: Path, columns: dict[str, Array]) -> None:
     from pyarrow import parquet
 
     def array(column: Array) -> Any:
-        # from_pandas: NaN, which only an unknown label may be, becomes null.
+        # from_pandas: NaN, which an unknown label may be and a further value, becomes null.
         return pa.array(column, pa.string() if column.dtype == object else None, from_pandas=True)
 
     parquet.write_table(pa.table({name: array(column) for name, column in columns.items()}), path)

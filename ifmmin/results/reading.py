@@ -46,7 +46,7 @@ def read_result(path: Path) -> Results:
 
 
 def read_predictions(path: Path, task: Task) -> Predictions:
-    """Read a ``predictions.csv``.
+    """Read a ``predictions.csv``; columns behind the label are a model's further values.
 
     Raises:
         InputError: it is not there, damaged, or has values that no model gives.
@@ -64,18 +64,21 @@ def read_predictions(path: Path, task: Task) -> Predictions:
     conditions: list[int] = []
     answers: list[list[float]] = []
     labels: list[float] = []
-    number = 1
+    values: list[list[float]] = []
+    number, width = 1, len(heading)
     try:
-        if [from_csv_cell(cell) for cell in next(lines, [])] != heading:
+        found = [from_csv_cell(cell) for cell in next(lines, [])]
+        if found[:width] != heading or len({*found}) < len(found):
             raise ValueError(f"its columns are not {', '.join(heading)}")
         for cells in lines:
             number += 1
-            if len(cells) != len(heading):
-                raise ValueError(f"{len(cells)} cells, not {len(heading)}")
+            if len(cells) != len(found):
+                raise ValueError(f"{len(cells)} cells, not {len(found)}")
             utterances.append(from_csv_cell(cells[0]))
             conditions.append(_place(cells[1], CONDITIONS, "condition"))
-            answers.append(_answer(task, cells[5:-1]))
-            labels.append(_label(task, cells[-1]))
+            answers.append(_answer(task, cells[5 : width - 1]))
+            labels.append(_label(task, cells[width - 1]))
+            values.append([_finite(cell) if cell else math.nan for cell in cells[width:]])
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"{printable(path)}: row {number}: {printable(error)}; it was edited or is damaged, take another copy."
@@ -88,6 +91,7 @@ def read_predictions(path: Path, task: Task) -> Predictions:
         np.array(conditions, dtype=np.int64),
         np.array(answers, dtype=np.float32),
         np.array(labels, dtype=np.int64 if task.class_names else np.float32),
+        dict(zip(found[width:], np.array(values, dtype=np.float32).T, strict=True)),
     )
 
 

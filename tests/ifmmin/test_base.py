@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import EmotionDataModule
+from datamodules.batches.batch import Batch
 from datamodules.batches.loading import LengthBatches
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
 from datamodules.errors import InputError
 from datamodules.iemocap import IEMOCAP
 from datamodules.synthetic import Synthetic
 from ifmmin.checkpoints.parts import split_parts
+from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.model import IFMMIN
 from ifmmin.optimization import constant_then_linear
 from tests.batches import CLASSES, DIMS, batch_of, random_batch, random_utterances
@@ -393,6 +395,45 @@ def test_prediction_of_utterances_that_lack_a_modality() -> None:
     exponentials = logits.detach().exp()
     expected_probability = exponentials / exponentials.sum(dim=1, keepdim=True)
     torch.testing.assert_close(answers["answer"], expected_probability.float())
+
+
+class Counting(Small):
+    """Says of each row how many modalities it has, and counts how often it is asked."""
+
+    asked = 0
+
+    def row_values(self, batch: Batch) -> dict[str, Tensor]:
+        self.asked += 1
+        return {"shown": batch.present.sum(dim=1), "position": batch.index[batch.row]}
+
+
+@pytest.mark.parametrize("run", ["test", "validate", "predict"])
+def test_further_values_of_each_row_are_collected_beside_its_answer(corpus: Path, run: str) -> None:
+    model, data = Counting(feature_dims=list(DIMS), class_names=CLASSES), IEMOCAP(str(corpus))
+    collector = AnswerCollector()
+    getattr(trainer(limit_val_batches=1.0, callbacks=[collector]), run)(model, datamodule=data)
+    found = collector.predictions
+    assert found is not None
+    assert [*found.values] == ["shown", "position"]
+    shown = [len(CONDITIONS[condition]) for condition in np.asarray(found.conditions)]
+    assert np.asarray(found.values["shown"]).tolist() == shown
+    positions = np.asarray(found.values["position"]).astype(int)
+    assert [data.corpus.utterances[position] for position in positions] == list(found.utterances)
+
+
+def test_further_values_are_not_asked_for_while_fitting(corpus: Path) -> None:
+    model = Counting(feature_dims=list(DIMS), class_names=CLASSES)
+    trainer(max_epochs=1, limit_val_batches=1.0).fit(model, datamodule=IEMOCAP(str(corpus)))
+    assert model.asked == 0
+
+
+def test_a_batch_without_rows_has_no_further_values() -> None:
+    model, stored = Counting(feature_dims=list(DIMS), class_names=CLASSES).double(), random_batch(3)
+    silent = replace(stored, lengths=stored.lengths * torch.tensor([0, 1, 1]), present=stored.present & False)
+    loader: DataLoader[Any] = DataLoader(cast(Dataset[Any], [silent]), batch_size=None)
+    model.answers = lambda condition: condition == "a"  # type: ignore[method-assign]
+    (answers,) = trainer().predict(model, loader) or []
+    assert isinstance(answers, dict) and len(answers["index"]) == 0 and model.asked == 0
 
 
 # Checkpoints and repetition.

@@ -178,7 +178,25 @@ class OtherTruth(Embeds):
         return imagined, true[..., :2]
 
 
+class WideValues(Small):
+    def row_values(self, batch: Batch) -> dict[str, Tensor]:
+        return {"width": batch.present.double()}
+
+
+class InfiniteValues(Small):
+    def row_values(self, batch: Batch) -> dict[str, Tensor]:
+        return {"width": torch.full((len(batch),), torch.inf)}
+
+
+class ValuesOfWhatIsHidden(Small):
+    def row_values(self, batch: Batch) -> dict[str, Tensor]:
+        return {"width": batch.lengths[batch.row].sum(dim=1).double()}
+
+
 MISTAKES = [
+    (WideValues, "row_values gives width [8, 3] for 8 rows, not [8]"),
+    (InfiniteValues, "row_values gives width that is infinite"),
+    (ValuesOfWhatIsHidden, "row_values gives width that changes by "),
     (FlatEmbeddings, "modality_embeddings gives [8, 12] for 8 rows, not [8, 3, E]"),
     (InvariantToNothing, "invariant_features gives values that are not finite"),
     (ImaginesTheTruth, "imagined_embeddings changes by "),

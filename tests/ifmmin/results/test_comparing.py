@@ -95,12 +95,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     for task in (CLASSES, Regression()):
         before = scored(0, task, utterances=9)
         hostile = [f"={name}\r\n" for name in before.predictions.utterances]
-        predictions = replace(before.predictions, utterances=hostile)
+        values = {"=σ": np.linspace(0, 1, len(hostile), dtype=np.float32), "rarely": np.full(len(hostile), np.nan)}
+        predictions = replace(before.predictions, utterances=hostile, values=values)
         write_results(before.results, tmp_path / task.name, predictions=predictions)
         after = read_scored(tmp_path / task.name)
         assert after.predictions.utterances == hostile
         np.testing.assert_array_equal(after.predictions.answers, before.predictions.answers)
         np.testing.assert_array_equal(after.predictions.labels, before.predictions.labels)
+        assert list(after.predictions.values) == list(values)
+        for name, column in values.items():
+            np.testing.assert_array_equal(after.predictions.values[name], column)
         assert after.results.scores() == before.results.scores()
     single = scored(0, utterances=1)
     with pytest.raises(InputError, match="single utterance"):

@@ -164,3 +164,34 @@ def test_values_of_a_regression_read_back(tmp_path: Path, suffix: str) -> None:
     assert np.float32(first["prediction"]) == np.float32(0.1)
     assert (float(first["label"]), float(second["prediction"])) == (1.5, -2.5)
     assert second["label"] in ("", None)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_further_values_come_last(tmp_path: Path, arguments: dict[str, Any], suffix: str, task: str) -> None:
+    if task == "regression":
+        arguments |= {"task": Regression(), "answers": torch.zeros(ROWS, 1), "labels": torch.zeros(ROWS)}
+    sigma = torch.linspace(0.1, 1, ROWS)
+    sigma[3] = torch.nan
+    Predictions(**arguments, values={"sigma": sigma, "experts": torch.arange(ROWS)}).write(tmp_path / f"p{suffix}")
+    rows = read(tmp_path / f"p{suffix}")
+    assert list(rows[0])[-3:] == ["label", "sigma", "experts"]
+    for i, row in enumerate(rows):
+        assert float(row["experts"]) == i
+        assert row["sigma"] in ("", None) if i == 3 else np.float32(row["sigma"]) == sigma[i].numpy()
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "expected"),
+    [
+        ({"sigma": torch.zeros(3)}, ValueError, "28 utterances do not fit sigma"),
+        ({"label": torch.zeros(ROWS)}, ValueError, "called label, like another column"),
+        ({"sigma": torch.full((ROWS,), torch.inf)}, InputError, "sigma of utterance Ses01F_impro01_F000 is infinite"),
+    ],
+)
+def test_further_values_that_do_not_fit(
+    tmp_path: Path, arguments: dict[str, Any], values: dict[str, Tensor], error: type[Exception], expected: str
+) -> None:
+    with pytest.raises(error, match=expected):
+        Predictions(**arguments, values=values).write(tmp_path / "predictions.csv")
+    assert list(tmp_path.iterdir()) == []
