@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
+    from baselines.misa import MISA
     from baselines.mmin import MMIN, MMINWithoutCycle
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
@@ -26,6 +27,7 @@ __all__ = [
     "CMARR",
     "EMT",
     "MCTN",
+    "MISA",
     "MMIN",
     "CompleteFusion",
     "ContrastivePretraining",
@@ -49,6 +51,7 @@ __getattr__, __dir__ = lazy(
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
+        "MISA": "misa",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
         "MeanFusion": "mean_fusion",

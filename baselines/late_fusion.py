@@ -19,7 +19,7 @@ from ifmmin.cards import ModelCard
 from ifmmin.nn.attention import packed_layer
 from ifmmin.nn.encoders import SequenceEncoder
 from ifmmin.nn.heads import Classifier
-from ifmmin.nn.padding import by_time, frame_mask
+from ifmmin.nn.padding import by_time, frame_mask, reversed_frames
 from ifmmin.nn.precision import in_autocast, lstm_states
 from ifmmin.optimization import Recipe
 
@@ -42,9 +42,7 @@ class BidirectionalLSTM(SequenceEncoder):
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`~ifmmin.nn.encoders.SequenceEncoder`."""
         frames, column, last = in_autocast(frames), torch.arange(len(lengths), device=lengths.device), lengths - 1
-        # Each sequence reversed by itself: padding stays behind the last frame, where no state is read.
-        turned = (last[:, None] - torch.arange(frames.shape[1], device=lengths.device)).clamp(min=0)
-        readings = ((self.forwards, frames), (self.backwards, frames[column[:, None], turned]))
+        readings = ((self.forwards, frames), (self.backwards, reversed_frames(frames, lengths)))
         ends = [lstm_states(rnn, by_time(read, len(lengths)))[last, column] for rnn, read in readings]
         return torch.cat(ends, dim=1)
 

@@ -69,3 +69,15 @@ def by_time(frames: Tensor, sequences: int) -> Tensor:
         more += -sequences % 4 if sequences > 1 else 0
         return F.pad(turned, (0, 0, 0, more, 0, -frames.shape[1] % 2))
     return F.pad(turned, (0, 0, 0, more)) if more else turned
+
+
+def reversed_frames(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence of frames [K, T, D] by itself; what is behind its last frame, by int64 [K], is undefined.
+
+    >>> frames = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1)
+    >>> reversed_frames(frames, torch.tensor([2]))[0, :2, 0].tolist()
+    [2.0, 1.0]
+    """
+    place = torch.arange(frames.shape[1], device=lengths.device)
+    row = torch.arange(len(lengths), device=lengths.device)
+    return frames[row[:, None], (lengths[:, None] - 1 - place).clamp(min=0)]
