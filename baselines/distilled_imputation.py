@@ -108,7 +108,9 @@ class DistilledImputation(PretrainedModule):
         initialise(self)
         # No activation follows: Kaiming's factor of 2 would start h' far from the mean.
         nn.init.normal_(last.weight, std=widths[-1] ** -0.5)
-        self.teacher_classifier = self.stage1_for_a_look().classifier.requires_grad_(False).eval()
+        stage1 = self.stage1_for_a_look()
+        assert isinstance(stage1, FusionPretraining)
+        self.teacher_classifier = stage1.classifier.requires_grad_(False).eval()
 
     def impute(self, batch: Batch) -> Imputed:
         """Run the student on what is present in each row."""

@@ -15,7 +15,7 @@ from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS, MISSIN
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.parts import split_parts
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage2 import Stage2Module
 from ifmmin.tasks import Regression
 
 WIDTHS = (5, 6, 7)
@@ -70,7 +70,7 @@ class _Tried:
         classes = "classification" in owner.tasks
         given = {"class_names": CLASSES} if classes else {"task": Regression().spec()}
         self.owner, self.model = owner, owner(**{"feature_dims": list(WIDTHS), **given, **options})
-        if isinstance(self.model, PretrainedModule):
+        if isinstance(self.model, Stage2Module):
             self.model.load_stage1(split_parts(self.model.stage1_module().state_dict()))
         self.model.double().eval()
         self.conditions = [condition for condition in CONDITIONS if self.model.answers(condition)]

@@ -21,8 +21,8 @@ from ifmmin.cli.arguments import Parser, first_look
 from ifmmin.cli.failures import input_error_in
 from ifmmin.cli.rehearsal import rehearse
 from ifmmin.discovery import BASELINES_PACKAGE, Models, check_name, find_corpus, find_model, path_of
-from ifmmin.pretraining.stage1 import Pretraining
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage1 import Stage1Module
+from ifmmin.pretraining.stage2 import Stage2Module
 
 Words = tuple[str, ...]
 Option = Words  # one option: its name and its values
@@ -236,7 +236,7 @@ def chosen_models(names: Sequence[str], known: Models) -> Models:
     chosen: Models = {}
     for name in names:
         if name == "all":
-            found = {each: model for each, model in known.items() if not issubclass(model, Pretraining)}
+            found = {each: model for each, model in known.items() if not issubclass(model, Stage1Module)}
         else:
             check_name(name, [*known, "all"], "model")
             model = known.get(name) or find_model(name)
@@ -307,7 +307,7 @@ def make_jobs(
             ours = model.__module__.partition(".")[0] in ("ifmmin", BASELINES_PACKAGE)
             path = name if ours else path_of(model) or name
             stage1 = None
-            if issubclass(model, PretrainedModule) and all(option[0] != "--model.pretrained" for option in own):
+            if issubclass(model, Stage2Module) and all(option[0] != "--model.pretrained" for option in own):
                 first = f"{model.stage1.__module__}.{model.stage1.__qualname__}"
                 stage1 = cell.job(first, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
             jobs.append(cell.job(path, model, (*common, *own), stage1=stage1))
@@ -348,7 +348,7 @@ def _of_model(line: str, name: str, settings: Settings) -> str:
     return line if named else f"{name}: {line}"
 
 
-def _stage1_options(stage1: type[Pretraining], own: Iterable[Option]) -> list[Option]:
+def _stage1_options(stage1: type[Stage1Module], own: Iterable[Option]) -> list[Option]:
     """Those settings of a stage-2 model that stage 1 shares, and after them those that are meant for it alone."""
     prefix = "--model.pretraining."
     names = {f"--model.{name}" for name in stage1.architecture}

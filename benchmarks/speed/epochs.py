@@ -33,7 +33,7 @@ from ifmmin.checkpoints.compatibility import model_arguments
 from ifmmin.checkpoints.parts import split_parts
 from ifmmin.cli.memory import MemoryCap
 from ifmmin.discovery import check_name, discover_models
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage2 import Stage2Module
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def silence() -> None:
 
 def start(model: MissingModalityModule) -> MissingModalityModule:
     """Give a stage-2 model an untrained stage 1: how well it was trained does not change how long stage 2 takes."""
-    if isinstance(model, PretrainedModule):
+    if isinstance(model, Stage2Module):
         model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model
 

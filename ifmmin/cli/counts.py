@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from datamodules.base import EmotionDataModule
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.trainer_options import check_trainer_options
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage2 import Stage2Module
 
 _READ = {"fit": ("val",), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
@@ -39,7 +39,7 @@ def check_counts(
         check_trainer_options(trainer, command)
         return
     stages = [model]
-    if isinstance(model, PretrainedModule) and not model.taught and not options.get("ckpt_path"):
+    if isinstance(model, Stage2Module) and not model.taught and not options.get("ckpt_path"):
         stages.insert(0, model.stage1_for_a_look())
     limit = trainer.get("limit_train_batches")
     for stage in stages:

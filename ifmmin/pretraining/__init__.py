@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining, Pretraining
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage1 import FusionPretraining, InvariantPretraining, Pretraining, Stage1Module
+from ifmmin.pretraining.stage2 import PretrainedModule, Stage2Module
 
-__all__ = ["FusionPretraining", "InvariantPretraining", "PretrainedModule", "Pretraining"]
+__all__ = [
+    "FusionPretraining",
+    "InvariantPretraining",
+    "PretrainedModule",
+    "Pretraining",
+    "Stage1Module",
+    "Stage2Module",
+]

@@ -17,7 +17,7 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.keeping import best_epoch
 from ifmmin.checkpoints.parts import read_stage1, split_parts
 from ifmmin.checkpoints.training_state import usable_checkpoint
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage2 import Stage2Module
 
 MakeTrainer = Callable[[MissingModalityModule, Path], L.Trainer]
 """Makes the trainer of a stage, which keeps its checkpoints in ``FOLDER/checkpoints``."""
@@ -74,7 +74,7 @@ def fit_two_stages(
     last = ckpt_path or usable_checkpoint(folder, model)
     if last is None:
         load_pretrained(model, data)
-    if isinstance(model, PretrainedModule) and not model.taught and last is None:
+    if isinstance(model, Stage2Module) and not model.taught and last is None:
         _pretrain(model, data, make_trainer, folder, seed, report)
     trainer = make_trainer(model, folder)
     going_on = f", going on from {last}" if last else ""
@@ -94,12 +94,12 @@ def load_pretrained(model: MissingModalityModule, data: EmotionDataModule) -> No
     Raises:
         InputError: it cannot be read, does not fit, or was trained on another fold of this corpus.
     """
-    if isinstance(model, PretrainedModule) and model.pretrained and not model.taught:
+    if isinstance(model, Stage2Module) and model.pretrained and not model.taught:
         model.load_pretrained(data)
 
 
 def _pretrain(
-    model: PretrainedModule,
+    model: Stage2Module,
     data: EmotionDataModule,
     make_trainer: MakeTrainer,
     run: Path,

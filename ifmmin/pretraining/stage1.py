@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.batches.batch import Batch
 from datamodules.conditions import COMPLETE
 from datamodules.ranges import BELOW_ONE, COUNT
+from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.fusion import Fusion
 from ifmmin.nn.heads import InvarianceActivation, InvarianceEncoder
@@ -20,17 +21,24 @@ from ifmmin.nn.losses import Discrepancy, invariance_discrepancy
 from ifmmin.optimization import Recipe
 
 
-class Pretraining(Fusion):
-    """Base of the stage-1 models: trained and selected on complete data.
+class Stage1Module(MissingModalityModule):
+    """Base of the stage-1 models, whatever their networks: trained and selected on complete data.
 
     Our choices: in a corpus with gaps it trains on every utterance with all that the corpus has of it, and reads what
-    is lost as zero frames, as stage 2 does; complete utterances alone may be few. They alone select the epoch.
+    is lost as stage 2 does; complete utterances alone may be few. They alone select the epoch.
     """
 
-    recipe: ClassVar[Recipe] = Recipe(constant_epochs=10, decay_epochs=10, clip_norm=0.5)
     monitored_row: ClassVar[str] = COMPLETE
     validation_conditions: ClassVar[tuple[str, ...]] = (COMPLETE,)
     log_prefix: ClassVar[str] = "stage1/"
+    architecture: ClassVar[tuple[str, ...]]
+    """Hyperparameters that stage 2 must share, since it starts from these networks."""
+
+
+class Pretraining(Stage1Module, Fusion):
+    """Base of the stage-1 models that are encoders and a classifier."""
+
+    recipe: ClassVar[Recipe] = Recipe(constant_epochs=10, decay_epochs=10, clip_norm=0.5)
     architecture: ClassVar[tuple[str, ...]] = (
         "embedding_dim",
         "pooling",
@@ -38,7 +46,6 @@ class Pretraining(Fusion):
         "text_dropout",
         "absent_frames",
     )
-    """Hyperparameters that stage 2 must share, since it starts from these encoders."""
 
 
 class FusionPretraining(Pretraining):
@@ -83,7 +90,7 @@ class InvariantPretraining(Pretraining):
     (:class:`~ifmmin.nn.heads.InvarianceEncoder`); which form gave the paper's numbers is unknown, and the default is
     that of a run without such a name. Its script selects the best epoch on the test split.
 
-    Our choices: those of :class:`Pretraining`; the discrepancy of two modalities is over the utterances that have both.
+    Our choices: those of :class:`Stage1Module`; two modalities are compared over the utterances that have both.
 
     What to expect of H: with the published discrepancy it shrinks, with the default sizes to about 1 % of the spread of
     h; so it does with features of another scale, a smaller weight, or another initialisation. Nothing holds it: H =

@@ -15,51 +15,42 @@ from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import declared_options
 from datamodules.text import printable
+from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import check_same_fold
 from ifmmin.checkpoints.parts import load_part, read_stage1
 from ifmmin.checkpoints.published import published_architecture, read_published_parts
 from ifmmin.fusion import EmbeddingModule
-from ifmmin.pretraining.stage1 import Pretraining
+from ifmmin.pretraining.stage1 import Pretraining, Stage1Module
 from ifmmin.pretraining.teacher import Teacher
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class PretrainedModule(EmbeddingModule):
-    """Base of the stage-2 models: encoders start from stage 1, and stage 1 is the frozen teacher.
+class Stage2Module(MissingModalityModule):
+    """Base of the stage-2 models, whatever their networks: some of their parts start from stage 1.
 
     Args:
         pretrained: a stage-1 checkpoint of ours, or a folder of ``<epoch>_net_<NET>.pth`` files of
             the published code; None trains stage 1 first.
         pretraining: options of the stage-1 model that differ from its defaults, by name; on the command line one by
             one, ``--model.pretraining.learning_rate 1e-3``. ``fit --model.help STAGE1`` lists them.
-        **kwargs: of :class:`~ifmmin.fusion.EmbeddingModule`.
+        **kwargs: of :class:`~ifmmin.base.MissingModalityModule`.
 
     Raises:
         InputError: ``pretraining`` has an unknown name, a value out of range, or another architecture than stage 2.
     """
 
-    # The teacher remembers its embeddings of the complete utterances.
-    needs = DataNeeds(hidden_frames=False)
-
-    stage1: ClassVar[type[Pretraining]]
+    stage1: ClassVar[type[Stage1Module]]
     """The stage-1 model."""
 
-    stage1_parts: ClassVar[tuple[str, ...]] = ("encoders",)
-    """The parts that start from stage 1; the encoders are the teacher's too."""
-
-    published_networks: ClassVar[Mapping[str, str]] = {}
-    """Parts by the names of their networks in released checkpoints of the published code."""
-
-    optional_networks: ClassVar[tuple[str, ...]] = ()
-    """Those that a released checkpoint may lack."""
+    stage1_parts: ClassVar[tuple[str, ...]]
+    """The parts that start from stage 1."""
 
     def __init__(
         self, *, pretrained: str | None = None, pretraining: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.teacher = Teacher(self.new_encoders())
         self.pretrained = pretrained
         self.pretraining = dict(pretraining or {})
         self.taught = False
@@ -96,7 +87,7 @@ class PretrainedModule(EmbeddingModule):
         """Options that decide what stage 1's weights compute; a rate of dropout does not, and may differ."""
         return [name for name in self.stage1.architecture if not name.endswith("_dropout")]
 
-    def stage1_module(self) -> Pretraining:
+    def stage1_module(self) -> Stage1Module:
         """Make a fresh stage-1 model of the architecture that this model starts from."""
         shared = {name: self.hparams[name] for name in self.stage1.architecture if name in self.hparams}
         common = {name: self.hparams[name] for name in ("corpus", "monitor", "task") if name in self.hparams}
@@ -104,16 +95,16 @@ class PretrainedModule(EmbeddingModule):
             feature_dims=self.feature_dims, class_names=self.class_names, **(common | shared | self.pretraining)
         )
 
-    def stage1_for_a_look(self) -> Pretraining:
+    def stage1_for_a_look(self) -> Stage1Module:
         """Make one that is not trained: the weights that follow are those of a run without it."""
         with torch.random.fork_rng(devices=[]):
             return self.stage1_module()
 
     def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
-        """Load stage 1 into the student's parts and the teacher.
+        """Load stage 1 into the parts that start from it.
 
         Args:
-            parts: state dicts of ``encoders`` and the other ``stage1_parts``.
+            parts: state dicts of the ``stage1_parts``.
             source: where they come from, for messages.
 
         Raises:
@@ -125,7 +116,6 @@ class PretrainedModule(EmbeddingModule):
                     f"{source}: no {name} in it; {type(self).__name__} starts from {self.stage1.__name__}."
                 )
             load_part(getattr(self, name), parts[name], f"{source}: {name}")
-        load_part(self.teacher.encoders, parts["encoders"], f"{source}: encoders")
         self.taught = True
 
     def load_pretrained(self, data: EmotionDataModule | None) -> None:
@@ -148,6 +138,65 @@ class PretrainedModule(EmbeddingModule):
                 shown = printable(f"{name} {trained}", 60)
                 raise InputError(f"{self.pretrained}: stage 1 has {shown}; give that to {type(self).__name__} too.")
         self.load_stage1(found.parts, self.pretrained)
+
+    def setup(self, stage: str) -> None:
+        """Load ``pretrained``, unless a checkpoint of this very stage is about to be restored."""
+        super().setup(stage)
+        if stage == "fit" and self.pretrained and not self.taught and self.trainer.ckpt_path is None:
+            self.load_pretrained(self.datamodule)
+
+    def on_fit_start(self) -> None:
+        """Refuse to train without a stage 1."""
+        if not self.taught:
+            raise InputError(
+                f"{type(self).__name__} starts from stage 1: train {self.stage1.__name__} first "
+                "and give its checkpoint as `pretrained`."
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record whether stage 1 has been loaded."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ifmmin"]["taught"] = self.taught
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore whether stage 1 has been loaded."""
+        super().on_load_checkpoint(checkpoint)
+        self.taught = bool(checkpoint.get("ifmmin", {}).get("taught", False))
+
+
+class PretrainedModule(Stage2Module, EmbeddingModule):
+    """Base of the stage-2 models whose encoders start from stage 1, and whose frozen teacher stage 1 is.
+
+    Args:
+        **kwargs: of :class:`Stage2Module` and :class:`~ifmmin.fusion.EmbeddingModule`.
+
+    Raises:
+        InputError: ``pretraining`` has an unknown name, a value out of range, or another architecture than stage 2.
+    """
+
+    # The teacher remembers its embeddings of the complete utterances.
+    needs = DataNeeds(hidden_frames=False)
+
+    stage1: ClassVar[type[Pretraining]]
+    """The stage-1 model."""
+
+    stage1_parts: ClassVar[tuple[str, ...]] = ("encoders",)
+    """The parts that start from stage 1; the encoders are the teacher's too."""
+
+    published_networks: ClassVar[Mapping[str, str]] = {}
+    """Parts by the names of their networks in released checkpoints of the published code."""
+
+    optional_networks: ClassVar[tuple[str, ...]] = ()
+    """Those that a released checkpoint may lack."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.teacher = Teacher(self.new_encoders())
+
+    def load_stage1(self, parts: Mapping[str, Mapping[str, Tensor]], source: str = "stage 1") -> None:
+        """See :meth:`Stage2Module.load_stage1`; the encoders are the teacher's too."""
+        super().load_stage1(parts, source)
+        load_part(self.teacher.encoders, parts["encoders"], f"{source}: encoders")
 
     @classmethod
     def from_published(
@@ -196,19 +245,9 @@ class PretrainedModule(EmbeddingModule):
         """Read off the hyperparameters that a released checkpoint implies."""
         return published_architecture(parts)
 
-    def setup(self, stage: str) -> None:
-        """Load ``pretrained``, unless a checkpoint of this very stage is about to be restored."""
-        super().setup(stage)
-        if stage == "fit" and self.pretrained and not self.taught and self.trainer.ckpt_path is None:
-            self.load_pretrained(self.datamodule)
-
     def on_fit_start(self) -> None:
         """Let the teacher embed the training utterances once."""
-        if not self.taught:
-            raise InputError(
-                f"{type(self).__name__} starts from stage 1: train {self.stage1.__name__} first "
-                "and give its checkpoint as `pretrained`."
-            )
+        super().on_fit_start()
         datamodule = self.datamodule
         if datamodule is not None:
             self.teacher.remember(datamodule.in_order("train"), datamodule.corpus_size)
@@ -216,13 +255,3 @@ class PretrainedModule(EmbeddingModule):
     def on_fit_end(self) -> None:
         """Free the teacher's memory."""
         self.teacher.forget()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record whether stage 1 has been loaded."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["ifmmin"]["taught"] = self.taught
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore whether stage 1 has been loaded."""
-        super().on_load_checkpoint(checkpoint)
-        self.taught = bool(checkpoint.get("ifmmin", {}).get("taught", False))

@@ -12,7 +12,7 @@ from datamodules.batches.visible import visible
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.parts import split_parts
 from ifmmin.discovery import discover_models
-from ifmmin.pretraining.stage2 import PretrainedModule
+from ifmmin.pretraining.stage2 import Stage2Module
 from tests.batches import CLASSES, DIMS
 
 MODELS = discover_models()
@@ -23,7 +23,7 @@ def build(name: str, seed: int = 0, **options: Any) -> MissingModalityModule:
     """A model with the paper's sizes for tiny features, stage 1 included, in float64 and eval mode."""
     torch.manual_seed(seed)
     model = MODELS[name](**{"feature_dims": list(DIMS), "class_names": CLASSES, **options})
-    if isinstance(model, PretrainedModule):
+    if isinstance(model, Stage2Module):
         model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model.double().eval()
 
