@@ -10,10 +10,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Transform
 from torch.nn import functional as F
 
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.attention import packed_layer
+from ifmmin.nn.flows import Flow
 from ifmmin.nn.losses import wasserstein2
 from ifmmin.nn.padding import checked_lengths, frame_mask
 from ifmmin.nn.precision import full_precision
@@ -93,11 +95,10 @@ class WassersteinContrast(nn.Module):
             return (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
 
 
-class ModalityFlow(nn.Module):
+class ModalityFlow(Flow):
     """A RealNVP (of zuko) from the embeddings of a modality to the common standard-normal space.
 
-    Dinh, Sohl-Dickstein, Bengio: "Density estimation using Real NVP", ICLR 2017. Always in full
-    precision: an inverse in bfloat16 would be none.
+    Dinh, Sohl-Dickstein, Bengio: "Density estimation using Real NVP", ICLR 2017.
 
     Args:
         dim: E.
@@ -119,24 +120,16 @@ class ModalityFlow(nn.Module):
             nn.init.zeros_(coupling.hyper[-1].bias)
         self.prior = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Map embeddings [..., E] to the common space."""
-        with full_precision(embeddings):
-            common: Tensor = self.flow.transform()(embeddings)
-            return common
-
-    def inverse(self, common: Tensor) -> Tensor:
-        """Map [..., E] of the common space to embeddings."""
-        with full_precision(common):
-            embeddings: Tensor = self.flow.transform().inv(common)
-            return embeddings
+    def transform(self) -> Transform:
+        """See :class:`~ifmmin.nn.flows.Flow`."""
+        transform: Transform = self.flow.transform()
+        return transform
 
     def with_density(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Map embeddings [..., E] to the common space [..., E]; and their log density [...], in nats."""
         with full_precision(embeddings):
-            flow = self.flow()
-            common, volume = flow.transform.call_and_ladj(embeddings)
-            return common, flow.base.log_prob(common) + volume
+            common, volume = self.with_volume(embeddings)
+            return common, self.flow.base().log_prob(common) + volume
 
     @property
     def prior_count(self) -> Tensor:
