@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
+    from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
     from baselines.late_fusion import LateFusion
@@ -31,6 +32,7 @@ __all__ = [
     "MMIN",
     "CompleteFusion",
     "ContrastivePretraining",
+    "DiCMoR",
     "DistilledImputation",
     "LateFusion",
     "LinearImputation",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = lazy(
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",
+        "DiCMoR": "dicmor",
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
         "LateFusion": "late_fusion",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Transform
 from torch.nn import functional as F
 
 from datamodules.conditions import MODALITIES
@@ -120,10 +120,9 @@ class ModalityFlow(Flow):
             nn.init.zeros_(coupling.hyper[-1].bias)
         self.prior = nn.Parameter(torch.zeros(dim))
 
-    def transform(self) -> Transform:
+    def transform(self) -> Any:
         """See :class:`~ifmmin.nn.flows.Flow`."""
-        transform: Transform = self.flow.transform()
-        return transform
+        return self.flow.transform()
 
     def with_density(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Map embeddings [..., E] to the common space [..., E]; and their log density [...], in nats."""

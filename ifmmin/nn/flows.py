@@ -6,9 +6,9 @@ Plain ``torch.nn``: nothing here knows Lightning.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
-from torch.distributions import Transform
 
 from ifmmin.nn.precision import full_precision
 
@@ -17,8 +17,8 @@ class Flow(nn.Module, ABC):
     """An invertible map of vectors, always in full precision: an inverse in bfloat16 would be none."""
 
     @abstractmethod
-    def transform(self) -> Transform:
-        """The map from the data to the common space, with the weights as they are."""
+    def transform(self) -> Any:
+        """The map from the data to the common space with the weights as they are, as zuko makes it."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Map values [..., E] to the common space."""
