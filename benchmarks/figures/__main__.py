@@ -3,8 +3,9 @@
     python -m benchmarks.figures runs/leaderboard/Synthetic
     python -m benchmarks.figures runs/Synthetic/fold1/IFMMIN-seed0/run-1 --output pictures
 
-Of a board: WA, UA and F1 per condition as bars, the missing-rate curves, the confusion matrices of all
-models together and of each. Of a run: its confusion matrices and, for a model with invariant features,
+Of a board: WA, UA and F1 per condition as bars, of more than eight models as dots; the missing-rate curves, and
+below them what others published, each protocol in a panel of its own; the confusion matrices of all models
+together and of each. Of a run: its confusion matrices and, for a model with invariant features,
 t-SNE of the predicted ones (H') and the curve of L_inv; a board shows these of its best such model, first
 fold, first seed. A picture that cannot be drawn is named with the reason.
 """
@@ -20,8 +21,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.figures import board as pictures
+from benchmarks.figures.conditions import conditions_figure
+from benchmarks.figures.confusion import confusion_figure as confusions_of
+from benchmarks.figures.confusion import pooled_confusion_figure
 from benchmarks.figures.invariance import features_figure, loss_figure
+from benchmarks.figures.missing_rate import missing_rate_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, latest_records
 from benchmarks.leaderboard.summary import Summary, summarise_board
@@ -48,12 +52,12 @@ def drawings_of_run(run: FinishedRun) -> Iterator[Drawing]:
 def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
     """The figures of a board in ``folder``."""
     for metric in summary.score_names:
-        yield f"conditions_{metric}", partial(pictures.bars_figure, summary, metric)
+        yield f"conditions_{metric}", partial(conditions_figure, summary, metric)
     for metric in summary.score_names:
-        yield f"missing_rate_{metric}", partial(pictures.missing_rate_figure, summary, metric)
-    yield "confusion", partial(pictures.pooled_confusion_figure, summary)
+        yield f"missing_rate_{metric}", partial(missing_rate_figure, summary, metric)
+    yield "confusion", partial(pooled_confusion_figure, summary)
     for entry in summary.entries:
-        yield f"confusion_{file_name(entry.model)}", partial(pictures.confusion_figure, summary, entry)
+        yield f"confusion_{file_name(entry.model)}", partial(confusions_of, summary, entry)
     yield from _invariance(partial(best_run_with_invariant_features, folder, summary))
 
 

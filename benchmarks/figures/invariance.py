@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.figures.style import MARKERS, plain
-from benchmarks.leaderboard.looks import COLOURS
+from benchmarks.figures.style import plain
+from benchmarks.leaderboard.looks import COLOURS, MARKERS
 from datamodules.base import EmotionDataModule
 from datamodules.batches.masks import random_bits, utterance_keys
 from datamodules.batches.visible import under_conditions

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.leaderboard.looks import COLOURS, MARKERS, look_of
 from datamodules.files import atomic_path
 from datamodules.text import printable
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-"""A second way to tell series apart."""
+DASHES = ("-", "--", ":", "-.")
+"""Of lines, by a model's look."""
 
 HATCHES = ("", "///", "...", "xxx")
-"""Of bars, by the style of a model's look."""
+"""Of bars, likewise."""
+
+
+def marks_of(model: str, size: float) -> dict[str, Any]:
+    """Colour and mark of a model, as matplotlib takes them."""
+    look = look_of(model)
+    colour = COLOURS[look.colour]
+    return {
+        "color": colour,
+        "marker": MARKERS[look.marker],
+        "markersize": size * (1.3 if MARKERS[look.marker] == "*" else 1.0),
+        "markerfacecolor": "white" if look.hollow else colour,
+        "markeredgecolor": colour,
+    }
 
 
 def plain(text: str) -> str:

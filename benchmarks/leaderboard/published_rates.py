@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,12 @@ PLAIN_METRICS = ("MAE", "Corr")
 _OF_A_ROW = ("corpus", "model", "metric", "protocol", "source")
 
 PROTOCOLS: Mapping[str, str] = {
-    "modality dropping, rate": "rate: share of all modalities that are dropped; each utterance keeps at least one",
-    "batches losing modalities, rate": "rate: share of the batches that lose modalities, the same for a whole batch",
+    "modality dropping, rate": "its rate is the share of modalities that are dropped; every utterance keeps one",
+    "batches losing modalities, rate": "its rate is the share of batches that lose modalities, a whole batch the same",
 }
 """Protocols with a curve over the rate, and what their rate is."""
 
-OURS = "each modality is absent with this probability, then one is given back where none is left"
+OURS = "each is absent with this probability, and one is given back where none is left"
 """Our protocol, see :mod:`benchmarks.leaderboard.protocols`; at rate r the share that is absent is r - r³/3."""
 
 _SCORES: Mapping[str, str] = {
@@ -140,6 +140,21 @@ def curves(figures: Collection[Figures], scores: Collection[str]) -> dict[str, d
         if each.is_curve and each.score is not None and each.score in scores:
             found.setdefault(each.protocol, {}).setdefault(each.score, []).append(each)
     return found
+
+
+def source_notes(group: Sequence[Figures]) -> dict[str, str]:
+    """Marks and notes of curves by source, in the order of the sources; a mark of some models names them."""
+    notes = {}
+    for source in dict.fromkeys(figures.source for figures in group):
+        own = [figures for figures in group if figures.source == source]
+        remarks: list[str] = []
+        for mark in dict.fromkeys(mark for figures in own for mark in figures.marks):
+            marked = {figures.model: None for figures in own if mark in figures.marks}
+            everybody = all(mark in figures.marks for figures in own)
+            remarks.append(mark if everybody else f"{mark}: {', '.join(marked)}")
+        remarks += dict.fromkeys(figures.note for figures in own if figures.note)
+        notes[source] = "; ".join(remarks)
+    return notes
 
 
 def other_tables(figures: Collection[Figures], scores: Collection[str]) -> dict[tuple[str, str], list[Figures]]:

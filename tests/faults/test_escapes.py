@@ -17,7 +17,8 @@ from matplotlib import cbook
 from rich.console import Console
 
 from benchmarks.figures.__main__ import file_name
-from benchmarks.figures.board import bars_figure, confusion_figure
+from benchmarks.figures.conditions import conditions_figure
+from benchmarks.figures.confusion import confusion_figure
 from benchmarks.figures.style import plain
 from benchmarks.leaderboard.progress import Progress
 from benchmarks.leaderboard.report import escapes
@@ -199,7 +200,7 @@ def test_figures_with_hostile_names_are_drawn() -> None:
     for record in records:
         record["class_names"] = ["$\\frac$", "$", "_x", "a&b"]
     summary = summarise_board(records)
-    figure = bars_figure(summary, "UA")
+    figure = conditions_figure(summary, "UA")
     figure.canvas.draw()
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(map(cbook.strip_math, texts)) == sorted(["\\$\\frac\\$", " _Mine", "<b>"])

@@ -30,31 +30,59 @@ function shown(board, metric, value) {
 
 const spread = (board, metric, [mean, std]) => shown(board, metric, mean) + (std === null ? "" : ` ± ${shown(board, metric, std)}`);
 
-// By the model's name, see looks.py: eight colours, then the same eight in a second and a third style.
-const look = (model) => `c${board.models[model].look % 8} s${style(model)}`;
-const style = (model) => Math.floor(board.models[model].look / 8) % 3;
+// By the model's name alone, see looks.py: a colour, a marker, and dashes of lines or a hatch of bars.
+const classes = ({ colour, line, hollow }) => `c${colour} s${line}${hollow ? " hollow" : ""}`;
 
-function marker(model, x, y) {
-  const shape = style(model);
-  if (shape === 0) return svg("circle", { class: `point ${look(model)}`, cx: x, cy: y, r: 3.5 });
-  if (shape === 1) return svg("rect", { class: `point ${look(model)}`, x: x - 3, y: y - 3, width: 6, height: 6 });
-  return svg("path", { class: `point ${look(model)}`, d: `M${x} ${y - 4.5}l4.5 8h-9z` });
+// Points of a shape around its centre; a circle has none.
+const turned = (points, angle) =>
+  points.map(([x, y]) => [x * Math.cos(angle) - y * Math.sin(angle), x * Math.sin(angle) + y * Math.cos(angle)]);
+const around = (count, radii) =>
+  Array.from({ length: count }, (_, number) => {
+    const [angle, radius] = [(2 * Math.PI * number) / count, radii[number % radii.length]];
+    return [radius * Math.sin(angle), -radius * Math.cos(angle)];
+  });
+const PLUS = [[-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1], [1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]];
+const SHAPES = {
+  s: [[-0.85, -0.85], [0.85, -0.85], [0.85, 0.85], [-0.85, 0.85]],
+  P: PLUS.map(([x, y]) => [0.38 * x, 0.38 * y]),
+  X: turned(PLUS, Math.PI / 4).map(([x, y]) => [0.38 * x, 0.38 * y]),
+  "^": [[0, -1.1], [1.1, 0.85], [-1.1, 0.85]],
+  v: [[0, 1.1], [1.1, -0.85], [-1.1, -0.85]],
+  D: [[0, -1.25], [1.1, 0], [0, 1.25], [-1.1, 0]],
+  h: around(6, [1.1]),
+  "*": around(10, [1.45, 0.6]),
+};
+
+function marker(look, x, y, size = 3.8) {
+  const shape = SHAPES[look.marker];
+  if (!shape) return svg("circle", { class: `point ${classes(look)}`, cx: x, cy: y, r: 0.92 * size });
+  const points = shape.map(([right, down]) => `${(x + size * right).toFixed(2)} ${(y + size * down).toFixed(2)}`);
+  return svg("path", { class: `point ${classes(look)}`, d: `M${points.join("L")}z` });
 }
 
-function swatch(model, kind) {
+// A bar, and on it the hatch of its style.
+function bar(look, x, y, width, height) {
+  const place = { x, y, width, height };
+  const parts = svg("g", {}, svg("rect", { class: `bar ${classes(look)}`, ...place }));
+  if (look.line) parts.append(svg("rect", { fill: `url(#hatch${look.line})`, ...place }));
+  return parts;
+}
+
+function swatch(look, kind) {
   const picture = svg("svg", { width: 22, height: 12, "aria-hidden": "true" });
-  if (kind === "bar") picture.append(svg("rect", { class: `bar ${look(model)}`, x: 5, y: 1, width: 10, height: 10 }));
-  else picture.append(svg("path", { class: `line ${look(model)}`, d: "M0 6H22" }), marker(model, 11, 6));
+  if (kind === "bar") picture.append(bar(look, 5, 1, 10, 10));
+  if (kind === "line") picture.append(svg("path", { class: `line ${classes(look)}`, d: "M0 6H22" }));
+  if (kind !== "bar") picture.append(marker(look, 11, 6));
   return picture;
 }
 
-// The legend of a chart; pointing at a model dims the others.
-function legend(root, board, models, kind) {
-  const items = models.map((model) => {
-    const item = element("li", {}, swatch(model, kind), board.models[model].name);
+// The legend of a chart; pointing at one of its series dims the others.
+function legend(root, series, kind) {
+  const items = series.map(({ key, name, look }) => {
+    const item = element("li", {}, swatch(look, kind), name);
     const dim = (on) => {
       for (const part of root.querySelectorAll("[data-model]")) {
-        part.classList.toggle("dim", on && part.dataset.model !== String(model));
+        part.classList.toggle("dim", on && part.dataset.model !== String(key));
       }
     };
     item.addEventListener("pointerenter", () => dim(true));
@@ -98,45 +126,58 @@ function nothing(box) {
   box.replaceChildren(element("p", { className: "small" }, "No model that is shown has these numbers."));
 }
 
-function drawBars(box, board, metric, models, fromZero) {
+const MOST_BARS = 8; // more models are dots, see benchmarks/figures/conditions.py
+
+// Bars of a few models, dots of many: in each condition from left to right as in the legend.
+function drawConditions(box, board, metric, models, fromZero) {
+  const dots = models.length > MOST_BARS;
   const groups = board.rows.filter((row) => row !== "pooled");
   const cells = (row) => models.map((model) => board.models[model].cells[metric][row]);
   const bayes = (metric === "WA" && board.bayes) || {};
   const pairs = groups.flatMap(cells).filter((cell) => cell !== null);
   if (!pairs.length) return nothing(box);
-  const [low, high] = limits([...pairs, ...groups.filter((row) => row in bayes).map((row) => [bayes[row], 0])], fromZero, board.percent[metric] ? 1 : Infinity);
-  const room = box.clientWidth - MARGIN.left - MARGIN.right;
-  const bar = Math.max(5, Math.min(26, Math.floor(room / groups.length / (models.length + 1.5))));
-  const group = Math.max(models.length * bar + Math.max(14, bar), room / groups.length);
+  const limited = groups.filter((row) => row in bayes).map((row) => [bayes[row], 0]);
+  const [low, high] = limits([...pairs, ...limited], fromZero && !dots, board.percent[metric] ? 1 : Infinity);
+  const room = (box.clientWidth - MARGIN.left - MARGIN.right) / groups.length;
+  const pitch = dots ? Math.max(4, room / (models.length + 3)) : Math.max(5, Math.min(26, Math.floor(room / (models.length + 1.5))));
+  const group = Math.max(models.length * pitch + Math.max(14, pitch), room);
   const width = MARGIN.left + MARGIN.right + group * groups.length;
   const { root, y, bottom } = axes(board, metric, width, 28, low, high);
   groups.forEach((row, number) => {
-    const start = MARGIN.left + number * group + (group - models.length * bar) / 2;
+    const left = MARGIN.left + number * group;
+    const start = left + (group - models.length * pitch) / 2;
+    if (dots && number % 2 === 0) {
+      root.prepend(svg("rect", { class: "stripe", x: left, y: MARGIN.top, width: group, height: bottom - MARGIN.top }));
+    }
     cells(row).forEach((cell, place) => {
       if (cell === null) return;
+      const { name, look } = board.models[models[place]];
       const [mean, std] = cell;
-      const x = start + place * bar;
-      const middle = x + bar / 2;
+      const x = start + place * pitch;
+      const middle = x + pitch / 2;
       const parts = svg("g", { "data-model": models[place] });
-      parts.append(svg("title", {}, `${board.models[models[place]].name}, ${board.labels[row]}: ${metric} ${spread(board, metric, cell)}`));
+      parts.append(svg("title", {}, `${name}, ${board.labels[row]}: ${metric} ${spread(board, metric, cell)}`));
       const top = Math.min(y(mean), bottom);
-      parts.append(svg("rect", { class: `bar ${look(models[place])}`, x: x + 1, y: top, width: bar - 2, height: bottom - top }));
+      if (!dots) parts.append(bar(look, x + 1, top, pitch - 2, bottom - top));
       if (std !== null) {
-        const cap = Math.min(4, bar / 3);
         const [upper, lower] = [y(mean + std), Math.min(y(mean - std), bottom)];
-        const caps = `M${middle - cap} ${upper}h${2 * cap}M${middle - cap} ${lower}h${2 * cap}`;
-        parts.append(svg("path", { class: "whisker", d: `M${middle} ${upper}V${lower}${caps}` }));
+        const cap = dots ? 0 : Math.min(4, pitch / 3);
+        const caps = cap ? `M${middle - cap} ${upper}h${2 * cap}M${middle - cap} ${lower}h${2 * cap}` : "";
+        const own = dots ? ` own c${look.colour}` : "";
+        parts.append(svg("path", { class: `whisker${own}`, d: `M${middle} ${upper}V${lower}${caps}` }));
       }
+      if (dots) parts.append(marker(look, middle, y(mean), 3.4));
       root.append(parts);
     });
     if (row in bayes) {
-      const mark = svg("path", { class: "limit", d: `M${start - 4} ${y(bayes[row])}h${models.length * bar + 8}` });
+      const mark = svg("path", { class: "limit", d: `M${start - 4} ${y(bayes[row])}h${models.length * pitch + 8}` });
       mark.append(svg("title", {}, `Bayes limit, ${board.labels[row]}: WA ${percent(bayes[row])}`));
       root.append(mark);
     }
-    root.append(svg("text", { x: start + (models.length * bar) / 2, y: bottom + 20, "text-anchor": "middle" }, board.labels[row]));
+    root.append(svg("text", { x: left + group / 2, y: bottom + 20, "text-anchor": "middle" }, board.labels[row]));
   });
-  const names = legend(root, board, models, "bar");
+  const series = models.map((model) => ({ key: model, ...board.models[model] }));
+  const names = legend(root, series, dots ? "dot" : "bar");
   if (Object.keys(bayes).length) {
     const dash = svg("svg", { width: 22, height: 12 }, svg("path", { class: "limit", d: "M0 6H22" }));
     names.append(element("li", {}, dash, "Bayes limit"));
@@ -144,36 +185,53 @@ function drawBars(box, board, metric, models, fromZero) {
   box.replaceChildren(root, names);
 }
 
-function drawCurve(box, board, metric, models) {
-  const swept = models.filter((model) => Object.keys(board.models[model].sweep[metric] ?? {}).length);
-  if (!swept.length) return nothing(box);
-  const points = (model) => Object.entries(board.models[model].sweep[metric]).map(([rate, cell]) => [Number(rate), ...cell]);
-  const all = swept.flatMap(points);
-  const [low, high] = limits(all.map(([, mean, std]) => [mean, std]), false, board.percent[metric] ? 1 : Infinity);
+// A line over the missing rate for each of "series": its key, name, look and points [rate, mean, std].
+function drawLines(box, board, metric, series, label, [low, high]) {
+  const all = series.flatMap(({ points }) => points);
   const rates = [...new Set(all.map(([rate]) => rate))].sort((one, other) => one - other);
   const width = Math.max(280, box.clientWidth);
   const { root, y, bottom } = axes(board, metric, width, 44, low, high);
   const last = rates[rates.length - 1] || 1;
   const x = (rate) => MARGIN.left + 16 + (rate / last) * (width - MARGIN.left - MARGIN.right - 32);
   for (const rate of rates) root.append(svg("text", { x: x(rate), y: bottom + 18, "text-anchor": "middle" }, rate.toFixed(1)));
-  root.append(svg("text", { x: (MARGIN.left + width) / 2, y: bottom + 38, "text-anchor": "middle" }, "missing rate"));
+  root.append(svg("text", { x: (MARGIN.left + width) / 2, y: bottom + 38, "text-anchor": "middle" }, label));
   const path = (places) => `M${places.map(([across, up]) => `${x(across)} ${y(up)}`).join("L")}`;
-  // All bands are drawn below all lines.
-  for (const model of swept) {
-    const upper = points(model).map(([rate, mean, std]) => [rate, mean + (std ?? 0)]);
-    const lower = points(model).map(([rate, mean, std]) => [rate, mean - (std ?? 0)]).reverse();
-    root.append(svg("path", { class: `band ${look(model)}`, d: `${path([...upper, ...lower])}Z`, "data-model": model, opacity: Math.min(0.16, 1 / swept.length) }));
+  // All bands, of a few models, are drawn below all lines.
+  for (const { key, look, points } of series) {
+    if (series.length > MOST_BARS || points.every(([, , std]) => std === null)) continue;
+    const upper = points.map(([rate, mean, std]) => [rate, mean + (std ?? 0)]);
+    const lower = points.map(([rate, mean, std]) => [rate, mean - (std ?? 0)]).reverse();
+    root.append(svg("path", { class: `band c${look.colour}`, d: `${path([...upper, ...lower])}Z`, "data-model": key, opacity: 0.13 }));
   }
-  for (const model of swept) {
-    const parts = svg("g", { "data-model": model }, svg("path", { class: `line ${look(model)}`, d: path(points(model)) }));
-    for (const [rate, mean, std] of points(model)) {
-      const dot = marker(model, x(rate), y(mean));
-      dot.append(svg("title", {}, `${board.models[model].name}, rate ${rate.toFixed(1)}: ${metric} ${spread(board, metric, [mean, std])}`));
+  for (const { key, name, look, points } of series) {
+    const parts = svg("g", { "data-model": key }, svg("path", { class: `line ${classes(look)}`, d: path(points) }));
+    for (const [rate, mean, std] of points) {
+      const dot = marker(look, x(rate), y(mean));
+      dot.append(svg("title", {}, `${name}, rate ${rate.toFixed(1)}: ${metric} ${spread(board, metric, [mean, std])}`));
       parts.append(dot);
     }
     root.append(parts);
   }
-  box.replaceChildren(root, legend(root, board, swept, "line"));
+  box.replaceChildren(root, legend(root, series, "line"));
+}
+
+// Ours, and below it what others published, a chart for each protocol, all with the same vertical axis.
+function drawCurves(box, others, board, metric, models, withPublished) {
+  const swept = models.filter((model) => Object.keys(board.models[model].sweep[metric] ?? {}).length);
+  const ours = swept.map((model) => ({
+    key: model,
+    ...board.models[model],
+    points: Object.entries(board.models[model].sweep[metric]).map(([rate, cell]) => [Number(rate), ...cell]),
+  }));
+  const published = board.curves.map(({ lines }) => (lines[metric] ?? []).map((line, key) => ({ key, ...line })));
+  const drawn = [...ours, ...(withPublished ? published.flat() : [])].flatMap(({ points }) => points);
+  const range = drawn.length ? limits(drawn.map(([, mean, std]) => [mean, std]), false, board.percent[metric] ? 1 : Infinity) : null;
+  if (ours.length) drawLines(box, board, metric, ours, "missing rate", range);
+  else nothing(box);
+  others.forEach((figure, number) => {
+    figure.hidden = !(withPublished && published[number].length);
+    if (!figure.hidden) drawLines(figure.querySelector(".chart"), board, metric, published[number], "published missing rate", range);
+  });
 }
 
 function confusionTable(counts, classes) {

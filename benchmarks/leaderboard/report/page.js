@@ -25,8 +25,9 @@ function update() {
 }
 
 function draw(shown = shownModels()) {
-  drawBars(byId("bars"), board, state.metric, shown, byId("zero").checked);
-  drawCurve(byId("curve"), board, state.metric, shown);
+  byId("zero").parentElement.hidden = shown.length > MOST_BARS;
+  drawConditions(byId("bars"), board, state.metric, shown, byId("zero").checked);
+  drawCurves(byId("curve"), all(".published-curves"), board, state.metric, shown, byId("published")?.checked ?? false);
 }
 
 // --- Sorting ---

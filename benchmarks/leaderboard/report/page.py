@@ -18,8 +18,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.leaderboard.looks import looks
-from benchmarks.leaderboard.published_rates import PLAIN_METRICS, columns_of, other_tables
+from benchmarks.leaderboard.looks import MARKERS, STYLES, look_of
+from benchmarks.leaderboard.published_rates import (
+    OURS,
+    PLAIN_METRICS,
+    PROTOCOLS,
+    columns_of,
+    curves,
+    other_tables,
+    source_notes,
+)
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.report.rows import DASH, EMPTY, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
@@ -64,6 +72,8 @@ def page_html(summary: Summary) -> str:
         tables=_tables(summary),
         notes=_notes(summary),
         with_published=bool(summary.published),
+        protocol=OURS,
+        curves=_curves(summary),
         elsewhere=_elsewhere(summary),
         provenance=_provenance(summary.records),
         policy=Markup(policy),
@@ -142,6 +152,31 @@ def _notes(summary: Summary) -> list[str]:
     ]
 
 
+def _curves(summary: Summary) -> list[dict[str, Any]]:
+    """Published curves over the missing rate: a chart for each protocol, its lines by score, and its sources."""
+    groups = []
+    for protocol, by_score in curves(summary.figures, summary.score_names).items():
+        notes = source_notes([figures for group in by_score.values() for figures in group])
+        numbers = {source: number for number, source in enumerate(notes)}
+        lines = {
+            score: [
+                {
+                    "name": f"{figures.model} [{numbers[figures.source] + 1}]",
+                    # A model has its own colour and mark, a source its dashes.
+                    "look": _look(figures.model, numbers[figures.source] % STYLES),
+                    "points": [[rate, value, None] for rate, value in figures.points()],
+                }
+                for figures in group
+            ]
+            for score, group in by_score.items()
+        }
+        sources = [
+            f"[{numbers[source] + 1}] {source}" + (f" ({note})" if note else "") for source, note in notes.items()
+        ]
+        groups.append({"protocol": protocol, "meaning": PROTOCOLS[protocol], "sources": sources, "lines": lines})
+    return groups
+
+
 def _elsewhere(summary: Summary) -> list[dict[str, Any]]:
     """Published figures that are neither rows nor curves of ours, a table for each protocol and score."""
     tables = []
@@ -180,7 +215,6 @@ def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:
 
 def _data(summary: Summary) -> dict[str, Any]:
     """The summary and its runs for ``page.js``; fractions in [0, 1], None where there is no number."""
-    look = looks(entry.model for entry in summary.entries)
     return {
         "metrics": summary.score_names,
         "percent": {score.name: score.percent for score in summary.scores},
@@ -192,7 +226,8 @@ def _data(summary: Summary) -> dict[str, Any]:
         "folds": summary.folds,
         "seeds": summary.seeds,
         "bayes": summary.bayes,
-        "models": [_model(entry, look[entry.model]) for entry in summary.entries],
+        "models": [_model(entry) for entry in summary.entries],
+        "curves": [{"lines": group["lines"]} for group in _curves(summary)],
         "runs": _runs(summary),
     }
 
@@ -202,10 +237,16 @@ def _pair(cell: Cell | None) -> list[float | None] | None:
     return None if cell is None else [cell.mean, cell.std]
 
 
-def _model(entry: Entry, look: int) -> dict[str, Any]:
+def _look(model: str, line: int | None = None) -> dict[str, Any]:
+    """Look of a model for ``charts.js``; ``line`` stands for its own dashes."""
+    look = look_of(model)
+    return {**vars(look), "marker": MARKERS[look.marker], "line": look.line if line is None else line}
+
+
+def _model(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.model,
-        "look": look,
+        "look": _look(entry.model),
         "cells": {metric: {row: _pair(cell) for row, cell in cells.items()} for metric, cells in entry.cells.items()},
         "sweep": {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in entry.sweep.items()},
         "confusion": entry.confusion,

@@ -104,6 +104,7 @@ def test_the_board_shows_them_with_their_sources() -> None:
     assert section is not None
     assert re.findall("<caption>(.*?)</caption>", section[1]) == ["F1 (weighted) in %: six conditions (available)"]
     for figures in board.figures:
+        assert figures.source in page and figures.note in page
         if figures.metric == "F1 (weighted)":
             assert figures.source in section[1]
             assert all(f"<td>{value:g}</td>" in section[1] for value in figures.values.values())

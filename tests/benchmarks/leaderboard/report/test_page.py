@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.leaderboard.looks import NAMED
 from benchmarks.leaderboard.report.page import page_html, write_page
 from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.tasks import SUMMARY_ROWS, Score
@@ -177,7 +178,7 @@ def test_filters_hide_rows_and_bars(page: Page) -> None:
 
 @needs_browser
 def test_bars_and_curves_have_the_lengths_of_their_values(page: Page) -> None:
-    drawn = page.evaluate("""[...document.querySelectorAll("#bars g")].map(g =>
+    drawn = page.evaluate("""[...document.querySelectorAll("#bars > svg > g")].map(g =>
         [g.querySelector("title").textContent, +g.querySelector(".bar").getAttribute("height")])""")
     rows = [row for row in SUMMARY_ROWS if row != "pooled"]
     assert len(drawn) == (len(MODELS) - 1) * len(rows) + 1  # one model answers complete data only
@@ -188,6 +189,76 @@ def test_bars_and_curves_have_the_lengths_of_their_values(page: Page) -> None:
     assert f"{100 * values[0]:.2f} ± {100 * stdev(of('CMARR', 'UA', 'a')):.2f}" in next(iter(heights))
     assert page.evaluate("document.querySelectorAll('#curve .point').length") == (len(MODELS) - 1) * (8 + 1)
     assert SILENT in page.texts("#unswept")[0]
+
+
+@needs_browser
+def test_more_than_eight_shown_models_are_dots(browser: Page, tmp_path: Path) -> None:
+    models = [*NAMED[:12], "Mine"]
+    records = board_records(models, [1, 2], [0], corpus="Synthetic", is_synthetic=True)
+    browser.open(write_page(summarise_board(records), tmp_path / "leaderboard.html"), width=1280)
+    browser.click("#metrics input", 0)
+    rows = [row for row in SUMMARY_ROWS if row != "pooled"]
+    assert browser.texts("#bars .bar, label.option") == []
+    assert browser.evaluate("document.querySelectorAll('#bars > svg .point').length") == 13 * len(rows)
+    assert browser.evaluate("document.querySelectorAll('#bars > svg .limit').length") == len(rows)
+    # The height of a dot is its value, on the same scale as the limit's.
+    drawn = browser.evaluate("""[...document.querySelectorAll("#bars > svg > g")].map(g => {
+        const {top, bottom} = g.querySelector(".point").getBoundingClientRect();
+        return [g.querySelector("title").textContent, (top + bottom) / 2];
+    })""")
+    limits = browser.evaluate("""[...document.querySelectorAll("#bars > svg .limit")].map(mark => {
+        const {top, bottom} = mark.getBoundingClientRect();
+        return [mark.textContent, (top + bottom) / 2];
+    })""")
+    values = [float(text.rsplit("WA ", 1)[1].split(" ")[0]) for text, _ in (*drawn, *limits)]
+    slope, _ = np.polyfit(values, [height for _, height in (*drawn, *limits)], 1)
+    fitted = np.polyval(np.polyfit(values, [height for _, height in (*drawn, *limits)], 1), values)
+    assert slope < 0
+    np.testing.assert_allclose(fitted, [height for _, height in (*drawn, *limits)], atol=1.0)
+    for text, _ in drawn[:3]:
+        model, value = text.split(",")[0], text.rsplit("WA ", 1)[1].split(" ")[0]
+        runs = [record["metrics"]["a"]["WA"] for record in records if record["model"] == model]
+        assert value == Score("WA").format(fmean(runs))
+    for number in range(5):
+        browser.click("#models input", number)
+    assert browser.evaluate("document.querySelectorAll('#bars > svg .bar').length") == 8 * len(rows)
+    assert browser.texts("label.option") == ["axis from zero"]
+    browser.resize(400, 800)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 400
+    assert browser.errors == []
+
+
+@needs_browser
+def test_published_curves_have_a_chart_of_their_own(page: Page) -> None:
+    assert page.texts(".published-curves h3") == ["Published, not our runs: modality dropping, rate"]
+    assert page.texts(".published-curves .legend li") == ["MMIN [1]", "GCNet [1]", "MoMKE [1]"]  # UA
+    assert page.evaluate("document.querySelectorAll('.published-curves > .chart > svg .point').length") == 3 * 7
+    page.click("#metrics input", 0)
+    assert len(page.texts(".published-curves .legend li")) == 7
+    scales = page.evaluate("""["#curve", ".published-curves .chart"].map(chart =>
+        [...document.querySelectorAll(`${chart} > svg text[text-anchor=end]`)].map(text => text.textContent))""")
+    assert scales[0] == scales[1]
+    tops = page.evaluate("""["#curve", ".published-curves .chart"].map(chart =>
+        document.querySelector(`${chart} svg`).getBoundingClientRect().top)""")
+    assert tops[0] < tops[1]
+    notes = page.texts(".published-curves li")
+    assert any(note.startswith("[1] ComP") and "other features" in note for note in notes)
+    assert any("selected on test: MMIN, GCNet, CIF-MMIN" in note for note in notes)
+    page.click("#metrics input", 2)
+    assert page.texts(".published-curves") == []  # no published curve of F1
+    page.click("#metrics input", 0)
+    page.click("#published")
+    assert page.texts(".published-curves") == []
+    # A model has one colour in both charts.
+    page.click("#published")
+    colour = "getComputedStyle(document.querySelector(`${chart} > svg g[data-model='${key}'] .line`)).stroke"
+    place = json.loads(page.evaluate("document.getElementById('data').textContent"))["models"]
+    number = [model["name"] for model in place].index("MMIN")
+    colours = [
+        page.evaluate(f"((chart, key) => {colour})('{chart}', {key})")
+        for chart, key in (("#curve", number), (".published-curves .chart", 0))
+    ]
+    assert colours[0] == colours[1]
 
 
 @needs_browser
