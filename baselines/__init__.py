@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from baselines.mean_fusion import MeanFusion
     from baselines.misa import MISA
     from baselines.mmin import MMIN, MMINWithoutCycle
+    from baselines.mult import MulT
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MMINWithoutCycle",
     "MeanFusion",
     "ModalityDropout",
+    "MulT",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -59,5 +61,6 @@ __getattr__, __dir__ = lazy(
         "MMINWithoutCycle": "mmin",
         "MeanFusion": "mean_fusion",
         "ModalityDropout": "plain_fusion",
+        "MulT": "mult",
     },
 )

@@ -1,0 +1,179 @@
+"""The parts of MulT: what makes the vector of each modality, and the head that reads the three.
+
+Plain ``torch.nn``: nothing here knows Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.conditions import MODALITIES
+from ifmmin.nn.cross_modal import CrossModalTransformer
+
+ORDER = ("text", "audio", "visual")
+"""Of the sources of a target, as published: it matters to a memory transformer, which adds positions."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes and rates that the transformers of MulT share.
+
+    Attributes:
+        dim: d, of a projected frame.
+        heads: of each attention; divides d.
+        layers: of each crossmodal transformer.
+        memory_layers: of each memory transformer.
+        attention_dropout: of attention weights.
+        relu_dropout: inside feed-forward parts.
+        residual_dropout: of what is added to a stream.
+        embedding_dropout: of what a transformer reads.
+        future_mask: whether a step may not attend to later ones.
+    """
+
+    dim: int
+    heads: int
+    layers: int
+    memory_layers: int
+    attention_dropout: float = 0.1
+    relu_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    embedding_dropout: float = 0.25
+    future_mask: bool = False
+
+    def transformer(self, width: int, layers: int) -> CrossModalTransformer:
+        """A transformer of these rates."""
+        dropouts = (self.attention_dropout, self.relu_dropout, self.residual_dropout, self.embedding_dropout)
+        return CrossModalTransformer(width, self.heads, layers, *dropouts, future_mask=self.future_mask)
+
+
+class Target(nn.Module):
+    """What makes the vector z_m of a modality m: a projection, two crossmodal transformers and a memory transformer.
+
+    Args:
+        name: of m.
+        frame_dim: D_m.
+        sizes: of the transformers.
+    """
+
+    def __init__(self, name: str, frame_dim: int, sizes: Sizes) -> None:
+        super().__init__()
+        self.project = nn.Linear(frame_dim, sizes.dim, bias=False)
+        nn.init.xavier_uniform_(self.project.weight)
+        self.sources = nn.ModuleDict(
+            {other: sizes.transformer(sizes.dim, sizes.layers) for other in ORDER if other != name}
+        )
+        self.memory = sizes.transformer(2 * sizes.dim, sizes.memory_layers)
+        self.absent = nn.Parameter(0.02 * torch.randn(2 * sizes.dim))
+
+
+class Head(nn.Module):
+    """z + W₂ ReLU(W₁ z).
+
+    Args:
+        width: of z.
+        dropout: after the ReLU.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden, self.back = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map [B, width] to [B, width]."""
+        mapped: Tensor = z + self.back(self.dropout(self.hidden(z).relu()))
+        return mapped
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Projected frames of the rows of a batch.
+
+    Attributes:
+        x: of each modality, float [B, T_m, d].
+        lengths: of each modality, int64 [B], at least 1 where it is present; None: all T_m.
+        present: bool [B, 3]; nothing else is read.
+        source: int64 [B]; rows of one source, an utterance, show the same x_m wherever they show m.
+    """
+
+    x: Sequence[Tensor]
+    lengths: Sequence[Tensor] | None
+    present: Tensor
+    source: Tensor
+
+    def lengths_of(self, modality: int, rows: Tensor) -> Tensor | None:
+        """Lengths of some rows."""
+        return None if self.lengths is None else self.lengths[modality][rows]
+
+
+def distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first position of each distinct key, int64 [P], and for each of ``keys`` [R] which of them it is.
+
+    >>> [each.tolist() for each in distinct(torch.tensor([7, 3, 7, 3]))]
+    [[1, 0], [1, 0, 1, 0]]
+    """
+    values, which = keys.unique(return_inverse=True)
+    first = torch.full_like(values, len(keys))
+    return first.scatter_reduce(0, which, torch.arange(len(keys), device=keys.device), "amin"), which
+
+
+class Targets(nn.ModuleDict):
+    """A :class:`Target` for each modality.
+
+    Each transformer runs once for all rows in which it reads the same: x_m attends to x_n whatever the third modality
+    does, and the memory of m differs only with the sources that there are.
+    """
+
+    def of(self, modality: int) -> Target:
+        """That of audio (0), visual (1) or text (2)."""
+        target = self[MODALITIES[modality]]
+        assert isinstance(target, Target)
+        return target
+
+    def forward(self, streams: Streams, tokens: Sequence[Tensor] | None = None) -> Tensor:
+        """Make z [B, 3, 2d] of what rows show, their absent vectors where a modality is absent.
+
+        Args:
+            streams: what is read.
+            tokens: [B, P, 2d] for each modality, appended to what its memory transformer reads; streams have no lengths
+                then. None: nothing.
+        """
+        return torch.stack([self._vector(streams, m, tokens) for m in range(len(MODALITIES))], dim=1)
+
+    def _attended(self, streams: Streams, m: int, n: int, transformer: CrossModalTransformer) -> Tensor:
+        """h_{m ← n} [B, T, d]; x_m where one of the two is absent."""
+        x, present = streams.x[m], streams.present
+        rows = (present[:, m] & present[:, n]).nonzero(as_tuple=True)[0]
+        first, which = distinct(streams.source[rows])
+        read = rows[first]
+        if len(read) or not self.training:
+            lengths = (streams.lengths_of(m, read), streams.lengths_of(n, read))
+            attended = transformer(x[read], streams.x[n][read], *lengths)
+        else:
+            # In training a transformer that no row reads runs on zeros, so that its parameters have a gradient.
+            attended = transformer(torch.zeros_like(x[:1]), torch.zeros_like(streams.x[n][:1]))[:0]
+        return x.index_copy(0, rows, attended[which].to(x.dtype))
+
+    def _vector(self, streams: Streams, m: int, tokens: Sequence[Tensor] | None) -> Tensor:
+        """z_m [B, 2d]."""
+        target, present = self.of(m), streams.present
+        parts = []
+        for name, transformer in target.sources.items():
+            assert isinstance(transformer, CrossModalTransformer)
+            parts.append(self._attended(streams, m, MODALITIES.index(name), transformer))
+        h = torch.cat(parts, dim=2)
+        if tokens is not None:
+            h = torch.cat([h, tokens[m].to(h.dtype)], dim=1)
+        rows = present[:, m].nonzero(as_tuple=True)[0]
+        pattern = (present * torch.tensor([1, 2, 4], device=present.device)).sum(dim=1)
+        first, which = distinct(8 * streams.source[rows] + pattern[rows])
+        read = rows[first]
+        if len(read) or not self.training:
+            z = target.memory(h[read], lengths=streams.lengths_of(m, read), last=True)
+        else:
+            z = target.memory(0.0 * h[:1], last=True)[:0]
+        return target.absent.to(z.dtype).expand(len(h), -1).index_copy(0, rows, z[which])
