@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
+    from baselines.correlation_learning import CorrelationLearning
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
@@ -33,6 +34,7 @@ __all__ = [
     "MMIN",
     "CompleteFusion",
     "ContrastivePretraining",
+    "CorrelationLearning",
     "DiCMoR",
     "DistilledImputation",
     "LateFusion",
@@ -50,6 +52,7 @@ __getattr__, __dir__ = lazy(
         "CMARR": "cm_arr",
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",
+        "CorrelationLearning": "correlation_learning",
         "DiCMoR": "dicmor",
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
