@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
+    from baselines.mib import MIB
     from baselines.misa import MISA
     from baselines.mmin import MMIN, MMINWithoutCycle
     from baselines.mult import MulT
@@ -30,6 +31,7 @@ __all__ = [
     "CMARR",
     "EMT",
     "MCTN",
+    "MIB",
     "MISA",
     "MMIN",
     "CompleteFusion",
@@ -59,6 +61,7 @@ __getattr__, __dir__ = lazy(
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
+        "MIB": "mib",
         "MISA": "misa",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
