@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
+    from baselines.imder import IMDer
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
     from baselines.mctn import MCTN
@@ -39,6 +40,7 @@ __all__ = [
     "CorrelationLearning",
     "DiCMoR",
     "DistilledImputation",
+    "IMDer",
     "LateFusion",
     "LinearImputation",
     "MMINWithoutCycle",
@@ -58,6 +60,7 @@ __getattr__, __dir__ = lazy(
         "DiCMoR": "dicmor",
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
+        "IMDer": "imder",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",

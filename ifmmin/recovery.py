@@ -135,7 +135,7 @@ class RecoveryModule(MissingModalityModule):
         self.fusion = CrossModalFusion(width, heads, layers, memory_layers, dropout)
         self.classifier = ResidualHead(self.fusion.output_dim, self.task.outputs, dropout)
         self.needs = DataNeeds(steps=steps)
-        self.steps, self.width = steps, width
+        self.steps, self.width, self.heads = steps, width, heads
         self.loss_weights = {"recovery": lambda_recovery}
 
     @abstractmethod
