@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from baselines.mean_fusion import MeanFusion
     from baselines.mib import MIB
     from baselines.misa import MISA
+    from baselines.mmim import MMIM
     from baselines.mmin import MMIN, MMINWithoutCycle
     from baselines.mult import MulT
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
@@ -34,6 +35,7 @@ __all__ = [
     "MCTN",
     "MIB",
     "MISA",
+    "MMIM",
     "MMIN",
     "CompleteFusion",
     "ContrastivePretraining",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = lazy(
         "MCTN": "mctn",
         "MIB": "mib",
         "MISA": "misa",
+        "MMIM": "mmim",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
         "MeanFusion": "mean_fusion",

@@ -219,6 +219,35 @@ def decoupled_contrast(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
         return ((others.logsumexp(dim=0) + others.logsumexp(dim=1)) / 2 - logits.diagonal()).mean()
 
 
+def info_nce(x: Tensor, y: Tensor) -> Tensor:
+    r"""InfoNCE at temperature 1: each row of x is told from which row of y it belongs to, by their cosine.
+
+    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{\cos(x_i, y_i)}}{\sum_j e^{\cos(x_i, y_j)}}
+
+    Oord, Li, Vinyals, "Representation learning with contrastive predictive coding", arXiv 1807.03748. The
+    ``NTXentLoss`` of pytorch-metric-learning, which lists every pair of a pair and a negative: at 128 rows of 128 it
+    takes some 50 ms of one core with its gradient, this 1 ms.
+
+    Args:
+        x: [N, D].
+        y: [N, D]; row i belongs to row i of ``x``.
+
+    Returns:
+        a scalar, float32 for half precision; 0 with a zero gradient for fewer than two rows, which are no negatives.
+
+    >>> import torch
+    >>> x = torch.eye(2)
+    >>> round(float(info_nce(x, x)), 4)  # log(1 + 1/e)
+    0.3133
+    """
+    exact = torch.promote_types(x.dtype, torch.float32)
+    with full_precision(x):
+        logits = F.normalize(x.to(exact), dim=1) @ F.normalize(y.to(exact), dim=1).T
+        if len(x) < 2:
+            return logits.sum() * 0
+        return F.cross_entropy(logits, torch.arange(len(x), device=x.device))
+
+
 def wasserstein2(mean_x: Tensor, std_x: Tensor, mean_y: Tensor, std_y: Tensor) -> Tensor:
     r"""2-Wasserstein distance between each of N and each of M Gaussians with diagonal covariance.
 

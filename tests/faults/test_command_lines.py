@@ -349,7 +349,7 @@ def script() -> str:
     ("words", "expected"),
     [
         (["f"], ["fit"]),
-        (["fit", "--model", "MM"], ["MMIN", "MMINWithoutCycle"]),
+        (["fit", "--model", "MMIN"], ["MMIN", "MMINWithoutCycle"]),
         (["check", "--data", ""], ["Folder", "IEMOCAP", "MSPIMPROV", "Privileged", "Synthetic"]),
         (["fit", "--trainer.max_"], ["--trainer.max_epochs", "--trainer.max_steps", "--trainer.max_time"]),
         (["fit", "--model", "IFMMIN", "--model.lambda"], ["--model.lambda_img", "--model.lambda_inv"]),

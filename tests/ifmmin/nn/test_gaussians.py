@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from ifmmin.nn.gaussians import Gaussian, GaussianHead, kl_to_standard_normal, known_kl, product_of_experts
+from ifmmin.nn.gaussians import (
+    Gaussian,
+    GaussianHead,
+    group_entropy,
+    kl_to_standard_normal,
+    known_kl,
+    product_of_experts,
+)
 from tests.systems import close, load_system
 
 GOLDEN = load_system("mib")
@@ -116,3 +123,32 @@ def test_a_draw_is_the_mean_plus_scaled_noise() -> None:
     drawn = Gaussian(torch.full((20_000,), 3.0), torch.full((20_000,), 0.5)).sample()
     assert float(drawn.mean()) == pytest.approx(3, abs=0.02)
     assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_mean_entropy_of_a_gaussian_per_group() -> None:
+    rng = np.random.default_rng(0)
+    features, groups = rng.standard_normal((30, 3)), rng.integers(-1, 4, 30)
+    groups[groups == 2] = -1
+    groups[7] = 2  # alone, so without a covariance
+    expected = []
+    for group in (0, 1, 3):
+        covariance = np.cov(features[groups == group].T, bias=True) + 0.1 * np.eye(3)
+        expected.append(MultivariateNormal(torch.zeros(3).double(), torch.from_numpy(covariance)).entropy())
+    found = group_entropy(torch.from_numpy(features), torch.from_numpy(groups), 4, ridge=0.1)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_few_rows_have_a_finite_gradient(size: int) -> None:
+    features = torch.randn(size, 5, requires_grad=True)
+    value = group_entropy(features, torch.zeros(size, dtype=torch.int64), 2)
+    value.backward()
+    assert value.isfinite()
+    assert features.grad is not None and features.grad.isfinite().all()
+    assert (float(value.detach()) == 0) == (size < 2)
+
+
+def test_rows_that_are_alike_have_a_finite_gradient() -> None:
+    features = torch.ones(6, 4, requires_grad=True)
+    group_entropy(features, torch.zeros(6, dtype=torch.int64), 1).backward()
+    assert features.grad is not None and not features.grad.any()

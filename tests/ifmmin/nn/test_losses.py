@@ -14,6 +14,7 @@ from ifmmin.nn.losses import (
     Discrepancy,
     central_moment_discrepancy,
     decoupled_contrast,
+    info_nce,
     invariance_discrepancy,
     known_mse,
     standardised,
@@ -275,3 +276,22 @@ def test_decoupled_contrast_of_few_rows_has_a_finite_gradient(size: int) -> None
     gradients = torch.autograd.grad(value, (x, y))
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert (float(value.detach()) == 0) == (size < 2)
+
+
+def test_info_nce_is_that_of_pytorch_metric_learning() -> None:
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    x, y, itself = sample(7, 3, 0), sample(7, 3, 1), torch.arange(7)
+    # A copy: by the same labels it would leave out the pair itself.
+    expected = NTXentLoss(temperature=1.0)(x, itself, ref_emb=y, ref_labels=itself.clone())
+    torch.testing.assert_close(info_nce(x, y), expected)
+    assert info_nce(x.bfloat16(), y.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_info_nce_of_few_rows_has_a_zero_gradient(size: int) -> None:
+    x, y = (torch.randn(size, 3, requires_grad=True) for _ in range(2))
+    value = info_nce(x, y)
+    value.backward()
+    assert float(value.detach()) == 0
+    assert x.grad is not None and not x.grad.any()
