@@ -18,6 +18,7 @@ from datamodules.needs import DataNeeds
 from datamodules.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, WIDTH, Range
 from ifmmin.base import MissingModalityModule
 from ifmmin.nn.cross_modal import CrossModalTransformer
+from ifmmin.nn.heads import ResidualHead
 from ifmmin.nn.losses import known_mse
 from ifmmin.nn.refinement import Refinement
 
@@ -60,27 +61,6 @@ class CrossModalFusion(nn.Module):
             read = [self.crossing[f"{to}_from_{source}"](x, named[source]) for source in MODALITIES if source != to]
             ends.append(self.memory[to](torch.cat(read, dim=2), last=True))
         return torch.cat(ends, dim=1)
-
-
-class ResidualHead(nn.Module):
-    """Two linear layers added to their input, and a linear layer to the outputs.
-
-    Args:
-        input_dim: width of the input.
-        outputs: O.
-        dropout: between the first two layers.
-    """
-
-    def __init__(self, input_dim: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        hidden = nn.Linear(input_dim, input_dim)
-        self.added = nn.Sequential(hidden, nn.ReLU(), nn.Dropout(dropout), nn.Linear(input_dim, input_dim))
-        self.output = nn.Linear(input_dim, outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map [B, input_dim] to [B, O]."""
-        outputs: Tensor = self.output(features + self.added(features))
-        return outputs
 
 
 class RecoveryModule(MissingModalityModule):
@@ -133,7 +113,8 @@ class RecoveryModule(MissingModalityModule):
             {name: Refinement(width, refinement_width, refinement_blocks) for name in MODALITIES}
         )
         self.fusion = CrossModalFusion(width, heads, layers, memory_layers, dropout)
-        self.classifier = ResidualHead(self.fusion.output_dim, self.task.outputs, dropout)
+        self.head = ResidualHead(self.fusion.output_dim, dropout)
+        self.output = nn.Linear(self.fusion.output_dim, self.task.outputs)
         self.needs = DataNeeds(steps=steps)
         self.steps, self.width, self.heads = steps, width, heads
         self.loss_weights = {"recovery": lambda_recovery}
@@ -166,7 +147,7 @@ class RecoveryModule(MissingModalityModule):
             projected = self.projections[name](frames.transpose(1, 2)).transpose(1, 2)
             columns.append(seen.spread(projected))
         # A flow, its inverse and a target are no things for half precision.
-        return torch.stack(columns, dim=1).to(self.classifier.output.weight.dtype)
+        return torch.stack(columns, dim=1).to(self.output.weight.dtype)
 
     def restore(self, x: Tensor, batch: Batch) -> Tensor:
         """Sequences [B, 3, S, C] of the rows: x [N, 3, S, C] where present, recovered elsewhere."""
@@ -183,7 +164,7 @@ class RecoveryModule(MissingModalityModule):
 
     def classify(self, sequences: Tensor) -> Tensor:
         """Outputs [B, O] of real or recovered sequences [B, 3, S, C]."""
-        outputs: Tensor = self.classifier(self.fusion(sequences))
+        outputs: Tensor = self.output(self.head(self.fusion(sequences)))
         return outputs
 
     def modality_embeddings(self, batch: Batch) -> Tensor:

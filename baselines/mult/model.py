@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
 
-from baselines.mult.networks import Head, Sizes, Streams, Target, Targets
+from baselines.mult.networks import Sizes, Streams, Target, Targets
 from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
@@ -16,6 +16,7 @@ from datamodules.needs import DataNeeds
 from datamodules.ranges import BELOW_ONE, COUNT, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
+from ifmmin.nn.heads import ResidualHead
 from ifmmin.optimization import Recipe
 
 
@@ -64,7 +65,7 @@ class MulTNetworks(MissingModalityModule):
         dims = zip(MODALITIES, self.feature_dims, strict=True)
         self.targets = Targets({name: Target(name, frame_dim, sizes) for name, frame_dim in dims})
         width = 2 * len(MODALITIES) * dim
-        self.head = Head(width, output_dropout)
+        self.head = ResidualHead(width, output_dropout)
         self.output = nn.Linear(width, self.task.outputs)
         self.needs = DataNeeds(hidden_frames=type(self).needs.hidden_frames, steps=steps)
         self.steps = steps

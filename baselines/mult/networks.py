@@ -1,4 +1,4 @@
-"""The parts of MulT: what makes the vector of each modality, and the head that reads the three.
+"""The parts of MulT: what makes the vector of each modality.
 
 Plain ``torch.nn``: nothing here knows Lightning.
 """
@@ -68,25 +68,6 @@ class Target(nn.Module):
         )
         self.memory = sizes.transformer(2 * sizes.dim, sizes.memory_layers)
         self.absent = nn.Parameter(0.02 * torch.randn(2 * sizes.dim))
-
-
-class Head(nn.Module):
-    """z + W₂ ReLU(W₁ z).
-
-    Args:
-        width: of z.
-        dropout: after the ReLU.
-    """
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.hidden, self.back = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map [B, width] to [B, width]."""
-        mapped: Tensor = z + self.back(self.dropout(self.hidden(z).relu()))
-        return mapped
 
 
 @dataclass(frozen=True)

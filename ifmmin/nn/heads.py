@@ -1,4 +1,4 @@
-"""The invariance encoder and the classifier: what reads utterance embeddings.
+"""The invariance encoder, the classifier and MulT's head: what reads utterance embeddings.
 
 Plain ``torch.nn``: nothing here knows Lightning.
 """
@@ -85,3 +85,22 @@ class Classifier(nn.Module):
         """Map [..., input_dim] to logits [..., C]."""
         logits: Tensor = self.output(self.hidden(features))
         return logits
+
+
+class ResidualHead(nn.Module):
+    """MulT's head z + W₂ ReLU(W₁ z), before a last linear layer.
+
+    Args:
+        width: of z.
+        dropout: after the ReLU.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden, self.back = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map [B, width] to [B, width]."""
+        mapped: Tensor = z + self.back(self.dropout(self.hidden(z).relu()))
+        return mapped

@@ -176,7 +176,7 @@ def test_the_likelihood_alone_trains_flows_and_priors_and_nothing_else() -> None
     model = made()
     assert reached(model, "nll") == {"flows", "prior"}
     assert reached(model, "recovery") == {"refinements", "joining"}
-    assert reached(model, "cls") == {"projections", "refinements", "joining", "fusion", "classifier"}
+    assert reached(model, "cls") == {"projections", "refinements", "joining", "fusion", "head", "output"}
 
 
 @torch.no_grad()

@@ -222,7 +222,7 @@ def test_the_score_loss_alone_trains_the_score_networks_and_nothing_else() -> No
     model = made()
     assert reached(model, "score") == {"scores"}
     assert reached(model, "recovery") == {"refinements"}
-    assert reached(model, "cls") == {"projections", "refinements", "fusion", "classifier"}
+    assert reached(model, "cls") == {"projections", "refinements", "fusion", "head", "output"}
 
 
 def test_training_draws_anew_and_evaluation_does_not() -> None:

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import MulT
-from baselines.mult.networks import Head, Sizes, Streams, Target, Targets
+from baselines.mult.networks import Sizes, Streams, Target, Targets
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.nn.cross_modal import CrossModalTransformer
+from ifmmin.nn.heads import ResidualHead
 from ifmmin.testing import check_model
 from tests.batches import CLASSES, DIMS, random_batch
 from tests.systems import State, below, close, load_system
@@ -61,7 +62,7 @@ def golden_targets(parameters: State, sizes: Sizes) -> Targets:
 def golden_answer(parameters: State, z: Tensor) -> Tensor:
     """Logits of z [B, 3, 2d]; the published order is text, audio, visual."""
     width = z.shape[1] * z.shape[2]
-    head = Head(width, dropout=0.0).double()
+    head = ResidualHead(width, dropout=0.0).double()
     linears = {"proj1.": "hidden.", "proj2.": "back."}
     state = {ours + key: part for theirs, ours in linears.items() for key, part in below(parameters, theirs).items()}
     load_part(head, state, "head")
