@@ -98,6 +98,7 @@ class MMINWithoutCycle(PretrainedModule):
         "https://aclanthology.org/2021.acl-long.203/",
         "https://github.com/AIM3-RUC/MMIN",
         "imagination",
+        seed=True,
     )
     recipe: ClassVar[Recipe] = IEMOCAP_RECIPE
     recipes: ClassVar[Mapping[str, Recipe]] = {"MSP-IMPROV": MSP_IMPROV_RECIPE}

@@ -19,6 +19,8 @@ class ModelCard:
         family: ``imagination``, ``translation``, ``alignment``, ``fusion`` or ``pretraining``.
         faithful: True if it follows public code or a full paper; otherwise what it follows, such as
             ``"after the abstract of the paper"``.
+        seed: whether the library grew from it: IF-MMIN, the systems that its paper and code compare it with, CM-ARR.
+            ``--models seeds`` of the leaderboard runs them.
 
     >>> ModelCard("MMIN", "imagines what is missing", "Zhao et al., ACL", 2021).source
     'Zhao et al., ACL 2021'
@@ -32,6 +34,7 @@ class ModelCard:
     code: str | None = None
     family: str = "fusion"
     faithful: bool | str = True
+    seed: bool = False
 
     @property
     def source(self) -> str:

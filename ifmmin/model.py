@@ -96,6 +96,7 @@ class IFMMIN(PretrainedModule):
         "https://arxiv.org/abs/2210.15359",
         "https://github.com/ZhuoYulang/IF-MMIN",
         "imagination",
+        seed=True,
     )
     recipe: ClassVar[Recipe] = Recipe(beta1=0.5)
     stage1 = InvariantPretraining

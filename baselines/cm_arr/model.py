@@ -122,6 +122,7 @@ class CMARR(MissingModalityModule):
         None,
         "alignment",
         "after the abstract of the paper",
+        seed=True,
     )
     recipe: ClassVar[Recipe] = Recipe(learning_rate=5e-4, constant_epochs=10, decay_epochs=10)
     tasks: ClassVar[tuple[str, ...]] = ("classification",)  # refinement contrasts classes

@@ -120,6 +120,7 @@ class MCTN(MissingModalityModule):
         "https://arxiv.org/abs/1812.07809",
         "https://github.com/hainow/MCTN",
         "translation",
+        seed=True,
     )
     recipe: ClassVar[Recipe] = Recipe(learning_rate=1e-4, batch_size=32, constant_epochs=60, decay_epochs=0)
 

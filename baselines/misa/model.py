@@ -116,6 +116,7 @@ class MISA(MissingModalityModule):
         "https://arxiv.org/abs/2005.03545",
         "https://github.com/declare-lab/MISA",
         "alignment",
+        seed=True,
     )
     recipe: ClassVar[Recipe] = Recipe(batch_size=64)
 

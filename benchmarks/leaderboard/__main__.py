@@ -26,6 +26,7 @@ with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     from rich.console import Console
 
     from benchmarks.leaderboard.fanout import Local, RayCluster
+    from benchmarks.leaderboard.groups import MEASURE, untimed
     from benchmarks.leaderboard.identity import differences
     from benchmarks.leaderboard.plan import (
         Job,
@@ -72,7 +73,15 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--models", nargs="+", default=["all"], metavar="MODEL", help="names, or all (default)")
+    add(
+        "--models",
+        nargs="+",
+        default=["all"],
+        metavar="MODEL",
+        help="names; groups: all (default); a family of the models' cards, such as imagination; seeds: the systems "
+        "that the library grew from, IF-MMIN, what it is compared with, CM-ARR; fast: no run takes longer than "
+        "ModalityDropout's",
+    )
     add("--folds", nargs="+", default=["all"], metavar="FOLD", help="numbers from 1, or all (default)")
     add("--seeds", type=int, default=3, metavar="N", help="seeds 0..N-1 (default 3)")
     add("--jobs", type=int, default=1, metavar="N", help="runs at once (default 1)")
@@ -213,6 +222,9 @@ def run(argv: Sequence[str]) -> int:
     console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
     known = discover_models()
     models = chosen_models(options.models, known)
+    if "fast" in options.models and (missing := untimed(known)):
+        names = ", ".join(map(printable, missing))
+        console.print(f"fast leaves out what was not timed: {names}; {MEASURE} {missing[0]}", soft_wrap=True)
     settings = sort_settings(words, {**known, **models})
     corpus = corpus_class(settings)
     layout = corpus_layout(settings)

@@ -20,7 +20,7 @@ NAMED = (
     *("IFMMIN", "MMIN", "ModalityDropout", "CMARR", "MCTN", "MMINWithoutCycle", "CompleteFusion", "MeanFusion"),
     *("CIFMMIN", "EMT", "RedCore", "MoMKE", "MISA", "MulT", "IMDer", "DiCMoR"),
     *("LateFusion", "DistilledImputation", "LinearImputation", "MPLMM", "TFRNet", "TFN", "LMF", "MMIM"),
-    *("SelfMM", "CMIB", "GCNet", "LMIB", "EMIB", "CPMNet", "PriMD", "HARDYMER"),
+    *("SelfMM", "MIB", "GCNet", "CorrelationLearning", "VariationalDistillation", "CPMNet", "PriMD", "HARDYMER"),
 )
 """Names whose looks are spread by hand, no two alike. Append only: a place is a look. Other names are hollow."""
 

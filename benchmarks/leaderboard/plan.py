@@ -11,6 +11,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from benchmarks.leaderboard.groups import groups_of
 from benchmarks.leaderboard.identity import digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
@@ -224,21 +225,21 @@ def corpus_layout(settings: Settings) -> Layout:
 
 
 def chosen_models(names: Sequence[str], known: Models) -> Models:
-    """The models to run, by class name; ``all`` are those that can be asked for a prediction, not the stages 1.
+    """The models to run, by class name.
 
     Args:
-        names: of known models, or class paths of any.
+        names: of known models, of groups of them (:mod:`benchmarks.leaderboard.groups`), or class paths of any.
         known: by name.
 
     Raises:
         InputError: one is unknown, cannot be imported, predicts nothing, or shares its name with another.
     """
     chosen: Models = {}
+    groups = groups_of(known)
     for name in names:
-        if name == "all":
-            found = {each: model for each, model in known.items() if not issubclass(model, Stage1Module)}
-        else:
-            check_name(name, [*known, "all"], "model")
+        found = None if name in known else groups.get(name)
+        if found is None:
+            check_name(name, [*known, *groups], "model or group")
             model = known.get(name) or find_model(name)
             found = {model.__name__: model}
         for each, model in found.items():

@@ -6,12 +6,13 @@ Loading, the first epoch (which warms up) and stage 1 are not counted; the teach
 the training utterances, made once per run, has its own column. The CPU time of a whole run, stage 1 again apart, is
 one epoch's times the epochs of its schedule; ``epochs.csv`` keeps it for the board's ``--models fast``:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.speed.epochs --epochs 1 --csv benchmarks/speed/epochs.csv
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.epochs --utterances 640 --csv benchmarks/speed/epochs.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import logging
 import time
 import warnings
@@ -48,7 +49,7 @@ class Timing:
         val_min: fastest validation epoch.
         val_median: of the validation epochs.
         once: what precedes the first epoch: the teacher's pass, loaders.
-        epochs: of its schedule at IEMOCAP's size.
+        epochs: of its schedule.
         run_cpu: CPU seconds of a whole run: those epochs, validated, and what precedes them.
     """
 
@@ -71,7 +72,7 @@ def now() -> float:
 
 
 class Stopwatch(L.Callback):
-    """Times training and validation epochs apart; the CPU, which other programs disturb less, both together."""
+    """Times training and validation epochs apart, the CPU's seconds, which other programs disturb less, together."""
 
     def __init__(self) -> None:
         self.train: list[float] = []
@@ -182,6 +183,14 @@ def table_of(timings: Sequence[Timing], title: str) -> Table:
     return table
 
 
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Lines of an earlier table, none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Time the models and print and write the table."""
     models = discover_models()
@@ -191,21 +200,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=float, default=1.0, help="factor on the frames of every modality")
     parser.add_argument("--epochs", type=at_least(1), default=3)
     parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--csv", type=Path, help="also write the table to this file")
+    parser.add_argument("--csv", type=Path, help="also write the table to this file, where lines of other models stay")
     options = parser.parse_args(argv)
     for name in options.models:
         check_name(name, models, "model")
     silence()
     data = RandomCorpus(utterances=options.utterances, frames=options.frames)
-    console, timings = Console(width=max(110, Console().width)), []
+    console, timings = Console(width=max(125, Console().width)), []
     for name in options.models:
         L.seed_everything(0, verbose=False)
         timings.append(time_model(models[name](**model_arguments(data)), data, options.epochs, options.precision))
         console.print(f"{name}: {timings[-1].train_median:.2f} s a training epoch")
+        if options.csv:
+            rows = {row["model"]: row for row in [*_rows(options.csv), *map(asdict, timings)]}
+            write_rows(options.csv, [rows[name] for name in sorted(rows)])
     threads = torch.get_num_threads()
     console.print(table_of(timings, f"{options.utterances} utterances, {threads} threads, {options.precision}"))
-    if options.csv:
-        write_rows(options.csv, [asdict(timing) for timing in timings])
 
 
 if __name__ == "__main__":

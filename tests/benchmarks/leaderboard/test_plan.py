@@ -1,14 +1,20 @@
+import csv
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from baselines import MeanFusion
+from benchmarks.leaderboard import groups
+from benchmarks.leaderboard.groups import TIMES, untimed
 from benchmarks.leaderboard.identity import code_version, differences, imported_files
 from benchmarks.leaderboard.plan import Job, chosen_models, corpus_class, make_jobs, sort_settings
 from datamodules import Synthetic
 from datamodules.errors import InputError
-from ifmmin.discovery import discover_models
+from ifmmin.discovery import Models, discover_models
 
 MODELS = discover_models()
 
@@ -100,6 +106,66 @@ def test_all_models_are_those_that_predict() -> None:
     assert not {"InvariantPretraining", "FusionPretraining"} & chosen.keys()
     with pytest.raises(InputError, match="Did you mean MMIN"):
         chosen_models(["MMINN"], MODELS)
+
+
+def test_a_family_is_what_the_cards_say() -> None:
+    predicting = chosen_models(["all"], MODELS)
+    for family in {model.card.family for model in predicting.values()}:
+        chosen = chosen_models([family], MODELS)
+        assert chosen == {name: model for name, model in predicting.items() if model.card.family == family}
+    both = chosen_models(["translation", "MMIN", "imagination", "MMIN"], MODELS)
+    assert both.keys() == {"MCTN"} | {name for name, model in predicting.items() if model.card.family == "imagination"}
+    with pytest.raises(InputError, match="'pretraining' is not known"):  # nothing of it predicts
+        chosen_models(["pretraining"], MODELS)
+
+
+def test_the_systems_that_the_library_grew_from() -> None:
+    chosen = chosen_models(["seeds"], MODELS)
+    assert chosen.keys() == {"IFMMIN", "MMIN", "MMINWithoutCycle", "MCTN", "MISA", "CMARR"}
+
+
+def test_fast_models_are_measured_to_be() -> None:
+    with TIMES.open(newline="", encoding="utf-8") as file:
+        seconds = {row["model"]: float(row["run_cpu"]) for row in csv.DictReader(file)}
+    chosen = chosen_models(["fast"], MODELS)
+    assert {"MeanFusion", "ModalityDropout", "LinearImputation"} <= chosen.keys()
+    for name, model in chosen_models(["all"], MODELS).items():
+        stage1 = getattr(model, "stage1", None)
+        whole = seconds.get(name, math.inf) + (seconds.get(stage1.__name__, math.inf) if stage1 else 0)
+        assert (name in chosen) == (whole <= seconds["ModalityDropout"]), name
+        assert (name in untimed(MODELS)) == (whole == math.inf)
+
+
+def test_what_was_not_timed_is_not_fast_but_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(MeanFusion):
+        pass
+
+    known: Models = {**MODELS, "Mine": Mine}
+    assert "Mine" not in chosen_models(["fast"], known) and "Mine" in untimed(known)
+    assert "Mine" in chosen_models(["fusion"], known)
+    broken = tmp_path / "epochs.csv"
+    broken.write_text("model\nMMIN\n", encoding="utf-8")
+    monkeypatch.setattr(groups, "TIMES", broken)
+    with pytest.raises(InputError, match=r"epochs\.csv: not the measurements"):
+        chosen_models(["fast"], known)
+
+
+def test_a_group_that_is_none_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"model or group 'fats' is not known\. Did you mean fast\?") as error:
+        chosen_models(["fats"], MODELS)
+    assert "\n" not in str(error.value) and "imagination" in str(error.value)
+
+
+def test_a_family_of_anybody_is_a_word_or_no_group() -> None:
+    class Mine(MeanFusion):
+        card = replace(MeanFusion.card, family="\x1b[2J")
+
+    class Yours(MeanFusion):
+        card = replace(MeanFusion.card, family="fast")
+
+    known: Models = {**MODELS, "Mine": Mine, "Yours": Yours}
+    assert groups.groups_of(known).keys() == groups.groups_of(MODELS).keys()
+    assert "Yours" not in chosen_models(["fast"], known)
 
 
 def test_the_place_of_the_data_is_no_configuration() -> None:
