@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from baselines.mmin import MMIN, MMINWithoutCycle
     from baselines.mult import MulT
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
+    from baselines.redcore import RedCore
 
 __all__ = [
     "CIFMMIN",
@@ -49,6 +50,7 @@ __all__ = [
     "MeanFusion",
     "ModalityDropout",
     "MulT",
+    "RedCore",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -74,5 +76,6 @@ __getattr__, __dir__ = lazy(
         "MeanFusion": "mean_fusion",
         "ModalityDropout": "plain_fusion",
         "MulT": "mult",
+        "RedCore": "redcore",
     },
 )

@@ -51,9 +51,9 @@ class FinishedRun:
         set_up_as_trained(data, trained_on, path)
         return model, data
 
-    def logged(self, name: str) -> dict[int, float]:
+    def logged(self, name: str, by: str = "epoch") -> dict[int, float]:
         """See :func:`logged`."""
-        return logged(self.folder, name)
+        return logged(self.folder, name, by)
 
 
 def configured_data(settings: Mapping[str, Any]) -> EmotionDataModule:
@@ -84,8 +84,8 @@ def set_up_as_trained(data: EmotionDataModule, trained_on: Mapping[str, Any], so
     data.adopt_preprocessing(trained_on)
 
 
-def logged(folder: Path, name: str) -> dict[int, float]:
-    """Read a logged value of a run by epoch, counted from 1; the column ``epoch`` of the CSV logs counts from 0.
+def logged(folder: Path, name: str, by: str = "epoch") -> dict[int, float]:
+    """Read a logged value of a run by epoch or step, counted from 1; the columns of the CSV logs count from 0.
 
     Where a run was interrupted and went on, the epochs after its last checkpoint were logged
     twice; the later value counts.
@@ -93,6 +93,7 @@ def logged(folder: Path, name: str) -> dict[int, float]:
     Args:
         folder: of the run.
         name: of a column of the CSV logs, for instance ``"train/inv"``.
+        by: ``epoch`` or ``step``.
 
     Raises:
         InputError: there are no CSV logs, or one is damaged.
@@ -104,7 +105,7 @@ def logged(folder: Path, name: str) -> dict[int, float]:
     for path in sorted(paths, key=_log_number):
         with path.open(newline="", encoding="utf-8") as file:
             try:
-                values |= {int(row["epoch"]) + 1: float(row[name]) for row in csv.DictReader(file) if row.get(name)}
+                values |= {int(row[by]) + 1: float(row[name]) for row in csv.DictReader(file) if row.get(name)}
             except (KeyError, ValueError) as error:
                 raise InputError(f"{path}: damaged ({error}); take another copy.") from error
     return values

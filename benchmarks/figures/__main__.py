@@ -5,9 +5,9 @@
 
 Of a board: WA, UA and F1 per condition as bars, of more than eight models as dots; the missing-rate curves, and
 below them what others published, each protocol in a panel of its own; the confusion matrices of all models
-together and of each. Of a run: its confusion matrices and, for a model with invariant features,
-t-SNE of the predicted ones (H') and the curve of L_inv; a board shows these of its best such model, first
-fold, first seed. A picture that cannot be drawn is named with the reason.
+together and of each. Of a run: its confusion matrices; for a model with invariant features, t-SNE of the
+predicted ones (H') and the curve of L_inv; of RedCore the curves of its adaptive weights. A board shows these
+of its best such model, first fold, first seed. A picture that cannot be drawn is named with the reason.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from baselines.redcore import RedCore
 from benchmarks.figures.conditions import conditions_figure
 from benchmarks.figures.confusion import confusion_figure as confusions_of
 from benchmarks.figures.confusion import pooled_confusion_figure
-from benchmarks.figures.invariance import features_figure, loss_figure
+from benchmarks.figures.curves import loss_figure, weights_figure
+from benchmarks.figures.invariance import features_figure
 from benchmarks.figures.missing_rate import missing_rate_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, latest_records
@@ -47,6 +49,8 @@ def drawings_of_run(run: FinishedRun) -> Iterator[Drawing]:
     """The figures of one run."""
     yield "confusion", partial(confusion_figure, run.results)
     yield from _invariance(lambda: run)
+    if run.results.model in _with_adaptive_weights():
+        yield "adaptive_weights", partial(weights_figure, run)
 
 
 def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
@@ -59,6 +63,9 @@ def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
     for entry in summary.entries:
         yield f"confusion_{file_name(entry.model)}", partial(confusions_of, summary, entry)
     yield from _invariance(partial(best_run_with_invariant_features, folder, summary))
+    adaptive = _with_adaptive_weights()
+    if best := next((entry.model for entry in summary.entries if entry.model in adaptive), None):
+        yield "adaptive_weights", lambda: weights_figure(first_run(folder, summary, best))
 
 
 def file_name(model: str) -> str:
@@ -86,9 +93,23 @@ def best_run_with_invariant_features(folder: Path, summary: Summary) -> Finished
     models = discover_models()
     for entry in summary.entries:
         if entry.model in models and _has_invariant_features(models[entry.model]):
-            own = (record for record in summary.records if record.model == entry.model)
-            return read_run(folder / min(own, key=lambda record: record.key).run)
+            return first_run(folder, summary, entry.model)
     raise InputError(f"{folder}: no model of this board predicts invariant features.")
+
+
+def first_run(folder: Path, summary: Summary, model: str) -> FinishedRun:
+    """The first fold and seed of a model of a board.
+
+    Raises:
+        InputError: the run's folder is not there.
+    """
+    own = (record for record in summary.records if record.model == model)
+    return read_run(folder / min(own, key=lambda record: record.key).run)
+
+
+def _with_adaptive_weights() -> set[str]:
+    """Names of the models whose logs have RedCore's weights."""
+    return {name for name, model in discover_models().items() if issubclass(model, RedCore)}
 
 
 def _has_invariant_features(model: type[MissingModalityModule]) -> bool:

@@ -1,4 +1,4 @@
-"""What a model with invariant features has learnt: figures 3a and 3b of the IF-MMIN paper, of one run."""
+"""What a model with invariant features has learnt: figure 3a of the IF-MMIN paper, of one run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from benchmarks.figures.style import plain
+from benchmarks.figures.style import fold_and_seed, model_and_corpus
 from benchmarks.leaderboard.looks import COLOURS, MARKERS
 from datamodules.base import EmotionDataModule
 from datamodules.batches.masks import random_bits, utterance_keys
@@ -21,13 +20,10 @@ from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.finished import FinishedRun
 from ifmmin.results.figures import empty_figure
-from ifmmin.results.results import corpus_title, readable
+from ifmmin.results.results import readable
 
 UTTERANCES = 100
 """Drawn under each condition, as in the paper."""
-
-LOGGED = "train/inv"
-"""L_inv in the CSV logs, not weighted."""
 
 _PERPLEXITY = 30.0
 
@@ -129,42 +125,7 @@ def draw_features(run: FinishedRun, points: Points, places: npt.NDArray[Any]) ->
     # t-SNE hides the scale: features that have collapsed look as rich as others.
     spread = float(points.features.std(axis=0).mean())
     axes.set_xlabel(f"t-SNE (no unit); H' itself has a standard deviation of {spread:.2g} per coordinate", fontsize=11)
-    size = f"{_fold_and_seed(run)} · {run.results.split} · {len(points.utterances)} utterances under each condition"
-    figure.suptitle(f"Predicted invariant features H'\n{_model_and_corpus(run)}\n{size}", fontsize=12)
+    size = f"{fold_and_seed(run)} · {run.results.split} · {len(points.utterances)} utterances under each condition"
+    figure.suptitle(f"Predicted invariant features H'\n{model_and_corpus(run)}\n{size}", fontsize=12)
     figure.legend(loc="outside lower center", ncols=6, fontsize=12, frameon=False, markerscale=1.6, title="available")
     return figure
-
-
-def loss_figure(run: FinishedRun) -> Figure:
-    """The curve of L_inv over epochs.
-
-    Raises:
-        InputError: the run logged none, or its logs are not there or damaged.
-    """
-    values = run.logged(LOGGED)
-    if not values:
-        raise InputError(f"{run.folder}: {run.results.model} logs no {LOGGED}.")
-    figure = empty_figure(7, 4.5)
-    axes = figure.subplots()
-    epochs = sorted(values)
-    axes.plot(epochs, [values[epoch] for epoch in epochs], color=COLOURS[0], marker=".")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
-    axes.yaxis.get_offset_text().set_fontsize(11)
-    axes.set_xlabel("epoch", fontsize=12)
-    axes.set_ylabel("$L_{inv}$, mean over the epoch", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(color="#e0e0e0", lw=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    title = f"Invariance loss in training (not weighted)\n{_model_and_corpus(run)}\n{_fold_and_seed(run)}"
-    figure.suptitle(title, fontsize=12)
-    return figure
-
-
-def _model_and_corpus(run: FinishedRun) -> str:
-    return plain(f"{run.results.model} on {corpus_title(run.results.corpus, run.results.is_synthetic)}")
-
-
-def _fold_and_seed(run: FinishedRun) -> str:
-    return f"fold {run.results.fold} · seed {run.results.seed}"

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from benchmarks.leaderboard.looks import COLOURS, MARKERS, look_of
 from datamodules.files import atomic_path
 from datamodules.text import printable
+from ifmmin.finished import FinishedRun
+from ifmmin.results.results import corpus_title
 
 DASHES = ("-", "--", ":", "-.")
 """Of lines, by a model's look."""
@@ -40,6 +42,16 @@ def plain(text: str) -> str:
     """
     shown = printable(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
+
+
+def model_and_corpus(run: FinishedRun) -> str:
+    """Line of a title."""
+    return plain(f"{run.results.model} on {corpus_title(run.results.corpus, run.results.is_synthetic)}")
+
+
+def fold_and_seed(run: FinishedRun) -> str:
+    """Line of a title."""
+    return f"fold {run.results.fold} · seed {run.results.seed}"
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

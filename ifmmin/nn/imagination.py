@@ -47,15 +47,18 @@ class Cascade(nn.Module):
     """M autoencoders and a head W₂ ReLU(W₁ · + b₁) + b₂; subclasses chain the blocks.
 
     Args:
-        dim: width of the embeddings h and of the imagined h'.
+        dim: width of the embeddings h.
         hidden_dims: of each autoencoder.
         blocks: M.
+        output_dim: width of h'; None: ``dim``.
     """
 
-    def __init__(self, dim: int, hidden_dims: Sequence[int] = (256, 128, 64), blocks: int = 5) -> None:
+    def __init__(
+        self, dim: int, hidden_dims: Sequence[int] = (256, 128, 64), blocks: int = 5, output_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Autoencoder(dim, hidden_dims) for _ in range(blocks))
-        self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, output_dim or dim))
         self.joint_dim = blocks * hidden_dims[-1]
         """Width of the joint representation C: the codes of all blocks, concatenated."""
 
@@ -138,7 +141,7 @@ class ResidualImagination(Cascade):
         return self.autoencoders()
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Imagine from h [B, dim]: (imagined [B, dim], C [B, joint_dim])."""
+        """Imagine from h [B, dim]: (imagined [B, output_dim], C [B, joint_dim])."""
         z, codes = embeddings, []
         for block in self.blocks:
             change, code = block(z)

@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score
 from threadpoolctl import threadpool_limits
 
-from benchmarks.figures.__main__ import best_run_with_invariant_features, main
+from benchmarks.figures.__main__ import best_run_with_invariant_features, drawings, main
 from benchmarks.figures.conditions import conditions_figure
 from benchmarks.figures.confusion import confusion_figure, pooled_confusion_figure
+from benchmarks.figures.curves import loss_figure, weights_figure
 from benchmarks.figures.invariance import (
     Points,
     chosen_utterances,
     draw_features,
     embed,
     features_figure,
-    loss_figure,
     predicted_invariant_points,
 )
 from benchmarks.figures.missing_rate import missing_rate_figure
@@ -282,6 +282,39 @@ def curve(run: FinishedRun) -> dict[int, float]:
     (axes,) = loss_figure(run).axes
     (line,) = axes.lines
     return dict(zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True))
+
+
+def test_the_weights_of_modalities_are_what_was_logged_at_each_step(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="logs no train/beta/audio"):
+        weights_figure(read_run(copied))
+    change(copied, model="RedCore")
+    rows = {0: (1.0, 0.5, 0.25), 1: (0.9, 0.5, 0.3), 2: (0.8, 0.4, 0.4)}
+    columns = ",".join(f"train/beta/{name}" for name in ("text", "audio", "visual"))
+    for name, steps in {"logs": (0, 1), "logs-2": (1, 2)}.items():
+        lines = [f"0,{step},{t},{a},{v},0.5" for step, (a, v, t) in rows.items() if step in steps]
+        lines.append("0,1,,,,0.7")  # what is logged once an epoch
+        (copied / name).mkdir(exist_ok=True)
+        text = "\n".join([f"epoch,step,{columns},train/loss", *lines])
+        # After its resume it took the second step again, to another value.
+        (copied / name / "metrics.csv").write_text(text.replace("0.3,0.9", "7,7") if name == "logs" else text)
+    (axes,) = weights_figure(read_run(copied)).axes
+    drawn = {str(line.get_label()): line for line in axes.lines}
+    assert list(drawn) == ["audio", "visual", "text"]
+    for number, line in enumerate(drawn.values()):
+        assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3]
+        assert np.asarray(line.get_ydata()).tolist() == [row[number] for row in rows.values()]
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn.values()}) == 3
+    assert main([str(copied)]) == 0
+    assert "adaptive_weights.pdf" in capsys.readouterr().out
+    assert {path.name for path in (copied / "figures").iterdir()} >= files(("adaptive_weights",))
+    # Of a board, from its first fold and seed; the other runs have no folder.
+    board = write_board(copied / "board", board_records(["MMIN", "RedCore"], folds=[1, 2], seeds=[0, 1])[::-1])
+    shutil.copytree(copied, board / "runs/fold1/RedCore-seed0", ignore=shutil.ignore_patterns("board", "figures"))
+    drawn_of_board = dict(drawings(board))
+    assert drawn_of_board["adaptive_weights"]().axes[0].lines
+    assert "adaptive_weights" not in dict(drawings(write_board(copied / "other", board_records(["MMIN"], [1], [0]))))
 
 
 # Of a board.
