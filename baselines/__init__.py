@@ -28,16 +28,19 @@ if TYPE_CHECKING:
     from baselines.mult import MulT
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
+    from baselines.tensor_fusion import LMF, TFN
 
 __all__ = [
     "CIFMMIN",
     "CMARR",
     "EMT",
+    "LMF",
     "MCTN",
     "MIB",
     "MISA",
     "MMIM",
     "MMIN",
+    "TFN",
     "CompleteFusion",
     "ContrastivePretraining",
     "CorrelationLearning",
@@ -65,6 +68,7 @@ __getattr__, __dir__ = lazy(
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
         "IMDer": "imder",
+        "LMF": "tensor_fusion",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
@@ -77,5 +81,6 @@ __getattr__, __dir__ = lazy(
         "ModalityDropout": "plain_fusion",
         "MulT": "mult",
         "RedCore": "redcore",
+        "TFN": "tensor_fusion",
     },
 )
