@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from torch.utils.data import DataLoader
 
 from baselines.mmim import MMIM, GaussianBound, ProjectedMean, ProjectedState
 from datamodules.batches.batch import Batch
@@ -249,3 +251,23 @@ def test_entropies_are_of_this_batch_and_the_one_before() -> None:
         torch.testing.assert_close(model.losses(batch)["entropy"], expected)
         model.remember()
     assert (model.memory_groups >= 0).sum(dim=1).tolist() == [24, 24]
+
+
+def test_a_training_step_remembers_its_rows_and_a_checkpoint_has_them() -> None:
+    torch.manual_seed(0)
+    model, batch = MMIM(feature_dims=list(DIMS), class_names=CLASSES), random_batch(16, dtype=torch.float32)
+    trainer = L.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
+    again = MMIM(feature_dims=list(DIMS), class_names=CLASSES)
+    again.load_state_dict(model.state_dict())
+    for pair in range(2):
+        assert again.memory_groups[pair, :16].tolist() == batch.labels.tolist()
+        assert again.memory[pair, :16].any(dim=1).all()
+        assert not (again.memory_groups[pair, 16:] >= 0).any()
