@@ -116,6 +116,8 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference, 0 where rounding explains it."""
     if ours.shape != theirs.shape or not bool(ours.isfinite().all()):
         return float("nan")
+    if not ours.numel():  # a model that answers none of these rows
+        return 0.0
     worst = float((ours - theirs).abs().max())
     return worst if worst > TOLERANCE * max(1.0, float(theirs.abs().max())) else 0.0
 

@@ -85,6 +85,13 @@ class AlwaysDrops(Small):
         return nn.functional.dropout(super().forward(batch), 0.5)
 
 
+class AnswersAudioAlone(Small):
+    """Right, though there are batches of which it answers no row."""
+
+    def answers(self, condition: str) -> bool:
+        return condition == "a"
+
+
 class OddOption(Small):
     def __init__(self, *, activation: Any = torch.relu, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -236,3 +243,4 @@ def test_a_mistake_is_named_in_one_line(model: type[MissingModalityModule], expe
 def test_a_right_model_passes(seed: int) -> None:
     check_model(Small, seed)
     check_model(Embeds, seed)
+    check_model(AnswersAudioAlone, seed)
