@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
+    from baselines.cold import COLD
     from baselines.correlation_learning import CorrelationLearning
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CIFMMIN",
     "CMARR",
+    "COLD",
     "EMT",
     "LMF",
     "MCTN",
@@ -61,6 +63,7 @@ __getattr__, __dir__ = lazy(
     {
         "CIFMMIN": "cif_mmin",
         "CMARR": "cm_arr",
+        "COLD": "cold",
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",
         "CorrelationLearning": "correlation_learning",

@@ -1,4 +1,6 @@
-"""Reference values of other systems' published code (tests/data/systems/NAME.npz, float64).
+"""Reference values of other systems (float64): of published code in tests/data/systems/NAME.npz.
+
+What is known by papers only is in tests/data/papers/NAME.npz, computed by loops from our definitions.
 
 Keys: ``in`` inputs, ``param`` parameters under their published names, ``out`` and ``loss`` what the published code
 computes, ``corrected`` what an independent loop computes where that code has a defect, ``const`` constants.
@@ -15,9 +17,9 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
-def load_system(name: str) -> State:
-    """Every array of ``name``, by its key."""
-    with np.load(Path(__file__).parent / "data" / "systems" / f"{name}.npz", allow_pickle=False) as archive:
+def load_system(name: str, folder: str = "systems") -> State:
+    """Every array of ``name``, by its key; ``folder`` is ``systems`` or ``papers``."""
+    with np.load(Path(__file__).parent / "data" / folder / f"{name}.npz", allow_pickle=False) as archive:
         return {key: torch.from_numpy(archive[key]) for key in archive.files}
 
 
