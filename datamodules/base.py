@@ -200,6 +200,11 @@ class EmotionDataModule(L.LightningDataModule):
         """
         self._needs, self._model_batch_size = needs, batch_size
 
+    @property
+    def invented(self) -> bool:
+        """Whether the recordings are made up, in the form of a corpus; the corpus itself says so."""
+        return self.corpus_layout.invented
+
     # Reading.
 
     @classmethod

@@ -46,7 +46,8 @@ def plain(text: str) -> str:
 
 def model_and_corpus(run: FinishedRun) -> str:
     """Line of a title."""
-    return plain(f"{run.results.model} on {corpus_title(run.results.corpus, run.results.is_synthetic)}")
+    results = run.results
+    return plain(f"{results.model} on {corpus_title(results.corpus, results.is_synthetic, results.invented)}")
 
 
 def fold_and_seed(run: FinishedRun) -> str:

@@ -104,6 +104,7 @@ def run_of(subject: Subject, words: Sequence[str]) -> Run:
         options=dict(model.hparams),
         corpus=data.corpus_name,
         is_synthetic=data.synthetic,
+        invented=data.invented,
         fold=data.fold,
         seed=data.seed,
         board=subject.board,

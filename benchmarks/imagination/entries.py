@@ -30,6 +30,7 @@ class Run:
         options: of the model, as its checkpoint has them.
         corpus: the name of the corpus.
         is_synthetic: whether its data are generated.
+        invented: whether that is by inventing recordings.
         fold: that it was trained on.
         seed: that it was trained with.
         board: name of its board, ``""`` without one.
@@ -41,6 +42,7 @@ class Run:
     options: Mapping[str, Any]
     corpus: str
     is_synthetic: bool
+    invented: bool
     fold: int
     seed: int
     board: str
@@ -69,7 +71,7 @@ class Entry:
     def corpus(self) -> str:
         """Name of the corpus; of generated data it says so."""
         first = self.runs[0]
-        return corpus_title(first.corpus, first.is_synthetic)
+        return corpus_title(first.corpus, first.is_synthetic, first.invented)
 
     def cell(self, measure: str, of: str = "") -> Cell | None:
         """Mean and sample standard deviation over the runs that have this value; None if none has."""

@@ -65,6 +65,7 @@ class Record:
         train_size: number of them.
         independent_folds: whether the corpus's folds share no utterance; None in records up to 0.1.0.
         extraction: the extractor of each modality's features, as far as their files say; None in earlier records.
+        invented: whether its recordings are made up, in the form of a corpus; None in earlier records.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -101,6 +102,7 @@ class Record:
     train_size: int | None = None
     independent_folds: bool | None = None
     extraction: Mapping[str, str] | None = None
+    invented: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -133,6 +135,7 @@ class Record:
         valid.check_text("training", self.training, optional=True)
         valid.check_whole("train_size", self.train_size, low=1, optional=True)
         valid.check_flag("independent_folds", self.independent_folds, optional=True)
+        valid.check_flag("invented", self.invented, optional=True)
         if self.extraction is not None:
             valid.check_extraction(self.extraction)
 

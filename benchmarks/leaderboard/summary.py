@@ -88,6 +88,7 @@ class Summary:
     Attributes:
         corpus: its name.
         is_synthetic: whether its data are generated: a built-in corpus, or invented recordings.
+        invented: whether it is the latter; None where no record says.
         task: what was predicted; its scores are the tables.
         monitor: the metric that the corpus selects by, and the entries are ordered by.
         folds: all folds that occur.
@@ -104,6 +105,7 @@ class Summary:
 
     corpus: str
     is_synthetic: bool
+    invented: bool | None
     task: Task
     monitor: str
     folds: tuple[int, ...]
@@ -132,11 +134,16 @@ class Summary:
         """The number of runs of a complete model: folds x seeds."""
         return len(self.folds) * len(self.seeds)
 
+    @property
+    def corpus_title(self) -> str:
+        """The corpus as titles name it."""
+        return corpus_title(self.corpus, self.is_synthetic, self.invented)
+
     def title(self) -> str:
         """Two lines: the corpus; folds, seeds and the number of runs of a model."""
-        corpus = corpus_title(self.corpus, self.is_synthetic)
         folds, seeds = _counted("fold", self.folds), _counted("seed", self.seeds)
-        return f"Leaderboard on {corpus}\n{folds} · {seeds} · n = {_number(self.runs_per_model, 'run')} a model"
+        runs = _number(self.runs_per_model, "run")
+        return f"Leaderboard on {self.corpus_title}\n{folds} · {seeds} · n = {runs} a model"
 
     def test_note(self) -> str:
         """One sentence or two: what the paired test compares, and the smallest p it can give."""
@@ -257,6 +264,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
     return Summary(
         corpus=first.corpus,
         is_synthetic=first.is_synthetic,
+        invented=next((record.invented for record in records if record.invented is not None), None),
         task=task,
         monitor=monitor,
         folds=folds,

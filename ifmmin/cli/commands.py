@@ -453,6 +453,7 @@ class IfmminCLI(LightningCLI):
         return Results(
             corpus=data.corpus_name,
             is_synthetic=data.synthetic,
+            invented=data.invented,
             model=type(self.model).__name__,
             fold=data.fold,
             seed=trained_on["seed"],

@@ -22,7 +22,7 @@ from ifmmin.results.breakdown import class_rows, class_table, speaker_rows, spea
 from ifmmin.results.files import write_json, write_results
 from ifmmin.results.predictions import Predictions
 from ifmmin.results.provenance import environment_record
-from ifmmin.results.results import Results, is_form, synthetic_name
+from ifmmin.results.results import Results, synthetic_name
 from ifmmin.results.tables import results_table
 from ifmmin.results.tracking import log_to_wandb
 from ifmmin.results.uncertainty import add_up, bootstrap_intervals, speakers, utterance_counts
@@ -30,11 +30,11 @@ from ifmmin.results.uncertainty import add_up, bootstrap_intervals, speakers, ut
 
 def print_header(data: EmotionDataModule, run_dir: Path) -> None:
     """Say which data are used, and where the run's files are."""
-    if data.synthetic and not is_form(data.corpus_name):
+    name = synthetic_name(data.corpus_name, data.invented) if data.synthetic else data.corpus_name
+    if data.synthetic and not data.invented:
         place = f"{data.root} (for your own: --data IEMOCAP --data.root DIR)"
-        print_rank_zero(f"data: the {synthetic_name(data.corpus_name)} in {place}")
+        print_rank_zero(f"data: the {name} in {place}")
     else:
-        name = synthetic_name(data.corpus_name) if data.synthetic else data.corpus_name
         print_rank_zero(f"data: {name}, fold {data.fold}, in {data.root}")
     print_rank_zero(f"run folder: {run_dir}")
 
@@ -138,6 +138,7 @@ def report_predictions(
         "model": type(model).__name__,
         "corpus": data.corpus_name,
         "is_synthetic": data.synthetic,
+        "invented": data.invented,
         "fold": data.fold,
         "split": data.predict_split,
         "utterances": len(set(predictions.utterances)),

@@ -72,6 +72,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "model": results.model,
         "corpus": results.corpus,
         "is_synthetic": results.is_synthetic,
+        "invented": results.invented,
         "fold": results.fold,
         "seed": results.seed,
         "split": results.split,
@@ -96,7 +97,8 @@ def table_json(results: Results) -> dict[str, dict[str, Any]]:
 def from_json(written: Mapping[str, Any]) -> Results:
     """Read what :func:`as_json` gave; a file without ``"task"`` (up to 0.1.0) is a classification.
 
-    Files up to 0.1.0 have neither ``"trained_on"`` nor ``"validation"``, ``"monitor"`` and ``"intervals"``.
+    Files up to 0.1.0 have neither ``"trained_on"`` nor ``"validation"``, ``"monitor"``, ``"invented"`` and
+    ``"intervals"``.
 
     Raises:
         KeyError: a field is missing.
@@ -105,7 +107,7 @@ def from_json(written: Mapping[str, Any]) -> Results:
     counts = torch.tensor([written[task.counts_key][condition] for condition in CONDITIONS], dtype=task.counts_dtype)
     names = ("corpus", "is_synthetic", "model", "fold", "seed", "split", "record")
     values = {name: written[name] for name in names}
-    values |= {name: written.get(name) for name in ("trained_on", "validation", "monitor")}
+    values |= {name: written.get(name) for name in ("trained_on", "validation", "monitor", "invented")}
     if written.get("intervals") is not None:
         values["intervals"] = intervals_from_json(written["intervals"])
     return Results(task=task, counts=counts, **values)

@@ -23,8 +23,13 @@ BAYES = "bayes_WA"
 """Name of the column of the Bayes rule's WA."""
 
 
-def corpus_title(corpus: str, is_synthetic: bool) -> str:
+def corpus_title(corpus: str, is_synthetic: bool, invented: bool | None = None) -> str:
     """Name a corpus in titles, so that a built-in one is never taken for a corpus of speech.
+
+    Args:
+        corpus: its name.
+        is_synthetic: whether its data are generated.
+        invented: whether that is by inventing recordings; None where a record does not say.
 
     Example:
         >>> corpus_title("IEMOCAP", is_synthetic=False)
@@ -33,20 +38,22 @@ def corpus_title(corpus: str, is_synthetic: bool) -> str:
         'built-in synthetic corpus (not a corpus result)'
         >>> corpus_title("Privileged", is_synthetic=True)
         'built-in synthetic corpus Privileged (not a corpus result)'
-        >>> corpus_title("IEMOCAP", is_synthetic=True)
+        >>> corpus_title("IEMOCAP", is_synthetic=True, invented=True)
         'IEMOCAP made of invented recordings (not a corpus result)'
     """
-    return f"{synthetic_name(corpus)} (not a corpus result)" if is_synthetic else printable(corpus)
+    return f"{synthetic_name(corpus, invented)} (not a corpus result)" if is_synthetic else printable(corpus)
 
 
-def is_form(corpus: str) -> bool:
-    """Whether a synthetic corpus of this name has the form of one of recordings: made of invented ones."""
-    return corpus in (IEMOCAP_LAYOUT.name, MSP_IMPROV_LAYOUT.name) or corpus.startswith(f"{FOLDER}-")
+def synthetic_name(corpus: str, invented: bool | None) -> str:
+    """Name a corpus whose data are generated; the first built-in one goes without its class name.
 
-
-def synthetic_name(corpus: str) -> str:
-    """Name a corpus whose data are generated; the first built-in one goes without its class name."""
-    if is_form(corpus):
+    Args:
+        corpus: its name.
+        invented: see :func:`corpus_title`.
+    """
+    if invented is None:  # a record of an earlier version: only its name tells
+        invented = corpus in (IEMOCAP_LAYOUT.name, MSP_IMPROV_LAYOUT.name) or corpus.startswith(f"{FOLDER}-")
+    if invented:
         return f"{printable(corpus)} made of invented recordings"
     return "built-in synthetic corpus" + ("" if corpus == "Synthetic" else f" {printable(corpus)}")
 
@@ -91,6 +98,7 @@ class Results:
         trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None if unknown (files up to 0.1.0).
         validation: of a fit, the table of its selected epoch on the validation split, by row and column.
         monitor: of a fit, ``name``, ``value`` and ``epoch`` (from 1) of what selected the epoch.
+        invented: whether its recordings are made up, in the form of a corpus; None if unknown, as in earlier files.
         intervals: of the scores, if they were asked for.
     """
 
@@ -107,6 +115,7 @@ class Results:
     trained_on: Mapping[str, Any] | None = None
     validation: Mapping[str, Mapping[str, float | None]] | None = None
     monitor: Mapping[str, Any] | None = None
+    invented: bool | None = None
     intervals: Intervals | None = None
 
     def scores(self) -> Summary:
@@ -134,7 +143,7 @@ class Results:
 
     def title(self) -> str:
         """Two lines: model and corpus; fold, seed, split and the number of utterances; a third if trained elsewhere."""
-        corpus = corpus_title(self.corpus, self.is_synthetic)
+        corpus = corpus_title(self.corpus, self.is_synthetic, self.invented)
         size = f" · {self.common_number()} utterances" if self.common_number() else ""
         title = f"{printable(self.model)} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
         return f"{title}\n{self.origin()}" if self.origin() else title

@@ -363,7 +363,7 @@ def fake(model: str, seed: int, board: str = "", **options: Any) -> Run:
     for term, end in (("cls", 0.5), ("img", 1e-3), ("nll", -2.0)):
         values |= {("loss_start", term): 3.0, ("loss_end", term): end, ("weighted_loss", term): 1.0}
         values["gradient", f"{term}/classifier"] = 0.0 if term == "img" else 1.0
-    return Run(model, options, "Synthetic", True, 1, seed, board, f"{seed}.ckpt", values)
+    return Run(model, options, "Synthetic", True, False, 1, seed, board, f"{seed}.ckpt", values)
 
 
 def labels(entries: list[Entry]) -> dict[str, int]:

@@ -29,6 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_reports_the_limit_of_its_fold(run: Path) -> None:
     found = metrics(run)
     assert (found["corpus"], found["is_synthetic"], found["fold"]) == ("Privileged", True, 2)
+    assert found["invented"] is False
     assert found["metrics"]["t"]["n"] == 2000
     # Text says nearly as much as everything, audio and visual alone say less.
     limits = {row: found["metrics"][row]["bayes_WA"] for row in ("a", "v", "t", "avt")}

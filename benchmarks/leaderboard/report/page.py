@@ -33,7 +33,7 @@ from benchmarks.leaderboard.report.rows import DASH, EMPTY, BoardTable, board_no
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
-from ifmmin.results.results import corpus_title, readable
+from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS
 
 _FOLDER = Path(__file__).parent
@@ -65,7 +65,7 @@ def page_html(summary: Summary) -> str:
         lstrip_blocks=True,
     )
     return jinja.get_template("page.html").render(
-        corpus=corpus_title(summary.corpus, summary.is_synthetic),
+        corpus=summary.corpus_title,
         is_synthetic=summary.is_synthetic,
         spread=any(entry.n > 1 for entry in summary.entries),
         facts=_facts(summary),

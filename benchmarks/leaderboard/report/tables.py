@@ -24,7 +24,6 @@ from benchmarks.leaderboard.report import escapes
 from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.files import write_text
-from ifmmin.results.results import corpus_title
 from ifmmin.tasks import SUMMARY_ROWS, Score
 
 COLUMNS = (
@@ -184,7 +183,7 @@ def csv_text(summary: Summary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    corpus = escapes.csv(corpus_title(summary.corpus, summary.is_synthetic))
+    corpus = escapes.csv(summary.corpus_title)
     for entry in summary.entries:
         shared = {"corpus": corpus, "kind": "measured", "model": escapes.csv(entry.model), "of": summary.runs_per_model}
         for score in summary.scores:

@@ -23,6 +23,7 @@ from sklearn.svm import SVC
 
 from benchmarks.leaderboard.paired import corrected_t, holm, paired_tests, smallest_p
 from benchmarks.leaderboard.published import METRICS
+from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.report.rows import board_notes, board_table
 from benchmarks.leaderboard.report.tables import csv_text
 from benchmarks.leaderboard.summary import Summary
@@ -236,6 +237,20 @@ def test_bayes_limit_and_gap(board: Summary, records: list[dict[str, Any]]) -> N
 
 def test_the_built_in_corpus_has_no_published_rows_whatever_its_name() -> None:
     assert summarise_board(board_records(MODELS, [1], [0], "IEMOCAP", is_synthetic=True)).published == ()
+
+
+def test_the_corpus_says_whether_its_recordings_are_invented() -> None:
+    plain = board_records(MODELS[:2], [1], [0], "Mine", is_synthetic=True)
+    for records in (plain, [{**record, "invented": False} for record in plain]):
+        assert summarise_board(records).corpus_title == "built-in synthetic corpus Mine (not a corpus result)"
+    # Records of earlier versions do not say: those that do count.
+    mixed = [{**plain[0], "invented": True}, plain[1]]
+    for records in (mixed, mixed[::-1]):
+        board = summarise_board(records)
+        assert board.corpus_title == "Mine made of invented recordings (not a corpus result)"
+        assert f"<h1>Leaderboard: {board.corpus_title}</h1>" in page_html(board)
+        assert board.corpus_title in csv_text(board)
+    assert "made of invented recordings" in summarise_board([{**plain[0], "corpus": "IEMOCAP"}]).title()
 
 
 def test_sweep_against_scikit_learn(board: Summary, records: list[dict[str, Any]]) -> None:

@@ -35,13 +35,23 @@ def extracted(folder: Path, invented: bool) -> IEMOCAP:
 
 def test_features_of_invented_recordings_are_no_corpus(tmp_path: Path) -> None:
     data = extracted(tmp_path, invented=True)
-    assert data.synthetic
-    assert corpus_title(data.corpus_name, data.synthetic) == "IEMOCAP made of invented recordings (not a corpus result)"
+    assert data.synthetic and data.invented
+    title = corpus_title(data.corpus_name, data.synthetic, data.invented)
+    assert title == "IEMOCAP made of invented recordings (not a corpus result)"
 
 
 def test_features_of_other_recordings_are(tmp_path: Path) -> None:
-    assert not extracted(tmp_path, invented=False).synthetic
+    data = extracted(tmp_path, invented=False)
+    assert not data.synthetic and not data.invented
     assert not IEMOCAP.synthetic  # it is said of one folder, not of the class
+
+
+def test_the_name_tells_only_where_a_record_does_not() -> None:
+    assert "invented recordings" in corpus_title("Mine", is_synthetic=True, invented=True)
+    assert corpus_title("IEMOCAP", is_synthetic=True, invented=False).startswith("built-in synthetic corpus IEMOCAP")
+    for name in ("IEMOCAP", "MSP-IMPROV", "Folder-clips"):
+        assert corpus_title(name, is_synthetic=True) == f"{name} made of invented recordings (not a corpus result)"
+    assert "invented" not in corpus_title("Synthetic", is_synthetic=True)
 
 
 def test_the_index_says_why(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sklearn.metrics import f1_score, recall_score
 
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from ifmmin.results import provenance
-from ifmmin.results.files import write_results
+from ifmmin.results.files import as_json, from_json, write_results
 from ifmmin.results.provenance import environment_record
 from ifmmin.results.results import Results, readable
 from ifmmin.results.tables import results_table
@@ -89,6 +89,17 @@ def test_title_names_the_run() -> None:
     for corpus, named in (("Synthetic", ""), ("Privileged", " Privileged")):
         title = replace(make_results(is_synthetic=True), corpus=corpus).title()
         assert title.startswith(f"IFMMIN on built-in synthetic corpus{named} (not a corpus result)\n")
+
+
+def test_invented_recordings_are_named_by_the_corpus_and_kept() -> None:
+    results = replace(make_results(is_synthetic=True), corpus="Mine", invented=True)
+    assert results.title().startswith("IFMMIN on Mine made of invented recordings (not a corpus result)\n")
+    written = as_json(results)
+    assert from_json(written).title() == results.title()
+    del written["invented"]  # as in a file of an earlier version
+    older = from_json(written)
+    assert older.invented is None and "built-in synthetic corpus Mine" in older.title()
+    assert "invented recordings" in from_json({**written, "corpus": "IEMOCAP"}).title()
 
 
 def test_bayes_column() -> None:
