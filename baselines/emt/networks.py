@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.conditions import MODALITIES
+from ifmmin.nn.normalisation import BatchNorm
 from ifmmin.nn.precision import in_autocast, lstm_states
 
 
@@ -224,16 +225,6 @@ class ProjectedFrames(FrameEncoder):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`FrameEncoder`."""
         return self.linear(frames), self.utterance(frames.mean(dim=1)).tanh()
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes its running statistics for a batch of one row, which has none of its own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [B, D]."""
-        if self.training and len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class Attraction(nn.Module):
