@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
     from baselines.tensor_fusion import LMF, TFN
+    from baselines.variational_distillation import VariationalDistillation
 
 __all__ = [
     "CIFMMIN",
@@ -56,6 +57,7 @@ __all__ = [
     "ModalityDropout",
     "MulT",
     "RedCore",
+    "VariationalDistillation",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -85,5 +87,6 @@ __getattr__, __dir__ = lazy(
         "MulT": "mult",
         "RedCore": "redcore",
         "TFN": "tensor_fusion",
+        "VariationalDistillation": "variational_distillation",
     },
 )
