@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from baselines.imder import IMDer
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
+    from baselines.lmr_cbt import LMRCBT
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
     from baselines.mib import MIB
@@ -38,6 +39,7 @@ __all__ = [
     "COLD",
     "EMT",
     "LMF",
+    "LMRCBT",
     "MCTN",
     "MIB",
     "MISA",
@@ -74,6 +76,7 @@ __getattr__, __dir__ = lazy(
         "EMT": "emt",
         "IMDer": "imder",
         "LMF": "tensor_fusion",
+        "LMRCBT": "lmr_cbt",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
