@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from baselines.misa import MISA
     from baselines.mmim import MMIM
     from baselines.mmin import MMIN, MMINWithoutCycle
+    from baselines.momke import ExpertPretraining, MoMKE
     from baselines.mult import MulT
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
@@ -51,11 +52,13 @@ __all__ = [
     "CorrelationLearning",
     "DiCMoR",
     "DistilledImputation",
+    "ExpertPretraining",
     "IMDer",
     "LateFusion",
     "LinearImputation",
     "MMINWithoutCycle",
     "MeanFusion",
+    "MoMKE",
     "ModalityDropout",
     "MulT",
     "RedCore",
@@ -77,6 +80,7 @@ __getattr__, __dir__ = lazy(
         "IMDer": "imder",
         "LMF": "tensor_fusion",
         "LMRCBT": "lmr_cbt",
+        "ExpertPretraining": "momke",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
         "MCTN": "mctn",
@@ -86,6 +90,7 @@ __getattr__, __dir__ = lazy(
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
         "MeanFusion": "mean_fusion",
+        "MoMKE": "momke",
         "ModalityDropout": "plain_fusion",
         "MulT": "mult",
         "RedCore": "redcore",
