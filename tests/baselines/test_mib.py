@@ -5,8 +5,10 @@ The golden x_m take the place of our encoders' embeddings, and the golden noise 
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from baselines.mib import MIB, Bottleneck, FusionForm, TensorFusion, Variant
+from datamodules.conditions import CONDITIONS
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.nn.cross_modal import CrossModalTransformer
 from ifmmin.nn.gaussians import Gaussian
@@ -24,6 +27,8 @@ from ifmmin.tasks import Regression
 from ifmmin.testing import check_model
 from tests.baselines.test_mult import transformer_state
 from tests.batches import CLASSES, DIMS, random_batch
+from tests.cli.running import SMALL as SMALL_CORPUS
+from tests.cli.running import fit
 from tests.systems import State, below, close, load_system
 
 GOLDEN = load_system("mib")
@@ -214,3 +219,14 @@ def test_the_contract_with_other_options(variant: Variant, fusion: FusionForm) -
     check_model(MIB, variant=variant, fusion=fusion, **SMALL)
     values: dict[str, Tensor] = made(variant=variant, fusion=fusion).row_values(random_batch(2))
     assert [*values] == ([] if variant == "late" else ["sigma"])
+
+
+@pytest.mark.slow
+def test_predictions_of_a_run_have_sigma_of_every_row(tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", *SMALL_CORPUS, model="MIB", epochs=2)
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(row["utterance"], row["condition"], float(row["sigma"])) for row in csv.DictReader(file)]
+    found = {(utterance, condition): sigma for utterance, condition, sigma in rows}
+    assert len(found) == len(rows) == 7 * len({utterance for utterance, _, _ in rows})
+    for (utterance, condition), sigma in found.items():
+        assert all(sigma > found[utterance, more] for more in CONDITIONS if set(condition) < set(more))
