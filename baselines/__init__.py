@@ -12,6 +12,7 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
+    from baselines.cmga import CMGA
     from baselines.cold import COLD
     from baselines.correlation_learning import CorrelationLearning
     from baselines.dicmor import DiCMoR
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CIFMMIN",
     "CMARR",
+    "CMGA",
     "COLD",
     "EMT",
     "LMF",
@@ -70,6 +72,7 @@ __getattr__, __dir__ = lazy(
     {
         "CIFMMIN": "cif_mmin",
         "CMARR": "cm_arr",
+        "CMGA": "cmga",
         "COLD": "cold",
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",

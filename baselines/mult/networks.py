@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.cross_modal import CrossModalTransformer
+from ifmmin.nn.rows import distinct
 
 ORDER = ("text", "audio", "visual")
 """Of the sources of a target, as published: it matters to a memory transformer, which adds positions."""
@@ -89,17 +90,6 @@ class Streams:
     def lengths_of(self, modality: int, rows: Tensor) -> Tensor | None:
         """Lengths of some rows."""
         return None if self.lengths is None else self.lengths[modality][rows]
-
-
-def distinct(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first position of each distinct key, int64 [P], and for each of ``keys`` [R] which of them it is.
-
-    >>> [each.tolist() for each in distinct(torch.tensor([7, 3, 7, 3]))]
-    [[1, 0], [1, 0, 1, 0]]
-    """
-    values, which = keys.unique(return_inverse=True)
-    first = torch.full_like(values, len(keys))
-    return first.scatter_reduce(0, which, torch.arange(len(keys), device=keys.device), "amin"), which
 
 
 class Targets(nn.ModuleDict):
