@@ -66,9 +66,13 @@ class CrossModalFusion(nn.Module):
 class RecoveryModule(MissingModalityModule):
     """Base of the models that guess x_m, the sequence of an absent modality, refine the guess, and fuse all three.
 
-    x_m [S, C] is a convolution of the frames pooled to S steps. A subclass guesses; the guess is refined by
-    :class:`~ifmmin.nn.refinement.Refinement`, and :class:`CrossModalFusion` reads real and
-    recovered sequences alike.
+    x_m [S, C] is a convolution of the frames pooled to S steps. A subclass guesses, and
+    :class:`~ifmmin.nn.refinement.Refinement` refines the guess; :class:`CrossModalFusion` reads real and recovered
+    sequences alike.
+
+    What is recovered serves the classifier: with λ_recovery = 0.1 the refinement mostly follows the task's
+    gradient, and on the built-in corpus neither model's sequences come nearer to the true ones than a mean would
+    (``python -m benchmarks.imagination RUN``: explained variance from -0.05 to -0.94).
 
     Args:
         steps: S.
@@ -146,7 +150,7 @@ class RecoveryModule(MissingModalityModule):
                 frames = pool_steps(seen.frames, seen.lengths, self.steps)
             projected = self.projections[name](frames.transpose(1, 2)).transpose(1, 2)
             columns.append(seen.spread(projected))
-        # A flow, its inverse and a target are no things for half precision.
+        # Flows, diffusion and targets need full precision.
         return torch.stack(columns, dim=1).to(self.output.weight.dtype)
 
     def restore(self, x: Tensor, batch: Batch) -> Tensor:

@@ -49,6 +49,8 @@ class DiCMoR(RecoveryModule):
     not clamped at 0, where their gradient ends; the Gaussians are a table, not a convolution of zeros; what is
     available is drawn for each utterance, not for each batch; padding is never read.
 
+    What it costs: a training step takes 1.5 times as long as plain fusion's.
+
     Published figures: on CMU-MOSI and CMU-MOSEI with trained BERT, by the rate at which modalities are dropped at
     random, a model for each rate; another protocol, and not to be compared with tables of missing conditions.
 
