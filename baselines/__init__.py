@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from baselines.mmim import MMIM
     from baselines.mmin import MMIN, MMINWithoutCycle
     from baselines.momke import ExpertPretraining, MoMKE
+    from baselines.mplmm import MPLMM
     from baselines.mult import MulT
+    from baselines.mult.pretraining import MulTPretraining
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
     from baselines.tensor_fusion import LMF, TFN
@@ -48,6 +50,7 @@ __all__ = [
     "MISA",
     "MMIM",
     "MMIN",
+    "MPLMM",
     "TFN",
     "CompleteFusion",
     "ContrastivePretraining",
@@ -63,6 +66,7 @@ __all__ = [
     "MoMKE",
     "ModalityDropout",
     "MulT",
+    "MulTPretraining",
     "RedCore",
     "VariationalDistillation",
 ]
@@ -92,6 +96,7 @@ __getattr__, __dir__ = lazy(
         "MMIM": "mmim",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
+        "MPLMM": "mplmm",
         "MeanFusion": "mean_fusion",
         "MoMKE": "momke",
         "ModalityDropout": "plain_fusion",
@@ -99,5 +104,6 @@ __getattr__, __dir__ = lazy(
         "RedCore": "redcore",
         "TFN": "tensor_fusion",
         "VariationalDistillation": "variational_distillation",
+        "MulTPretraining": "mult.pretraining",
     },
 )
