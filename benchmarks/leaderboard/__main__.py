@@ -223,8 +223,8 @@ def run(argv: Sequence[str]) -> int:
     known = discover_models()
     models = chosen_models(options.models, known)
     if "fast" in options.models and (missing := untimed(known)):
-        names = ", ".join(map(printable, missing))
-        console.print(f"fast leaves out what was not timed: {names}; {MEASURE} {missing[0]}", soft_wrap=True)
+        names = " ".join(map(printable, missing))
+        console.print(f"fast leaves out what was not timed; to time it: {MEASURE} {names}", soft_wrap=True)
     settings = sort_settings(words, {**known, **models})
     corpus = corpus_class(settings)
     layout = corpus_layout(settings)

@@ -21,6 +21,7 @@ NAMED = (
     *("CIFMMIN", "EMT", "RedCore", "MoMKE", "MISA", "MulT", "IMDer", "DiCMoR"),
     *("LateFusion", "DistilledImputation", "LinearImputation", "MPLMM", "TFRNet", "TFN", "LMF", "MMIM"),
     *("SelfMM", "MIB", "GCNet", "CorrelationLearning", "VariationalDistillation", "CPMNet", "PriMD", "HARDYMER"),
+    *("COLD", "CMGA", "ScaleVLAD", "BIMHA", "MCMulT", "InterMulti", "EffMulti", "LMRCBT"),
 )
 """Names whose looks are spread by hand, no two alike. Append only: a place is a look. Other names are hollow."""
 

@@ -54,7 +54,7 @@ class Figures:
         model: as its source names it.
         metric: as published.
         protocol: as the file names it.
-        values: as published, by rate or condition, in the order of the file.
+        printed: values as published, by rate or condition, in the order of the file.
         marks: of :data:`~benchmarks.leaderboard.published.MARKS`.
         source: where they are published.
         note: what else to know of them, or empty.
@@ -63,7 +63,7 @@ class Figures:
     model: str
     metric: str
     protocol: str
-    values: dict[str, float]
+    printed: dict[str, str]
     marks: tuple[str, ...]
     source: str
     note: str
@@ -81,7 +81,7 @@ class Figures:
     def points(self) -> list[tuple[float, float]]:
         """Rates and values of a curve, a percentage in [0, 1], by rate."""
         scale = 1.0 if self.metric in PLAIN_METRICS else 100.0
-        return sorted((float(rate), value / scale) for rate, value in self.values.items())
+        return sorted((float(rate), float(value) / scale) for rate, value in self.printed.items())
 
     @property
     def reference(self) -> str:
@@ -104,7 +104,7 @@ def read_figures(corpus: str, classes: int, path: str | Path = RATES_FILE) -> tu
     rows: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for line, place in read_lines(Path(path), COLUMNS):
         at = line["rate_or_condition"]
-        line["value"] = str(_number(line, place))
+        _check_number(line, place)
         if line["protocol"] in PROTOCOLS and not _is_rate(at):
             raise InputError(f"{place}: {at!r} is no rate in [0, 1].")
         row = rows.setdefault(tuple(line[name] for name in _OF_A_ROW), [])
@@ -121,7 +121,7 @@ def _figures(lines: list[dict[str, str]]) -> Figures:
         first["model"],
         first["metric"],
         first["protocol"],
-        {line["rate_or_condition"]: float(line["value"]) for line in lines},
+        {line["rate_or_condition"]: line["value"] for line in lines},
         tuple(dict.fromkeys(mark for line in lines for mark in marks_of(line))),
         first["source"],
         "; ".join(dict.fromkeys(line["note"] for line in lines if line["note"])),
@@ -168,7 +168,7 @@ def other_tables(figures: Collection[Figures], scores: Collection[str]) -> dict[
 
 def columns_of(table: Collection[Figures]) -> list[str]:
     """Rates or conditions that occur: conditions in our order, others as they come."""
-    names = list(dict.fromkeys(name for figures in table for name in figures.values))
+    names = list(dict.fromkeys(name for figures in table for name in figures.printed))
     return sorted(names, key=lambda name: (*MISSING_CONDITIONS, name).index(name))
 
 
@@ -179,14 +179,14 @@ def _is_rate(text: str) -> bool:
         return False
 
 
-def _number(line: Mapping[str, str], place: str) -> float:
-    """The value of a line; only mean absolute error and correlation are no percentages."""
+def _check_number(line: Mapping[str, str], place: str) -> None:
+    """Refuse a value that is no percentage, or of a mean absolute error or a correlation no number."""
     if line["metric"] not in PLAIN_METRICS:
-        return 100 * fraction(line["value"], place)
+        fraction(line["value"], place)
+        return
     try:
         value = float(line["value"])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise InputError(f"{place}: {line['value']!r} is no number.")
-    return value

@@ -186,7 +186,7 @@ def _elsewhere(summary: Summary) -> list[dict[str, Any]]:
         rows = [
             {
                 "model": figures.model,
-                "cells": [f"{figures.values[name]:g}" if name in figures.values else DASH for name in columns],
+                "cells": [figures.printed.get(name, DASH) for name in columns],
                 "reference": figures.reference,
             }
             for figures in table

@@ -229,6 +229,17 @@ def test_more_than_eight_shown_models_are_dots(browser: Page, tmp_path: Path) ->
 
 
 @needs_browser
+def test_marks_of_published_rows_are_not_cut(page: Page) -> None:
+    for width in (1280, 400):
+        page.resize(width, 900)
+        page.evaluate("window.right = (part) => part.getBoundingClientRect().right")
+        cut = page.evaluate("""[...document.querySelectorAll(".metric:not([hidden]) .published th")]
+            .filter(head => right(head.querySelector("small")) > right(head)).map(head => head.textContent)""")
+        assert cut == []
+    assert any("one model per condition, other features" in text for text in page.texts(".published th"))
+
+
+@needs_browser
 def test_published_curves_have_a_chart_of_their_own(page: Page) -> None:
     assert page.texts(".published-curves h3") == ["Published, not our runs: modality dropping, rate"]
     assert page.texts(".published-curves .legend li") == ["MMIN [1]", "GCNet [1]", "MoMKE [1]"]  # UA
