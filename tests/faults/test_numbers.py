@@ -13,25 +13,11 @@ import torch
 
 from datamodules.batches.batch import Batch
 from datamodules.errors import InputError
-from datamodules.ranges import declared_options
 from ifmmin.base import MissingModalityModule
 from ifmmin.finite import FiniteLoss
 from ifmmin.nn import attention
 from tests.batches import DIMS, batch_of, random_present, random_utterances
-from tests.ifmmin.models import MODELS, build
-
-NARROW: dict[str, Any] = {
-    "embedding_dim": 8,
-    "text_channels": 8,
-    "hidden_dims": [8],
-    "block_dims": [8, 4],
-    "hidden_dim": 8,
-    "width": 8,
-    "steps": 4,
-    "feedforward_dim": 8,
-    "flow_hidden_dim": 8,
-}
-"""Sizes that make a model cheap; a model has some of these options."""
+from tests.ifmmin.models import MODELS, build_narrow
 
 PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
     "32-true": (torch.float32, None),
@@ -96,8 +82,7 @@ LONG = [Numbers("200 frames", size=2, frames=200), Numbers("5,000 frames", size=
 def tried(name: str, numbers: Numbers, precision: str = "32-true") -> None:
     """One training step and one answer; a loss that is not finite must be refused where it may be."""
     dtype, autocast = PRECISIONS[precision]
-    known = declared_options(MODELS[name])
-    model = build(name, **{option: value for option, value in NARROW.items() if option in known}).to(dtype)
+    model = build_narrow(name).to(dtype)
     batch = numbers.batch(dtype)
     with torch.autocast("cpu", autocast) if autocast else nullcontext():
         total = model.train().total_loss(model.losses(batch))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
+from datamodules.ranges import declared_options
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.parts import split_parts
 from ifmmin.discovery import discover_models
@@ -26,6 +27,33 @@ def build(name: str, seed: int = 0, **options: Any) -> MissingModalityModule:
     if isinstance(model, Stage2Module):
         model.load_stage1(split_parts(model.stage1_module().state_dict()))
     return model.double().eval()
+
+
+NARROW: dict[str, Any] = {
+    "dim": 40,  # a multiple of every number of heads
+    **dict.fromkeys(("embedding_dim", "hidden_dim", "flow_hidden_dim", "feedforward_dim", "width"), 16),
+    **dict.fromkeys(("bottleneck_dim", "code_dim", "head_dim", "time_dim"), 16),
+    **dict.fromkeys(("refinement_width", "text_channels", "text_states"), 16),
+    **dict.fromkeys(("couplings", "layers", "ode_steps", "refinement_blocks"), 2),
+    "block_dims": [16, 8],
+    "bottleneck_dims": [16, 8],
+    "channels": [8, 8, 8],
+    "hidden_dims": [16],
+    "steps": 4,
+    "widths": [8, 8, 8],
+}
+"""Sizes that make a model cheap; a model has some of these options."""
+
+
+def narrow(name: str) -> dict[str, Any]:
+    """Options that make a model cheap."""
+    known = declared_options(MODELS[name])
+    return {option: value for option, value in NARROW.items() if option in known}
+
+
+def build_narrow(name: str, seed: int = 0, **options: Any) -> MissingModalityModule:
+    """:func:`build` with cheap sizes."""
+    return build(name, seed, **narrow(name) | options)
 
 
 class Small(MissingModalityModule):

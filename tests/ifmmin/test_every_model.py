@@ -20,12 +20,12 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.pretraining.stage2 import PretrainedModule
 from ifmmin.testing import check_model
 from tests.batches import DIMS, Utterance, batch_of, holding, random_batch, random_utterances
-from tests.ifmmin.models import MODELS, build
+from tests.ifmmin.models import MODELS, build, build_narrow, narrow
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
-model = cache(build)
-"""Models are not changed by prediction, so those tests share them."""
+model = cache(build_narrow)
+"""Models are not changed by prediction, so those tests share them; narrow ones, for there are many."""
 
 
 def answered(name: str, size: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -107,6 +107,12 @@ def training_batch(name: str) -> Batch:
 @every_model
 def test_the_contract(name: str) -> None:
     """Padding, company, order, what is absent, finite gradients for every parameter under every mask, plain options."""
+    check_model(MODELS[name], **narrow(name))
+
+
+@pytest.mark.slow
+@every_model
+def test_the_contract_at_default_sizes(name: str) -> None:
     check_model(MODELS[name])
 
 
@@ -133,12 +139,10 @@ OTHER_OPTIONS: list[tuple[str, dict[str, Any]]] = [
 ]
 """Named options that are not a model's default."""
 
-SMALL: dict[str, Any] = {"embedding_dim": 16, "text_channels": 16, "hidden_dims": [16]}
-
 
 @pytest.mark.parametrize(("name", "options"), OTHER_OPTIONS, ids=lambda value: str(value).strip("{}"))
 def test_the_contract_with_other_options(name: str, options: dict[str, Any]) -> None:
-    options = {**SMALL, **options}
+    options = narrow(name) | options
     check_model(MODELS[name], **options)
     trained, batch = build(name, **options), training_batch(name)
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
@@ -163,7 +167,7 @@ def fitted_loss(made: MissingModalityModule, batch: Batch) -> float:
 
 @every_model
 def test_the_losses_reach_every_part(name: str) -> None:
-    trained = build(name).train()
+    trained = build_narrow(name).train()
     trained.total_loss(trained.losses(training_batch(name))).backward()
     for part_name, part in trained.subnetworks():
         assert any(bool(p.grad.any()) for p in part.parameters() if p.grad is not None), part_name
@@ -172,7 +176,7 @@ def test_the_losses_reach_every_part(name: str) -> None:
 @every_model
 def test_training_reads_what_the_model_says_it_reads(name: str) -> None:
     """Whole utterances are loaded for those models only that cannot do without."""
-    trained, batch = build(name).train(), training_batch(name)
+    trained, batch = build_narrow(name).train(), training_batch(name)
     if isinstance(trained, PretrainedModule):
         trained.teacher.remember([batch], len(batch))
     expected = losses_of(trained, name)
@@ -194,7 +198,7 @@ def test_every_trained_parameter_belongs_to_one_clipped_part(name: str) -> None:
 
 @every_model
 def test_a_few_steps_lower_the_loss_without_any_trainer(name: str) -> None:
-    trained, batch = build(name), training_batch(name)  # in eval mode: dropout would blur the comparison
+    trained, batch = build_narrow(name), training_batch(name)  # in eval mode: dropout would blur the comparison
     optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], lr=1e-3)
     history = []
     for _ in range(4):
@@ -213,7 +217,7 @@ def test_state_dict_round_trip_is_bit_equal(name: str) -> None:
     file = io.BytesIO()
     torch.save(model(name).state_dict(), file)
     file.seek(0)
-    other = build(name, seed=1)
+    other = build_narrow(name, seed=1)
     batch = batch_of(random_utterances(6, seed=7), answered(name, 6, 7))
     assert not torch.equal(other(batch), model(name)(batch))
     other.load_state_dict(torch.load(file, weights_only=True))
