@@ -225,8 +225,7 @@ def info_nce(x: Tensor, y: Tensor) -> Tensor:
     .. math:: -\frac{1}{N} \sum_i \log \frac{e^{\cos(x_i, y_i)}}{\sum_j e^{\cos(x_i, y_j)}}
 
     Oord, Li, Vinyals, "Representation learning with contrastive predictive coding", arXiv 1807.03748. The
-    ``NTXentLoss`` of pytorch-metric-learning, which lists every pair of a pair and a negative: at 128 rows of 128 it
-    takes some 50 ms of one core with its gradient, this 1 ms.
+    ``NTXentLoss`` of pytorch-metric-learning gives the same from a list of N² (N - 1) pairs, far more slowly.
 
     Args:
         x: [N, D].
