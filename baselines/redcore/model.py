@@ -58,9 +58,16 @@ class RedCore(MissingModalityModule):
     of μ² + σ² − log σ² − 1 over modalities, present rows and coordinates, divided by all rows, λ = 8e-4; R_m: the mean
     over rows in which m is present of ‖ẑ_m − z_m‖², γ = 0.15. β adapts at every third step: modalities that are harder
     to generate than the mean get more weight (:class:`~baselines.redcore.networks.AdaptiveWeights`, ``adaptive`` false
-    is the ablation). A modality that training rarely shows is such a one. The paper's question is that of unequal
-    missing rates: ``--data.train_mask 0.2,0.5,0.8 --data.permanent_mask true`` or ``0.5,0.8,0.2``. β is logged at every
+    is the ablation). That is meant for modalities that training rarely shows: the paper's question is that of unequal
+    missing rates, ``--data.train_mask 0.2,0.5,0.8 --data.permanent_mask true`` or ``0.5,0.8,0.2``. β is logged at every
     step as train/beta/audio and so on; ``python -m benchmarks.figures RUN`` draws it.
+
+    What to expect of β: it adds up how far R is apart, and R stays apart, if only for the scales of codes. So one
+    modality ends near 1 and the others at the floor: on the built-in corpus it is text, after some 330 steps, though
+    all three are missing alike. Look at that before you read β as an effect of missing rates.
+
+    What it costs: at IEMOCAP's sizes a training step takes some 0.4 times as long as plain fusion's, since it reads S
+    steps, and of them only what is present.
 
     3 layers of 8 heads, d = 128, a feed-forward part of 4 d, dropout 0.2 in attention, 0.1 in feed-forward parts;
     cascades of 5 blocks of 256, 128, 64; classifiers of two layers of 128, dropout 0.5; Adam, learning rate 2e-4,
