@@ -18,7 +18,9 @@ from ifmmin.pretraining.stage2 import Stage2Module
 TIMES = Path(__file__).parents[1] / "speed" / "epochs.csv"
 """CPU seconds of every model's run at one size of corpus, as :mod:`benchmarks.speed.epochs` measures them."""
 
-MEASURE = "python -m benchmarks.speed.epochs --utterances 640 --csv benchmarks/speed/epochs.csv --models"
+MEASURE = (
+    "OMP_NUM_THREADS=1 python -m benchmarks.speed.epochs --utterances 640 --csv benchmarks/speed/epochs.csv --models"
+)
 """The command that adds models to :data:`TIMES`."""
 
 YARDSTICK = "ModalityDropout"
