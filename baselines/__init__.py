@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from baselines.mplmm import MPLMM
     from baselines.mult import MulT
     from baselines.mult.pretraining import MulTPretraining
+    from baselines.mv2d import MV2D
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
     from baselines.tensor_fusion import LMF, TFN
@@ -51,6 +52,7 @@ __all__ = [
     "MMIM",
     "MMIN",
     "MPLMM",
+    "MV2D",
     "TFN",
     "CompleteFusion",
     "ContrastivePretraining",
@@ -97,6 +99,7 @@ __getattr__, __dir__ = lazy(
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
         "MPLMM": "mplmm",
+        "MV2D": "mv2d",
         "MeanFusion": "mean_fusion",
         "MoMKE": "momke",
         "ModalityDropout": "plain_fusion",

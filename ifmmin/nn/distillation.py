@@ -40,15 +40,25 @@ def self_distillation(follow: Follow, observed: Tensor, compressed: Tensor, know
     return _over_pairs(follow, compressed, observed.detach(), known, pairs)
 
 
-def cross_distillation(follow: Follow, observed: Tensor, compressed: Tensor, known: Tensor) -> Tensor:
+def cross_distillation(
+    follow: Follow, observed: Tensor, compressed: Tensor, known: Tensor, weights: Tensor | None = None
+) -> Tensor:
     r"""VCD: what a code tells follows what the observation of every other modality tells.
 
-    .. math:: \tfrac{1}{M (M - 1)} \sum_{i \ne j} KL(sg\,p(y|v_i) \,\|\, p(y|z_j))
+    .. math:: \frac{\sum_{i \ne j} w_i KL(sg\,p(y|v_i) \,\|\, p(y|z_j))}{\sum_{i \ne j} w_i}
 
-    Arguments and result as of :func:`self_distillation`; a pair is averaged over the rows that have both.
+    Args:
+        follow: see the module.
+        observed: outputs [B, M, O] from v_m.
+        compressed: outputs [B, M, O] from z_m.
+        known: bool [B, M], where there is a modality m; nothing else is read.
+        weights: w [M], positive, of each modality as a teacher; None: alike.
+
+    Returns:
+        a scalar; a pair is averaged over the rows that have both.
     """
     pairs = ((j, i) for i, j in permutations(range(known.shape[1]), 2))
-    return _over_pairs(follow, compressed, observed.detach(), known, pairs)
+    return _over_pairs(follow, compressed, observed.detach(), known, pairs, weights)
 
 
 def mutual_learning(distance: Follow, compressed: Tensor, known: Tensor) -> Tensor:
@@ -113,13 +123,25 @@ def symmetric(follow: Follow) -> Follow:
 
 
 def _over_pairs(
-    loss: Follow, outputs: Tensor, teacher: Tensor, known: Tensor, pairs: Iterable[tuple[int, int]]
+    loss: Follow,
+    outputs: Tensor,
+    teacher: Tensor,
+    known: Tensor,
+    pairs: Iterable[tuple[int, int]],
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean over pairs (m, n) of the loss of ``outputs`` of m and ``teacher`` of n over the rows that have both."""
-    terms = []
+    """Mean over pairs (m, n) of the loss of ``outputs`` of m and ``teacher`` of n over the rows that have both.
+
+    ``weights`` [M] are of n.
+    """
+    terms, teachers = [], []
     for m, n in pairs:
+        teachers.append(n)
         both = known[:, m] & known[:, n]
         # Nothing is taken of a row that lacks one, so that its values may be anything.
         student = outputs[both, m]
         terms.append(loss(student, teacher[both, n]) if len(student) else student.sum())
-    return torch.stack(terms).mean()
+    if weights is None:
+        return torch.stack(terms).mean()
+    shares = weights[teachers]
+    return (shares * torch.stack(terms)).sum() / shares.sum()

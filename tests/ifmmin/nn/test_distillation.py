@@ -89,6 +89,15 @@ def test_rows_that_lack_a_modality_are_left_out_pair_by_pair() -> None:
     assert float(mutual_learning(jensen_shannon, compressed, KNOWN)) == pytest.approx(np.mean(mutual))
 
 
+def test_teachers_have_weights() -> None:
+    everything, weights = torch.ones(5, 3, dtype=torch.bool), [0.2, 3.0, 1.1]
+    found = cross_distillation(FOLLOW, logits("v"), logits("z"), everything, torch.tensor(weights).double())
+    share = dict(zip(NAMES, weights, strict=True))
+    terms = {(i, j): float(GOLDEN[f"corrected/vcd_p_v{i}_teaches_p_z{j}"]) for i, j in permutations(NAMES, 2)}
+    expected = sum(share[i] * term for (i, _), term in terms.items()) / (2 * sum(weights))
+    assert float(found) == pytest.approx(expected)
+
+
 def test_full_to_partial_is_the_divergence_of_the_condition_from_the_complete_answer() -> None:
     partial, complete = GOLDEN["out/logits_z_a"], GOLDEN["out/logits_v_a"]
     close(full_to_partial(FOLLOW, partial, complete), GOLDEN["corrected/vsd_a"])
