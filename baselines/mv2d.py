@@ -134,7 +134,8 @@ class MV2D(MissingModalityModule):
     after it, so that the bottleneck compresses little; a smaller ``alpha`` draws more noise. On several devices CE_m is
     that of the first device's rows. Frames of text are frozen features.
 
-    What it costs: at IEMOCAP's sizes a training step takes twice plain fusion's, for utterances are read whole.
+    What it costs: at IEMOCAP's sizes a training epoch takes two to three times plain fusion's, for utterances are
+    read whole; a run takes fewer epochs, and as long.
 
     Published figures: of other tasks, with every view there; nothing to compare with.
 
