@@ -64,7 +64,8 @@ class RedCore(MissingModalityModule):
 
     What to expect of β: it adds up how far R is apart, and R stays apart, if only for the scales of codes. So one
     modality ends near 1 and the others at the floor: on the built-in corpus it is text, after some 330 steps, though
-    all three are missing alike. Look at that before you read β as an effect of missing rates.
+    all three are missing alike. With ``--data.train_mask 0.8,0.5,0.2 --data.permanent_mask true`` audio, which is then
+    rare, leads with 0.85 at step 100, and text has 0.88 at step 400: missing rates show first, scales last.
 
     What it costs: at IEMOCAP's sizes a training step takes some 0.4 times as long as plain fusion's, since it reads S
     steps, and of them only what is present.
