@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from baselines.mv2d import MV2D
     from baselines.plain_fusion import CompleteFusion, ModalityDropout
     from baselines.redcore import RedCore
+    from baselines.scale_vlad import ScaleVLAD
     from baselines.tensor_fusion import LMF, TFN
     from baselines.variational_distillation import VariationalDistillation
 
@@ -70,6 +71,7 @@ __all__ = [
     "MulT",
     "MulTPretraining",
     "RedCore",
+    "ScaleVLAD",
     "VariationalDistillation",
 ]
 
@@ -105,6 +107,7 @@ __getattr__, __dir__ = lazy(
         "ModalityDropout": "plain_fusion",
         "MulT": "mult",
         "RedCore": "redcore",
+        "ScaleVLAD": "scale_vlad",
         "TFN": "tensor_fusion",
         "VariationalDistillation": "variational_distillation",
         "MulTPretraining": "mult.pretraining",
