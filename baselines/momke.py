@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.pooling import pool_steps
@@ -18,6 +17,7 @@ from datamodules.needs import DataNeeds
 from datamodules.ranges import BELOW_ONE, COUNT, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
+from ifmmin.nn.attention import attend
 from ifmmin.optimization import Recipe
 from ifmmin.pretraining.stage1 import Stage1Module
 from ifmmin.pretraining.stage2 import Stage2Module
@@ -50,8 +50,7 @@ class ExpertLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens [K, S, D] to [K, S, D]."""
         normed = self.norm(x)
-        parts = (layer(normed).unflatten(2, (self.heads, -1)) for layer in (self.query, self.key, self.value))
-        y = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts)).transpose(1, 2).flatten(2)
+        y = attend(self.query(normed), self.key(normed), self.value(normed), self.heads)
         mapped: Tensor = x + y + self.mlp(y)
         return mapped
 

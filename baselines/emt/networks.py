@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.conditions import MODALITIES
+from ifmmin.nn.attention import attend
 from ifmmin.nn.normalisation import BatchNorm
 from ifmmin.nn.precision import in_autocast, lstm_states
 
@@ -36,11 +37,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Let x [B, T, d] attend to context [B, C, d]: [B, T, d]."""
-        parts = (self.query(x), *self.key_value(context).chunk(2, dim=2))
-        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        key, value = self.key_value(context).chunk(2, dim=2)
+        rate = self.dropout if self.training else 0.0
+        mixed: Tensor = self.output(attend(self.query(x), key, value, self.heads, dropout=rate))
         return mixed
 
 

@@ -21,6 +21,27 @@ BLOCK = 2**19
 """Attention weights per head that a block computes at once."""
 
 
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Multi-head attention of projected queries [B, T, d] to keys and values [B, C, d].
+
+    Args:
+        query: [B, T, d].
+        key: [B, C, d].
+        value: [B, C, d].
+        heads: divides d.
+        mask: bool [B, 1, T or 1, C], True where a query may attend; None: everywhere.
+        dropout: of the attention weights.
+
+    Returns:
+        [B, T, d], the heads side by side.
+    """
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return attended.transpose(1, 2).flatten(2)
+
+
 def packed_layer(layer: nn.TransformerEncoderLayer, frames: Tensor, lengths: Tensor, together: int = 32) -> Tensor:
     """Run a transformer layer (ReLU, norm last) on true frames only.
 

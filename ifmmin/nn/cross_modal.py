@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifmmin.nn.attention import attend
 from ifmmin.nn.padding import frame_mask
 
 
@@ -43,16 +44,14 @@ class CrossModalAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """Let x [B, T, d] attend to context [B, C, d] where bool ``mask`` [B, 1, T or 1, C] is True: [B, T, d]."""
         if x is context:
-            parts = self.project(x).chunk(3, dim=2)
+            query, key, value = self.project(x).chunk(3, dim=2)
         else:
             width = x.shape[2]
             weight, bias = self.project.weight, self.project.bias
-            both = F.linear(context, weight[width:], bias[width:])
-            parts = (F.linear(x, weight[:width], bias[:width]), *both.chunk(2, dim=2))
-        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+            query = F.linear(x, weight[:width], bias[:width])
+            key, value = F.linear(context, weight[width:], bias[width:]).chunk(2, dim=2)
+        rate = self.dropout if self.training else 0.0
+        mixed: Tensor = self.output(attend(query, key, value, self.heads, mask, rate))
         return mixed
 
 
