@@ -50,7 +50,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write ``rows``, which have the same keys, as CSV."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
