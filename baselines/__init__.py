@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from datamodules.lazy import lazy
 
 if TYPE_CHECKING:
+    from baselines.bimha import BIMHA
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
     from baselines.cmga import CMGA
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from baselines.variational_distillation import VariationalDistillation
 
 __all__ = [
+    "BIMHA",
     "CIFMMIN",
     "CMARR",
     "CMGA",
@@ -78,6 +80,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "BIMHA": "bimha",
         "CIFMMIN": "cif_mmin",
         "CMARR": "cm_arr",
         "CMGA": "cmga",
