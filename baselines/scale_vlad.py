@@ -152,15 +152,15 @@ class ShiftedClusters(nn.Module):
         distances, -inf where there is no such row.
         """
         with full_precision(r):
-            count, dim = self.centres.shape
+            count = len(self.centres)
             r = r.to(self.centres.dtype)
             distance, nearest = self.distances(r).min(dim=1)
-            members = r.new_zeros(count, dim).index_add(0, nearest, r)
-            number = nearest.bincount(minlength=count).to(r)
+            # A product: index_add on a GPU would sum in another order each time.
+            member = F.one_hot(nearest, count).to(r).T
             far, which = distance.topk(min(count, len(r)))
             missing = count - len(far)
             rows, far = F.pad(r[which], (0, 0, 0, missing)), F.pad(far, (0, missing), value=-torch.inf)
-            return torch.cat([members, number[:, None], rows, far[:, None]], dim=1)
+            return torch.cat([member @ r, member.sum(dim=1, keepdim=True), rows, far[:, None]], dim=1)
 
     @torch.no_grad()
     def move(self, summaries: Tensor) -> None:
@@ -233,10 +233,10 @@ class ScaleVLAD(MissingModalityModule):
     Our choices: all numbers. Tokens are a convolution over 3 frames with sinusoidal positions, of frozen features where
     the paper trains its text encoder; d = 128, one layer of 4 heads, feed-forward part of 256, dropout 0.1; windows
     side by side over true frames, the last one shorter; 8 topics, read by the second transformer as √(K d) times
-    the normalised V; 2 clusters per class (8 of a regression), which start at random, ρ = 0.9, and begin anew after a
-    batch without a member; batch 128, Adam with learning rate 2e-4, 20+20 epochs of a linear schedule. "Shifted" is
-    read as the lag of the clusters behind the features. A long modality outweighs a short one by its number of windows;
-    ``per_modality`` averages the residuals of each modality and scale.
+    the normalised V; 2 clusters per class (8 of a regression), which start at random, ρ = 0.9, and begin anew after
+    ``batch_size`` rows without a member; batch 128, Adam with learning rate 2e-4, 20+20 epochs of a linear schedule.
+    "Shifted" is read as the lag of the clusters behind the features. A long modality outweighs a short one by its
+    number of windows; ``per_modality`` averages the residuals of each modality and scale.
 
     Clusters are in checkpoints; several devices move them by the rows of all.
 
