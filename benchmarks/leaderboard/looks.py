@@ -22,6 +22,7 @@ NAMED = (
     *("LateFusion", "DistilledImputation", "LinearImputation", "MPLMM", "TFRNet", "TFN", "LMF", "MMIM"),
     *("SelfMM", "MIB", "GCNet", "CorrelationLearning", "VariationalDistillation", "CPMNet", "PriMD", "HARDYMER"),
     *("COLD", "CMGA", "ScaleVLAD", "BIMHA", "MCMulT", "InterMulti", "EffMulti", "LMRCBT"),
+    *("MV2D", "CurriculumCorrelation", "ThreeStageContrastive", "MMMIE", "VCAN", "CFNSR", "MESM", "EmotionShift"),
 )
 """Names whose looks are spread by hand, no two alike. Append only: a place is a look. Other names are hollow."""
 
