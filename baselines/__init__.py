@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baselines.cmga import CMGA
     from baselines.cold import COLD
     from baselines.correlation_learning import CorrelationLearning
+    from baselines.curriculum_correlation import CurriculumCorrelation
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
@@ -60,6 +61,7 @@ __all__ = [
     "CompleteFusion",
     "ContrastivePretraining",
     "CorrelationLearning",
+    "CurriculumCorrelation",
     "DiCMoR",
     "DistilledImputation",
     "ExpertPretraining",
@@ -88,6 +90,7 @@ __getattr__, __dir__ = lazy(
         "CompleteFusion": "plain_fusion",
         "ContrastivePretraining": "cif_mmin",
         "CorrelationLearning": "correlation_learning",
+        "CurriculumCorrelation": "curriculum_correlation",
         "DiCMoR": "dicmor",
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
