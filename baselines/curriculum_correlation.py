@@ -56,7 +56,8 @@ class Curriculum(nn.Module):
         \end{cases}
 
     and s' = s after the first. Both means are of the same buckets, fed or not in the epoch before: harder ones alone
-    would raise the mean, and every step forward would be taken back. State is in buffers, so in every checkpoint.
+    would raise the mean, and every step forward would be taken back. What an epoch leaves is in buffers, so in every
+    checkpoint.
 
     Args:
         count: K, number of buckets.
@@ -67,22 +68,22 @@ class Curriculum(nn.Module):
         >>> curriculum = Curriculum(count=2, discarded=0.0, tolerance=0.01)
         >>> for loss in (0.9, 0.7):
         ...     fed = curriculum.fed(torch.tensor([0.2, 0.1]), torch.full((2,), loss))
-        ...     print(fed.tolist(), curriculum.step())
+        ...     print(fed.tolist(), curriculum.step(curriculum.taken()))
         [False, True] 0
         [False, True] 1
     """
 
     stage: Tensor
     previous: Tensor
-    total: Tensor
 
     def __init__(self, count: int = 5, discarded: float = 0.1, tolerance: float = 0.001) -> None:
         super().__init__()
         self.count, self.discarded, self.tolerance = count, discarded, tolerance
         self.register_buffer("stage", torch.zeros((), dtype=torch.int64))
-        # Sum of losses and number of pairs of each bucket, in the epoch before and in this one.
+        # Sum of losses and number of pairs of each bucket, in the epoch before.
         self.register_buffer("previous", torch.zeros(2, count))
-        self.register_buffer("total", torch.zeros(2, count))
+        # Those of this epoch on this device: no buffer, or DDP would replace them by the first device's.
+        self.total: Tensor | None = None
 
     def fed(self, difficulty: Tensor, losses: Tensor) -> Tensor:
         """Return whether each pair is fed, bool [T]; of at least one pair the easiest is.
@@ -94,21 +95,31 @@ class Curriculum(nn.Module):
         bucket = buckets(difficulty, self.count, self.discarded)
         if self.training:
             # By a product: index_add is not deterministic on a GPU.
-            each = torch.stack([losses.detach(), torch.ones_like(losses)]).to(self.total)
-            self.total += each @ (bucket[:, None] == torch.arange(self.count, device=bucket.device)).to(each)
+            each = torch.stack([losses.detach(), torch.ones_like(losses)]).to(self.previous)
+            sums = each @ (bucket[:, None] == torch.arange(self.count, device=bucket.device)).to(each)
+            self.total = sums if self.total is None else self.total + sums
         return (bucket >= 0) & (bucket <= self.stage)
 
-    def step(self) -> int:
-        """End an epoch: 1 steps forward, -1 back, 0 stays, also at either end."""
+    def taken(self) -> Tensor:
+        """Return this epoch's sum of losses and number of pairs of each bucket [2, K], and forget them."""
+        total = torch.zeros_like(self.previous) if self.total is None else self.total
+        self.total = None
+        return total
+
+    def step(self, total: Tensor) -> int:
+        """End an epoch by what :meth:`taken` gave, over all devices.
+
+        Returns:
+            1 steps forward, -1 back, 0 stays, also at either end.
+        """
         shown = int(self.stage) + 1
-        before, now = (sums[:, :shown].sum(dim=1) for sums in (self.previous, self.total))
+        before, now = (sums[:, :shown].sum(dim=1) for sums in (self.previous, total))
         action = 0
         if before[1] > 0 and now[1] > 0:
             fallen = float(before[0] / before[1] - now[0] / now[1])
             action = int(fallen > self.tolerance) - int(fallen < -self.tolerance)
         self.stage.copy_((self.stage + action).clamp(0, self.count - 1))
-        self.previous.copy_(self.total)
-        self.total.zero_()
+        self.previous.copy_(total)
         return action
 
 
@@ -324,8 +335,7 @@ class CurriculumCorrelation(FusionBaseline):
     def _step(self) -> None:
         """Move the stage by the losses of all devices; log the stage that the epoch had."""
         self.log(f"{self.log_prefix}train/stage", self.curriculum.stage.float())
+        total: Any = self.curriculum.taken()
         if self.trainer.world_size > 1:
-            summed = self.trainer.strategy.reduce(self.curriculum.total.clone(), reduce_op="sum")
-            assert isinstance(summed, Tensor)
-            self.curriculum.total.copy_(summed)
-        self.curriculum.step()
+            total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        self.curriculum.step(total)

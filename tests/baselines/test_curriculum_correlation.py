@@ -85,7 +85,7 @@ def test_actions_and_stages() -> None:
     actions, stages = [], []
     for loss in GOLDEN["in/loss_history"]:
         curriculum.fed(torch.arange(float(count)), loss.expand(count))
-        actions.append(curriculum.step())
+        actions.append(curriculum.step(curriculum.taken()))
         stages.append(int(curriculum.stage))
     assert actions == GOLDEN["out/action"].tolist() and stages == GOLDEN["out/stage"].tolist()
 
@@ -107,7 +107,7 @@ def test_stages_move_by_one_and_stay_inside() -> None:
     stages = [0]
     for _ in range(200):
         curriculum.fed(torch.arange(8.0), torch.from_numpy(rng.random(8)))
-        curriculum.step()
+        curriculum.step(curriculum.taken())
         stages.append(int(curriculum.stage))
     assert set(stages) == {0, 1, 2, 3} and set(np.diff(stages).tolist()) == {-1, 0, 1}
 
@@ -118,14 +118,14 @@ def test_a_step_forward_is_not_taken_back_for_harder_pairs() -> None:
     actions = []
     for epoch in range(5):
         curriculum.fed(losses, 0.9**epoch * losses)
-        actions.append(curriculum.step())
+        actions.append(curriculum.step(curriculum.taken()))
     assert actions == [0, 1, 1, 1, 1] and int(curriculum.stage) == 2
 
 
 def test_only_training_counts() -> None:
     curriculum = Curriculum().eval()
     curriculum.fed(torch.rand(10), torch.rand(10))
-    assert not curriculum.total.any()
+    assert not curriculum.taken().any()
 
 
 def embeddings(labels: Tensor, seed: int) -> Tensor:
@@ -290,3 +290,29 @@ def test_a_killed_fit_goes_on_with_its_stage_to_the_bit(tmp_path: Path) -> None:
         stages = {float(row["train/stage"]) for row in csv.DictReader(file) if row["train/stage"]}
     assert stages == {0.0, 1.0}
     assert metrics(run)["confusion"] == metrics(whole)["confusion"]
+
+
+COUNTED = """
+import os
+from baselines.curriculum_correlation import Curriculum
+fed = Curriculum.fed
+def counted(self, difficulty, losses):
+    if self.training:
+        with open("rank" + os.environ.get("LOCAL_RANK", "0"), "a") as file:
+            print(float(losses.sum()), len(losses), file=file)
+    return fed(self, difficulty, losses)
+Curriculum.fed = counted
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_step_by_the_losses_of_both(tmp_path: Path) -> None:
+    words = ["fit", "--model", "CurriculumCorrelation", "--run_dir", "run", "--trainer.max_epochs", "2"]
+    words += [*sample("IEMOCAP"), "--model.pretraining_epochs=1", "--model.batch_size=8", "--model.discarded=0"]
+    words += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = fresh(*words, cwd=tmp_path, prelude=COUNTED)
+    assert done.returncode == 0, done.stderr
+    each = [np.loadtxt(tmp_path / f"rank{rank}", ndmin=2) for rank in range(2)]
+    assert len(each[0]) > 2 and len(each[1]) > 2
+    found = weights(tmp_path / "run" / "checkpoints" / "last.ckpt")["curriculum.previous"].sum(dim=1)
+    np.testing.assert_allclose(found.numpy(), sum(part.sum(axis=0) for part in each), rtol=1e-4)
