@@ -25,9 +25,14 @@ def models_command(argv: Sequence[str]) -> int:
 
 
 def models_table(models: Iterable[type[MissingModalityModule]]) -> Table:
-    """Make the table of models from their cards."""
+    """Make the table of models from their cards, a section for each family; models without a card are last."""
     table = Table("--model", "what it does", "family", "paper", "public code", "tasks")
-    for model in models:
+    section = None
+    for model in sorted(models, key=_place):
+        family = _place(model)[:2]
+        if section not in (None, family):
+            table.add_section()
+        section = family
         # Names and cards of plug-ins are somebody else's text: no markup, no escapes.
         name, tasks = Text(printable(model.__name__)), Text(printable(", ".join(model.tasks)))
         card = getattr(model, "card", None)
@@ -38,6 +43,11 @@ def models_table(models: Iterable[type[MissingModalityModule]]) -> Table:
         code = Text("yes" if card.code else "no", style=_link(card.code))
         table.add_row(name, Text(printable(card.summary)), Text(printable(card.family)), source, code, tasks)
     return table
+
+
+def _place(model: type[MissingModalityModule]) -> tuple[bool, str, str]:
+    card = getattr(model, "card", None)
+    return card is None, "" if card is None else str(card.family), model.__name__.casefold()
 
 
 def _link(url: str | None) -> Style:
