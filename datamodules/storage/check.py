@@ -180,6 +180,7 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
         if moments:
             _check_statistics(report, layout, moments)
     _count_available(report, layout, targets, has)
+    _note_lacking_classes(report, layout)
     speakers = {name: speaker_of(name, layout) for name in sorted((stored | labelled).values())}
     report.summary.utterances = len(stored)
     report.summary.unused = sorted(name for key, name in stored.items() if key not in labelled)
@@ -248,6 +249,17 @@ def _count_available(
             report.summary.folds[number].counts[split] = _label_summary(remaining, layout) if names else {}
         if left:  # they were among those that were measured
             report.summary.folds[number].statistics_difference = None
+
+
+def _note_lacking_classes(report: CheckReport, layout: Layout) -> None:
+    """Note the classes that a split of a fold has no utterance of."""
+    for fold, facts in report.summary.folds.items():
+        for split, counts in facts.counts.items():
+            lacking = [name for name in layout.class_names if counts and not counts[name]]
+            if lacking:
+                what = f"no utterance of {split} is {' or '.join(lacking)}"
+                remedy = "no model can learn it" if split == "train" else "this split says nothing about it"
+                report.notes.add(layout.target_folder(report.root, fold), what, remedy)
 
 
 def _label_summary(targets: Targets, layout: Layout) -> dict[str, float]:

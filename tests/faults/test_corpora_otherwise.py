@@ -243,6 +243,11 @@ def with_odd_frames(root: Path) -> None:
         file[NAMES[3]] = file[NAMES[2]][()]
 
 
+def notes_of_frames(report: CheckReport) -> list[str]:
+    """Notes but those of splits that lack a class, as such small ones do."""
+    return [note for note in map(str, report.notes.found) if "no utterance of" not in note]
+
+
 @pytest.mark.parametrize("budget", [1.0, 0.0])
 def test_odd_frames_are_named_and_zero_frames_absent_on_demand(
     root: Path, caplog: pytest.LogCaptureFixture, budget: float
@@ -258,14 +263,14 @@ def test_odd_frames_are_named_and_zero_frames_absent_on_demand(
     assert [record.getMessage() for record in caplog.records] == expected
     assert data.corpus.lengths.gt(0).all()
     report = checked(root)
-    assert (report.lines, [str(note) for note in report.notes.found]) == ([], expected)
+    assert (report.lines, notes_of_frames(report)) == ([], expected)
     data = fitted(root, memory_budget_gb=budget, zero_frames_absent=True)
     assert data.corpus.lengths[:, 1].eq(0).nonzero().flatten().tolist() == [0, 1]
     for batch in data.train_dataloader():
         absent = batch.index[batch.row] < 2
         assert not batch.present[absent, 1].any()
         assert batch.present.any(dim=1).all()
-    assert [str(note) for note in checked(root, zero_frames_absent=True).notes.found] == expected[1:]
+    assert notes_of_frames(checked(root, zero_frames_absent=True)) == expected[1:]
 
 
 def test_what_was_never_written_is_absent_on_demand(root: Path) -> None:

@@ -141,6 +141,19 @@ def test_speakers_shared_between_train_and_test_are_found(root: Path) -> None:
     assert problem.startswith(f"{root}/target/1: speaker Ses01F is in both train and test")
 
 
+def test_a_split_that_lacks_a_class_is_noted(root: Path) -> None:
+    for fold, prefix, classes in ((2, "trn", 3), (3, "tst", 2)):
+        names = load_ids(root, fold, prefix)
+        write_split(root, "IEMOCAP", fold, prefix, names, np.arange(len(names)) % classes)
+    report = check_corpus(root, IEMOCAP_LAYOUT)
+    assert report.lines == []
+    last, before = IEMOCAP_LAYOUT.class_names[3], IEMOCAP_LAYOUT.class_names[2]
+    assert [str(note) for note in report.notes.found if "no utterance of" in str(note)] == [
+        f"{root}/target/2: no utterance of train is {last}; no model can learn it.",
+        f"{root}/target/3: no utterance of test is {before} or {last}; this split says nothing about it.",
+    ]
+
+
 def test_shipped_statistics_that_differ_are_a_fact_and_damaged_ones_a_problem(root: Path) -> None:
     train = load_ids(root, 1, "trn")
     frames = np.concatenate(load_features(IEMOCAP_LAYOUT.feature_path(root, 0), train)).astype(np.float64)
