@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
@@ -18,9 +17,8 @@ from datamodules.ranges import BELOW_ONE, NOT_NEGATIVE, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder, SequenceEncoder
-from ifmmin.nn.gaussians import group_entropy
+from ifmmin.nn.gaussians import ConditionalGaussian, group_entropy
 from ifmmin.nn.losses import info_nce
-from ifmmin.nn.precision import full_precision
 from ifmmin.optimization import Recipe
 
 TEXT = MODALITIES.index("text")
@@ -94,35 +92,6 @@ class FusionNetwork(nn.Module):
         return Z, self.output(Z)
 
 
-class GaussianBound(nn.Module):
-    r"""q(y | x) = N(μ(x), σ²(x)), whose log likelihood bounds the mutual information of x and y from below.
-
-    .. math:: I(x; y) ≥ H(y) + E \log q(y | x)
-
-    Barber and Agakov, "The IM algorithm: a variational approach to information maximization", NIPS 2003. μ and log σ²
-    are networks of one hidden layer; log σ² is in (-1, 1), so that no density can grow without bound.
-
-    Args:
-        input_dim: width of x.
-        output_dim: width of y, and of the hidden layers.
-    """
-
-    def __init__(self, input_dim: int, output_dim: int) -> None:
-        super().__init__()
-        self.mean, self.log_variance = (
-            nn.Sequential(nn.Linear(input_dim, output_dim), nn.ReLU(), nn.Linear(output_dim, output_dim))
-            for _ in range(2)
-        )
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log density [n], in nats, of y [n, output_dim] given x [n, input_dim]."""
-        with full_precision(x):
-            exact = next(self.parameters()).dtype
-            x, y = x.to(exact), y.to(exact)
-            variance = self.log_variance(x).tanh().exp()
-            return -F.gaussian_nll_loss(self.mean(x), y, variance, full=True, reduction="none").sum(dim=1)
-
-
 class MMIM(MissingModalityModule):
     r"""MMIM, multimodal information maximisation.
 
@@ -131,10 +100,10 @@ class MMIM(MissingModalityModule):
 
     Two layers of tanh fuse the embeddings h_m of the modalities to Z. Mutual information is maximised at two levels.
     Between text and visual, and text and audio, by a lower bound: I(h_t; h_m) ≥ H(h_m) + E log q_m(h_m | h_t), where
-    q_m is a Gaussian whose mean and variance are networks (:class:`GaussianBound`), and H the entropy of a Gaussian per
-    class (:func:`~ifmmin.nn.gaussians.group_entropy`), fitted to a projection of h_m. Between each modality and the
-    fusion, by contrastive predictive coding (:func:`~ifmmin.nn.losses.info_nce`): a linear function of Z tells h_m from
-    those of other utterances.
+    q_m is a Gaussian whose mean and variance are networks (:class:`~ifmmin.nn.gaussians.ConditionalGaussian`), and H
+    the entropy of a Gaussian per class (:func:`~ifmmin.nn.gaussians.group_entropy`), fitted to a projection of h_m.
+    Between each modality and the fusion, by contrastive predictive coding (:func:`~ifmmin.nn.losses.info_nce`): a
+    linear function of Z tells h_m from those of other utterances.
 
     .. math::
         L_0 &= - \sum_m E \log q_m(sg\,h_m | sg\,h_t) \\
@@ -207,7 +176,7 @@ class MMIM(MissingModalityModule):
         self.encoders["text"] = ProjectedMean(dims["text"], width["text"])
         self.fusion = FusionNetwork(sum(widths), hidden_dim, self.task.outputs, dropout)
         self.predictors = nn.ModuleDict({name: nn.Linear(hidden_dim, width[name]) for name in MODALITIES})
-        self.bounds = nn.ModuleDict({name: GaussianBound(width["text"], width[name]) for name in PAIRS})
+        self.bounds = nn.ModuleDict({name: ConditionalGaussian(width["text"], width[name]) for name in PAIRS})
         self.projections = nn.ModuleDict({name: nn.Linear(width[name], entropy_dim) for name in PAIRS})
         self.groups = self.task.outputs if self.task.name == "classification" else 2
         shape = (len(PAIRS), self.settings.batch_size)

@@ -1,4 +1,4 @@
-"""Gaussians with diagonal covariance as codes: heads, draws, KL divergence, product of experts; entropy of samples.
+"""Gaussians with diagonal covariance: heads, draws, densities, KL divergence, product of experts; entropy of samples.
 
 Plain ``torch.nn``: nothing here knows Lightning.
 """
@@ -124,6 +124,56 @@ def product_of_experts(experts: Gaussian, present: Tensor) -> Gaussian:
         precision = experts.std.to(exact).square().reciprocal() * present[..., None]
         total = 1 + precision.sum(dim=1)
         return Gaussian((precision * experts.mean.to(exact)).sum(dim=1) / total, total.rsqrt())
+
+
+def log_density(gaussian: Gaussian, values: Tensor) -> Tensor:
+    """Log density [...], in nats, of values [..., E], constants included.
+
+    >>> import torch
+    >>> round(float(log_density(Gaussian(torch.zeros(2), torch.ones(2)), torch.zeros(2))), 4)  # -log 2π
+    -1.8379
+    """
+    with full_precision(values):
+        values = values.to(gaussian.mean.dtype)
+        loss = F.gaussian_nll_loss(gaussian.mean, values, gaussian.std.square(), full=True, reduction="none")
+        return -loss.sum(dim=-1)
+
+
+class ConditionalGaussian(nn.Module):
+    r"""q(y | x) = N(μ(x), σ²(x)), a model of one vector given another, whose log likelihood bounds their information.
+
+    .. math:: I(x; y) ≥ H(y) + E \log q(y | x)
+
+    Barber and Agakov, "The IM algorithm: a variational approach to information maximization", NIPS 2003. μ and log σ²
+    are networks of one hidden layer; log σ² is in (-1, 1), so that no density can grow without bound.
+
+    Args:
+        input_dim: width of x.
+        output_dim: width of y, and of the hidden layers.
+        hidden_dim: of the hidden layers, if another.
+
+    Example:
+        >>> import torch
+        >>> ConditionalGaussian(3, 2)(torch.zeros(5, 3), torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, input_dim: int, output_dim: int, hidden_dim: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden_dim or output_dim
+        self.mean, self.log_variance = (
+            nn.Sequential(nn.Linear(input_dim, hidden), nn.ReLU(), nn.Linear(hidden, output_dim)) for _ in range(2)
+        )
+
+    def given(self, x: Tensor) -> Gaussian:
+        """q(· | x) of x [n, input_dim]: [n, output_dim], in the precision of the parameters."""
+        with full_precision(x):
+            x = x.to(next(self.parameters()).dtype)
+            return Gaussian(self.mean(x), (self.log_variance(x).tanh() / 2).exp())
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Log density [n], in nats, of y [n, output_dim] given x [n, input_dim]."""
+        return log_density(self.given(x), y)
 
 
 def group_entropy(features: Tensor, groups: Tensor, count: int, ridge: float = 1e-4) -> Tensor:

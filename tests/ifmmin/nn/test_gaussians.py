@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ifmmin.nn.gaussians import (
+    ConditionalGaussian,
     Gaussian,
     GaussianHead,
     group_entropy,
@@ -152,3 +153,11 @@ def test_rows_that_are_alike_have_a_finite_gradient() -> None:
     features = torch.ones(6, 4, requires_grad=True)
     group_entropy(features, torch.zeros(6, dtype=torch.int64), 1).backward()
     assert features.grad is not None and not features.grad.any()
+
+
+def test_the_density_is_that_of_a_normal_distribution() -> None:
+    torch.manual_seed(0)
+    bound = ConditionalGaussian(3, 5).double()
+    x, y = torch.randn(4, 3).double(), torch.randn(4, 5).double()
+    q = Normal(bound.mean(x), bound.log_variance(x).tanh().mul(0.5).exp())
+    torch.testing.assert_close(bound(x, y), q.log_prob(y).sum(dim=1))
