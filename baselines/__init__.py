@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from baselines.misa import MISA
     from baselines.mmim import MMIM
     from baselines.mmin import MMIN, MMINWithoutCycle
+    from baselines.mmmie import MMMIE
     from baselines.momke import ExpertPretraining, MoMKE
     from baselines.mplmm import MPLMM
     from baselines.mult import MulT
@@ -55,6 +56,7 @@ __all__ = [
     "MISA",
     "MMIM",
     "MMIN",
+    "MMMIE",
     "MPLMM",
     "MV2D",
     "TFN",
@@ -106,6 +108,7 @@ __getattr__, __dir__ = lazy(
         "MMIM": "mmim",
         "MMIN": "mmin",
         "MMINWithoutCycle": "mmin",
+        "MMMIE": "mmmie",
         "MPLMM": "mplmm",
         "MV2D": "mv2d",
         "MeanFusion": "mean_fusion",

@@ -219,10 +219,10 @@ def decoupled_contrast(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
         return ((others.logsumexp(dim=0) + others.logsumexp(dim=1)) / 2 - logits.diagonal()).mean()
 
 
-def info_nce(x: Tensor, y: Tensor) -> Tensor:
-    r"""InfoNCE at temperature 1: each row of x is told from which row of y it belongs to, by their cosine.
+def info_nce(x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+    r"""InfoNCE: each row of x is told from which row of y it belongs to, by their cosine.
 
-    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{\cos(x_i, y_i)}}{\sum_j e^{\cos(x_i, y_j)}}
+    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s \cos(x_i, y_i)}}{\sum_j e^{s \cos(x_i, y_j)}}
 
     Oord, Li, Vinyals, "Representation learning with contrastive predictive coding", arXiv 1807.03748. The
     ``NTXentLoss`` of pytorch-metric-learning gives the same from a list of N² (N - 1) pairs, far more slowly.
@@ -230,6 +230,7 @@ def info_nce(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: [N, D].
         y: [N, D]; row i belongs to row i of ``x``.
+        scale: s, the inverse of a temperature.
 
     Returns:
         a scalar, float32 for half precision; 0 with a zero gradient for fewer than two rows, which are no negatives.
@@ -241,7 +242,7 @@ def info_nce(x: Tensor, y: Tensor) -> Tensor:
     """
     exact = torch.promote_types(x.dtype, torch.float32)
     with full_precision(x):
-        logits = F.normalize(x.to(exact), dim=1) @ F.normalize(y.to(exact), dim=1).T
+        logits = scale * F.normalize(x.to(exact), dim=1) @ F.normalize(y.to(exact), dim=1).T
         if len(x) < 2:
             return logits.sum() * 0
         return F.cross_entropy(logits, torch.arange(len(x), device=x.device))

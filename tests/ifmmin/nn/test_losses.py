@@ -285,6 +285,8 @@ def test_info_nce_is_that_of_pytorch_metric_learning() -> None:
     # A copy: by the same labels it would leave out the pair itself.
     expected = NTXentLoss(temperature=1.0)(x, itself, ref_emb=y, ref_labels=itself.clone())
     torch.testing.assert_close(info_nce(x, y), expected)
+    sharper = NTXentLoss(temperature=0.1)(x, itself, ref_emb=y, ref_labels=itself.clone())
+    torch.testing.assert_close(info_nce(x, y, 10.0), sharper)
     assert info_nce(x.bfloat16(), y.bfloat16()).dtype == torch.float32
 
 
