@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
     from baselines.lmr_cbt import LMRCBT
+    from baselines.mcmult import MCMulT
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
     from baselines.mib import MIB
@@ -70,6 +71,7 @@ __all__ = [
     "IMDer",
     "LateFusion",
     "LinearImputation",
+    "MCMulT",
     "MMINWithoutCycle",
     "MeanFusion",
     "MoMKE",
@@ -102,6 +104,7 @@ __getattr__, __dir__ = lazy(
         "ExpertPretraining": "momke",
         "LateFusion": "late_fusion",
         "LinearImputation": "linear_imputation",
+        "MCMulT": "mcmult",
         "MCTN": "mctn",
         "MIB": "mib",
         "MISA": "misa",

@@ -62,13 +62,17 @@ class MulTNetworks(MissingModalityModule):
             raise InputError(f"heads {heads}: it must divide dim {dim}.")
         dropouts = (attention_dropout, relu_dropout, residual_dropout, embedding_dropout)
         sizes = Sizes(dim, heads, layers, memory_layers, *dropouts, future_mask)
-        dims = zip(MODALITIES, self.feature_dims, strict=True)
-        self.targets = Targets({name: Target(name, frame_dim, sizes) for name, frame_dim in dims})
+        self.targets = self.make_targets(sizes)
         width = 2 * len(MODALITIES) * dim
         self.head = ResidualHead(width, output_dropout)
         self.output = nn.Linear(width, self.task.outputs)
         self.needs = DataNeeds(hidden_frames=type(self).needs.hidden_frames, steps=steps)
         self.steps = steps
+
+    def make_targets(self, sizes: Sizes) -> Targets:
+        """Networks of the three modalities."""
+        dims = zip(MODALITIES, self.feature_dims, strict=True)
+        return Targets({name: Target(name, frame_dim, sizes) for name, frame_dim in dims})
 
     def pooled(self, seen: Visible) -> Tensor:
         """Frames [K, S, D], pooled here unless the datamodule has done it; every frame without ``steps``."""

@@ -45,10 +45,12 @@ class Sizes:
     embedding_dropout: float = 0.25
     future_mask: bool = False
 
-    def transformer(self, width: int, layers: int) -> CrossModalTransformer:
+    def transformer(
+        self, width: int, layers: int, kind: type[CrossModalTransformer] = CrossModalTransformer
+    ) -> CrossModalTransformer:
         """A transformer of these rates."""
         dropouts = (self.attention_dropout, self.relu_dropout, self.residual_dropout, self.embedding_dropout)
-        return CrossModalTransformer(width, self.heads, layers, *dropouts, future_mask=self.future_mask)
+        return kind(width, self.heads, layers, *dropouts, future_mask=self.future_mask)
 
 
 class Target(nn.Module):
@@ -58,14 +60,21 @@ class Target(nn.Module):
         name: of m.
         frame_dim: D_m.
         sizes: of the transformers.
+        kind: of the crossmodal transformers.
     """
 
-    def __init__(self, name: str, frame_dim: int, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        name: str,
+        frame_dim: int,
+        sizes: Sizes,
+        kind: type[CrossModalTransformer] = CrossModalTransformer,
+    ) -> None:
         super().__init__()
         self.project = nn.Linear(frame_dim, sizes.dim, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
         self.sources = nn.ModuleDict(
-            {other: sizes.transformer(sizes.dim, sizes.layers) for other in ORDER if other != name}
+            {other: sizes.transformer(sizes.dim, sizes.layers, kind) for other in ORDER if other != name}
         )
         self.memory = sizes.transformer(2 * sizes.dim, sizes.memory_layers)
         self.absent = nn.Parameter(0.02 * torch.randn(2 * sizes.dim))
@@ -113,7 +122,24 @@ class Targets(nn.ModuleDict):
             tokens: [B, P, 2d] for each modality, appended to what its memory transformer reads; streams have no lengths
                 then. None: nothing.
         """
-        return torch.stack([self._vector(streams, m, tokens) for m in range(len(MODALITIES))], dim=1)
+        attended = self.attended(streams)
+        return torch.stack([self._vector(streams, m, h, tokens) for m, h in enumerate(attended)], dim=1)
+
+    def attended(self, streams: Streams) -> list[Tensor]:
+        """What each modality makes of its two sources, in :data:`ORDER`, side by side: [B, T_m, 2d] of each m."""
+        found = []
+        for m in range(len(MODALITIES)):
+            parts = []
+            for name, transformer in self.of(m).sources.items():
+                assert isinstance(transformer, CrossModalTransformer)
+                parts.append(self._attended(streams, m, MODALITIES.index(name), transformer))
+            found.append(torch.cat(parts, dim=2))
+        return found
+
+    def summary(self, memory: CrossModalTransformer, h: Tensor, lengths: Tensor | None) -> Tensor:
+        """Vector [R, 2d] of h [R, T, 2d]: the last step of what the memory transformer makes of it."""
+        last: Tensor = memory(h, lengths=lengths, last=True)
+        return last
 
     def _attended(self, streams: Streams, m: int, n: int, transformer: CrossModalTransformer) -> Tensor:
         """h_{m ← n} [B, T, d]; x_m where one of the two is absent."""
@@ -129,14 +155,9 @@ class Targets(nn.ModuleDict):
             attended = transformer(torch.zeros_like(x[:1]), torch.zeros_like(streams.x[n][:1]))[:0]
         return x.index_copy(0, rows, attended[which].to(x.dtype))
 
-    def _vector(self, streams: Streams, m: int, tokens: Sequence[Tensor] | None) -> Tensor:
-        """z_m [B, 2d]."""
+    def _vector(self, streams: Streams, m: int, h: Tensor, tokens: Sequence[Tensor] | None) -> Tensor:
+        """z_m [B, 2d] of h [B, T, 2d]."""
         target, present = self.of(m), streams.present
-        parts = []
-        for name, transformer in target.sources.items():
-            assert isinstance(transformer, CrossModalTransformer)
-            parts.append(self._attended(streams, m, MODALITIES.index(name), transformer))
-        h = torch.cat(parts, dim=2)
         if tokens is not None:
             h = torch.cat([h, tokens[m].to(h.dtype)], dim=1)
         rows = present[:, m].nonzero(as_tuple=True)[0]
@@ -144,7 +165,7 @@ class Targets(nn.ModuleDict):
         first, which = distinct(8 * streams.source[rows] + pattern[rows])
         read = rows[first]
         if len(read) or not self.training:
-            z = target.memory(h[read], lengths=streams.lengths_of(m, read), last=True)
+            z = self.summary(target.memory, h[read], streams.lengths_of(m, read))
         else:
-            z = target.memory(0.0 * h[:1], last=True)[:0]
+            z = self.summary(target.memory, 0.0 * h[:1], None)[:0]
         return target.absent.to(z.dtype).expand(len(h), -1).index_copy(0, rows, z[which])

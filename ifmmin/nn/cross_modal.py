@@ -96,7 +96,11 @@ class CrossModalLayer(nn.Module):
             x, query = (_step(part, at) for part in (x, query))
             if mask is not None and mask.shape[2] > 1:
                 mask = _step(mask[:, 0], at)[:, None]
-        x = x + self.residual_dropout(self.attention(query, normed, mask))
+        return self.attend(x, query, normed, mask)
+
+    def attend(self, x: Tensor, query: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """Run the layer where x [B, T, d] has been normed to a query [B, T, d], and so has the context [B, C, d]."""
+        x = x + self.residual_dropout(self.attention(query, context, mask))
         hidden = self.relu_dropout(self.hidden(self.norm_feedforward(x)).relu())
         result: Tensor = x + self.residual_dropout(self.output(hidden))
         return result
