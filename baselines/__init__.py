@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from baselines.redcore import RedCore
     from baselines.scale_vlad import ScaleVLAD
     from baselines.tensor_fusion import LMF, TFN
+    from baselines.three_stage_contrastive import ThreeStageContrastive
     from baselines.variational_distillation import VariationalDistillation
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "MulTPretraining",
     "RedCore",
     "ScaleVLAD",
+    "ThreeStageContrastive",
     "VariationalDistillation",
 ]
 
@@ -121,6 +123,7 @@ __getattr__, __dir__ = lazy(
         "RedCore": "redcore",
         "ScaleVLAD": "scale_vlad",
         "TFN": "tensor_fusion",
+        "ThreeStageContrastive": "three_stage_contrastive",
         "VariationalDistillation": "variational_distillation",
         "MulTPretraining": "mult.pretraining",
     },
