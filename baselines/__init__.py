@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
+    from baselines.hierarchical_fusion import EffMulti
     from baselines.imder import IMDer
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
@@ -68,6 +69,7 @@ __all__ = [
     "CurriculumCorrelation",
     "DiCMoR",
     "DistilledImputation",
+    "EffMulti",
     "ExpertPretraining",
     "IMDer",
     "LateFusion",
@@ -100,6 +102,7 @@ __getattr__, __dir__ = lazy(
         "DiCMoR": "dicmor",
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
+        "EffMulti": "hierarchical_fusion",
         "IMDer": "imder",
         "LMF": "tensor_fusion",
         "LMRCBT": "lmr_cbt",

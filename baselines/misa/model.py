@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.misa.networks import PresentAttention, original_encoders, separation
+from baselines.misa.networks import PresentAttention, original_encoders
 from datamodules.batches.batch import Batch
-from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.needs import DataNeeds
 from datamodules.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, WIDTH
@@ -17,7 +16,8 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import ModalityEncoders, Pooling
 from ifmmin.nn.heads import Classifier, InvarianceEncoder
-from ifmmin.nn.losses import invariance_discrepancy, known_mse
+from ifmmin.nn.losses import known_mse
+from ifmmin.nn.subspaces import ModalityLinear, Subspaces, present_mean, subspace_losses
 from ifmmin.optimization import Recipe
 
 WEIGHTS: dict[bool, dict[str, float]] = {
@@ -28,20 +28,6 @@ WEIGHTS: dict[bool, dict[str, float]] = {
 
 DROPOUT = {False: 0.5, True: 0.1}
 """Of the self-attention, likewise."""
-
-
-class Subspaces(NamedTuple):
-    """What MISA makes of each modality, each [B, 3, E]; of absent ones it means nothing.
-
-    Attributes:
-        embeddings: u, of the utterance.
-        private: p.
-        shared: s.
-    """
-
-    embeddings: Tensor
-    private: Tensor
-    shared: Tensor
 
 
 class MISA(MissingModalityModule):
@@ -57,7 +43,7 @@ class MISA(MissingModalityModule):
     .. math::
         L = L_{cls} + α L_{diff} + β L_{sim} + γ L_{recon}
 
-    L_diff: the orthogonality (:func:`~baselines.misa.networks.orthogonality`) of p_m to s_m and of p_m to p_n, six
+    L_diff: the orthogonality (:func:`~ifmmin.nn.subspaces.orthogonality`) of p_m to s_m and of p_m to p_n, six
     terms; L_sim: the mean over the pairs of modalities of CMD_5 of s_m and s_n; L_recon: the mean squared error of the
     reconstruction. What is built by default is the form of IF-MMIN's repository for these features: its LSTMs and
     TextCNN, the shared encoder of IF-MMIN, α = 0.06, β = γ = 0.2; learning rate 2e-4, batch 64, 20+20 epochs, gradients
@@ -150,8 +136,8 @@ class MISA(MissingModalityModule):
                 self.feature_dims, embedding_dim, pooling, text_channels, text_dropout
             )
             self.shared = InvarianceEncoder(embedding_dim)
-        self.private = nn.ModuleDict({name: nn.Linear(embedding_dim, embedding_dim) for name in MODALITIES})
-        self.reconstruct = nn.ModuleDict({name: nn.Linear(embedding_dim, embedding_dim) for name in MODALITIES})
+        self.private = ModalityLinear(embedding_dim)
+        self.reconstruct = ModalityLinear(embedding_dim)
         rate = DROPOUT[original] if fusion_dropout is None else fusion_dropout
         self.fusion = PresentAttention(embedding_dim, heads, feedforward_dim, rate)
         self.classifier = Classifier(6 * embedding_dim, self.task.outputs, [3 * embedding_dim], dropout)
@@ -163,19 +149,13 @@ class MISA(MissingModalityModule):
     def split(self, batch: Batch) -> Subspaces:
         """Encode what is present in each row, and split it."""
         u: Tensor = self.encoders(batch)
-        columns = [layer(u[:, m]) for m, layer in enumerate(self.private.values())]
-        return Subspaces(u, torch.stack(columns, dim=1).sigmoid(), self.shared(u))
+        return Subspaces(u, self.private(u).sigmoid(), self.shared(u))
 
     def fuse(self, parts: Subspaces, present: Tensor) -> Tensor:
         """Outputs [B, O] of rows that show bool ``present`` [B, 3]."""
         tokens = torch.cat([parts.private, parts.shared], dim=1)
         outputs: Tensor = self.classifier(self.fusion(tokens, present.repeat(1, 2)).flatten(1))
         return outputs
-
-    def reconstructed(self, parts: Subspaces) -> Tensor:
-        """Reconstruct u [B, 3, E]."""
-        both = parts.private + parts.shared
-        return torch.stack([layer(both[:, m]) for m, layer in enumerate(self.reconstruct.values())], dim=1)
 
     def modality_embeddings(self, batch: Batch) -> Tensor:
         """Compute u [B, 3, E]; zeros where a modality is absent."""
@@ -198,9 +178,7 @@ class MISA(MissingModalityModule):
             parts = self.split(batch)
         losses = {
             "cls": self.task.loss(self.fuse(parts, present), batch.target),
-            "diff": separation(parts.private, parts.shared, present),
-            "sim": invariance_discrepancy(parts.shared, known=present),
-            "recon": known_mse(self.reconstructed(parts), parts.embeddings, present),
+            **subspace_losses(parts, self.reconstruct, present),
         }
         if self.needs.hidden_frames:
             absent = batch.available[batch.row] & ~present
@@ -210,5 +188,4 @@ class MISA(MissingModalityModule):
 
 def predicted(shared: Tensor, present: Tensor) -> Tensor:
     """Mean of s [B, 3, E] over what is ``present``, bool [B, 3], at least one True in a row; for each modality."""
-    mean = (present[..., None] * shared).sum(dim=1) / present.sum(dim=1, keepdim=True)
-    return mean[:, None].expand_as(shared)
+    return present_mean(shared, present)[:, None].expand_as(shared)

@@ -1,11 +1,9 @@
-"""The parts of MISA: its own utterance encoders, orthogonality, and self-attention over what is present.
+"""The parts of MISA: its own utterance encoders, and self-attention over what is present.
 
 Plain ``torch.nn``: nothing here knows Lightning.
 """
 
 from __future__ import annotations
-
-from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,7 @@ from datamodules.conditions import MODALITIES
 from ifmmin.nn.attention import packed_layer
 from ifmmin.nn.encoders import SequenceEncoder
 from ifmmin.nn.padding import by_time, frame_mask, reversed_frames
-from ifmmin.nn.precision import full_precision, in_autocast, lstm_states
+from ifmmin.nn.precision import in_autocast, lstm_states
 
 
 class BidirectionalStates(nn.Module):
@@ -102,51 +100,6 @@ class MeanFrame(ProjectedEncoder):
         """See :class:`~ifmmin.nn.encoders.SequenceEncoder`."""
         true = frame_mask(lengths, frames.shape[1]).to(frames.dtype)
         return torch.bmm(true[:, None], frames)[:, 0] / lengths[:, None]
-
-
-def orthogonality(x: Tensor, y: Tensor) -> Tensor:
-    r"""How far from orthogonal the coordinates of two samples are.
-
-    .. math:: \frac{1}{DE} \lVert X^T Y \rVert_F^2
-
-    with X and Y centred over the sample, and each row divided by its norm, which has no gradient.
-
-    Args:
-        x: [N, D].
-        y: [N, E]; row i is another representation of row i of ``x``.
-
-    Returns:
-        a non-negative scalar, float32 for samples in half precision; 0 with a zero gradient for fewer than two rows.
-
-    >>> import torch
-    >>> x = torch.tensor([[1.0], [-1.0]])
-    >>> round(float(orthogonality(x, x)), 4), float(orthogonality(x[:1], x[:1]))
-    (4.0, 0.0)
-    """
-    exact = torch.promote_types(x.dtype, torch.float32)
-    with full_precision(x):
-        scaled = []
-        for sample in (x.to(exact), y.to(exact)):
-            centred = sample - sample.sum(dim=0) / max(1, len(sample))
-            scaled.append(centred / (centred.detach().norm(dim=1, keepdim=True) + 1e-6))
-        products: Tensor = scaled[0].T @ scaled[1]
-        return products.square().mean()
-
-
-def separation(private: Tensor, shared: Tensor, known: Tensor) -> Tensor:
-    """L_diff: sum of six :func:`orthogonality` terms, private to shared of each modality and private of each pair.
-
-    Args:
-        private: p [B, M, E].
-        shared: s [B, M, E].
-        known: bool [B, M]; each term is over the rows that have its modalities.
-    """
-    modalities = range(private.shape[1])
-    terms = [orthogonality(private[known[:, m], m], shared[known[:, m], m]) for m in modalities]
-    for m, n in combinations(modalities, 2):
-        both = known[:, m] & known[:, n]
-        terms.append(orthogonality(private[both, m], private[both, n]))
-    return torch.stack(terms).sum()
 
 
 class PresentAttention(nn.Module):

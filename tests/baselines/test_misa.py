@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from baselines.misa import MISA
 from baselines.misa.model import predicted
-from baselines.misa.networks import BidirectionalStates, MeanFrame, PresentAttention, StackedLSTMs, orthogonality
+from baselines.misa.networks import BidirectionalStates, MeanFrame, PresentAttention, StackedLSTMs
 from datamodules.batches.batch import Batch
 from datamodules.errors import InputError
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.testing import check_model
 from tests.batches import CLASSES, DIMS, random_batch, random_present
+from tests.ifmmin.nn.test_subspaces import naive_orthogonality
 from tests.systems import State, below, close, load_system
 
 GOLDEN = load_system("misa")
@@ -101,7 +101,7 @@ def test_utterance_before_projection() -> None:
 def test_embeddings() -> None:
     model = published()
     parts = model.split(golden_batch())
-    reconstructed = model.reconstructed(parts)
+    reconstructed = model.reconstruct(parts.private + parts.shared)
     for m, short in enumerate(NAMES.values()):
         close(parts.embeddings[:, m], GOLDEN[f"out/{short}_orig"])
         close(parts.private[:, m], GOLDEN[f"out/{short}_private"])
@@ -170,29 +170,6 @@ def test_mean_frame_ignores_what_is_behind_the_last() -> None:
     torch.testing.assert_close(encoder.pool(frames, torch.tensor([2])), torch.tensor([[2.0, 3.0]]))
 
 
-def naive_orthogonality(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    if len(x) < 2:
-        return 0.0
-    rows = [[(v - s.mean(0)) / (np.linalg.norm(v - s.mean(0)) + 1e-6) for v in s] for s in (x, y)]
-    total = 0.0
-    for i in range(x.shape[1]):
-        for j in range(y.shape[1]):
-            total += float(sum(a[i] * b[j] for a, b in zip(*rows, strict=True))) ** 2
-    return float(total / (x.shape[1] * y.shape[1]))
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 7])
-def test_orthogonality_and_its_gradient(size: int) -> None:
-    torch.manual_seed(size)
-    x, y = torch.randn(size, 3).double().requires_grad_(), torch.randn(size, 4).double()
-    found = orthogonality(x, y)
-    assert float(found.detach()) == pytest.approx(naive_orthogonality(x.detach().numpy(), y.numpy()), abs=1e-12)
-    found.backward()
-    assert x.grad is not None
-    assert x.grad.isfinite().all()
-    assert bool(x.grad.any()) == (size > 1)
-
-
 @torch.no_grad()
 def test_attention_is_that_of_each_row_alone_over_its_tokens() -> None:
     torch.manual_seed(0)
@@ -216,7 +193,7 @@ def test_the_losses_of_what_is_present_row_by_row() -> None:
     model, batch = made(lambda_missing=0.5), random_batch(18)
     losses, present = model.losses(batch), batch.present.numpy()
     u, p, s = (part.numpy() for part in model.split(batch.unmasked()))
-    guess = model.reconstructed(model.split(batch.unmasked())).numpy()
+    guess = model.reconstruct(torch.from_numpy(p + s)).numpy()
     outputs = model(batch)
     expected = [-outputs[row].log_softmax(0)[label] for row, label in enumerate(batch.label.tolist())]
     torch.testing.assert_close(losses["cls"], torch.stack(expected).mean())
