@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
     from baselines.emt import EMT
-    from baselines.hierarchical_fusion import EffMulti
+    from baselines.hierarchical_fusion import EffMulti, InterMulti
     from baselines.imder import IMDer
     from baselines.late_fusion import LateFusion
     from baselines.linear_imputation import LinearImputation
@@ -72,6 +72,7 @@ __all__ = [
     "EffMulti",
     "ExpertPretraining",
     "IMDer",
+    "InterMulti",
     "LateFusion",
     "LinearImputation",
     "MCMulT",
@@ -103,6 +104,7 @@ __getattr__, __dir__ = lazy(
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
         "EffMulti": "hierarchical_fusion",
+        "InterMulti": "hierarchical_fusion",
         "IMDer": "imder",
         "LMF": "tensor_fusion",
         "LMRCBT": "lmr_cbt",

@@ -1,4 +1,4 @@
-"""EffMulti: a full, a shared and three specific representations, fused level by level."""
+"""EffMulti and InterMulti: a full, a shared and three specific representations, fused level by level."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from datamodules.batches.batch import Batch
 from datamodules.conditions import MODALITIES
 from datamodules.needs import DataNeeds
-from datamodules.ranges import BELOW_ONE, NOT_NEGATIVE, WIDTH
+from datamodules.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import ModalityEncoders
+from ifmmin.nn.fusion import PolynomialPooling
 from ifmmin.nn.subspaces import ModalityLinear, Subspaces, present_mean, subspace_losses
 
 NAMES = ("full", "shared", *MODALITIES)
@@ -241,3 +242,75 @@ class EffMulti(HierarchicalFusion):
         _, weights = self.weigh(self.represent(self.split(batch), batch.present), batch.present)
         values = weights.where(usable(batch.present), torch.nan)
         return {f"gate_{name}": column for name, column in zip(NAMES, values.unbind(dim=1), strict=True)}
+
+
+class InterMulti(HierarchicalFusion):
+    r"""InterMulti, text-dominated hierarchical high-order fusion.
+
+    Qiu, Kong, Ding: "InterMulti: Multi-view multimodal interactions with text-dominated hierarchical high-order fusion
+    for emotion analysis", arXiv 2212.10030, 2022.
+
+    The representations F, S and P_m and all losses are those of :class:`EffMulti`. Polynomials of degree 2 fuse them,
+    text first with each other modality, then both results with what is shared:
+
+    .. math::
+        b_{ta} = \mathrm{pool}_{ta}([1; P_t; P_a]), \quad b_{tv} = \mathrm{pool}_{tv}([1; P_t; P_v]), \quad
+            c = \mathrm{pool}([1; b_{ta}; b_{tv}; S]), \quad ŷ = W_o [c; F; P_t]
+
+    pool: :class:`~ifmmin.nn.fusion.PolynomialPooling`, a linear function of all products of two coordinates, of rank 4.
+    P_m of an absent modality is 0, so that of [1; P_t; P_m] exactly the terms with it are left out. Without text b_ta
+    and b_tv are polynomials of audio and of visual alone, and text does not dominate.
+
+    Stated by the abstract: a full, a shared and three specific representations, fused by a hierarchical high-order
+    module in which text dominates. That "high-order" means polynomial pooling is our inference: an author of the paper
+    is one of that method's.
+
+    Our choices: everything else, the formulas above among them; 64 values of each pool; dropout 0.3 before the answer,
+    and what :class:`EffMulti` names but for its gate.
+
+    What it costs: a training step takes as long as EffMulti's; what fuses has some 12 times as many parameters.
+
+    Published figures: of complete modalities, with trained text encoders; nothing to compare with.
+
+    Args:
+        pooled_dim: of b_ta, b_tv and c.
+        rank: of the pools.
+        dropout: of what answers.
+        **kwargs: of :class:`HierarchicalFusion`.
+    """
+
+    card = ModelCard(
+        "InterMulti",
+        "products of what text and each other modality have for themselves, then with what all share",
+        "Qiu et al., arXiv",
+        2022,
+        "https://arxiv.org/abs/2212.10030",
+        None,
+        "fusion",
+        "after the abstract of the paper",
+    )
+
+    def __init__(
+        self,
+        *,
+        pooled_dim: Annotated[int, WIDTH] = 64,
+        rank: Annotated[int, COUNT] = 4,
+        dropout: Annotated[float, BELOW_ONE] = 0.3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        width = self.encoders.embedding_dim
+        self.pool_audio = PolynomialPooling(2 * width, pooled_dim, rank)
+        self.pool_visual = PolynomialPooling(2 * width, pooled_dim, rank)
+        self.pool_shared = PolynomialPooling(2 * pooled_dim + width, pooled_dim, rank)
+        self.dropout, self.output = nn.Dropout(dropout), nn.Linear(pooled_dim + 2 * width, self.task.outputs)
+
+    def fuse(self, representations: Representations, present: Tensor) -> Tensor:
+        """See :class:`HierarchicalFusion`."""
+        full, shared, specific = representations
+        audio, visual, text = specific.unbind(dim=1)
+        with_audio = self.pool_audio(torch.cat([text, audio], dim=1))
+        with_visual = self.pool_visual(torch.cat([text, visual], dim=1))
+        c = self.pool_shared(torch.cat([with_audio, with_visual, shared], dim=1))
+        outputs: Tensor = self.output(self.dropout(torch.cat([c, full, text], dim=1)))
+        return outputs

@@ -1,6 +1,6 @@
-"""Tensor fusion of embeddings, whole and of low rank.
+"""Tensor fusion of embeddings, whole and of low rank, and polynomial pooling.
 
-Both read a 1 before each embedding, so that a product of all of them holds every product of some. An absent modality
+All read a 1 before each embedding, so that a product of all of them holds every product of some. An absent modality
 enters as zeros: [1; 0] leaves out exactly the terms with it, and keeps all others.
 
 Plain ``torch.nn``: nothing here knows Lightning.
@@ -78,3 +78,43 @@ class LowRankFusion(nn.Module):
         for embedding, factor in zip(embeddings, self.factors, strict=True):
             product = product * (with_one(embedding) @ factor)
         return product.sum(dim=0) + self.bias
+
+
+class PolynomialPooling(nn.Module):
+    r"""A function of the products of P coordinates of f = [1; z] each, whose weights have a low rank.
+
+    Hou et al., "Deep multimodal multilinear fusion with high-order polynomial pooling", NeurIPS 2019: a linear function
+    of f ⊗ … ⊗ f, its weights in CP form:
+
+    .. math::
+        y_o = \sum_r w_{or} \prod_{p=1}^{P} f_{pro}^T f + b_o
+
+    It is a polynomial of degree P in z. It starts near a linear one: every factor is 1 and a small function of z.
+
+    Args:
+        dim: E, width of z.
+        output_dim: O.
+        rank: R, the number of products that are added up.
+        order: P.
+
+    Example:
+        >>> PolynomialPooling(8, output_dim=4, rank=2)(torch.zeros(5, 8)).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(self, dim: int, output_dim: int, rank: int, order: int = 2) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.empty(order, rank, output_dim, 1 + dim))
+        self.weights = nn.Parameter(torch.empty(output_dim, rank))
+        self.bias = nn.Parameter(torch.zeros(output_dim))
+        nn.init.normal_(self.factors, std=(1 + dim) ** -0.5)
+        nn.init.ones_(self.factors[..., 0])
+        nn.init.normal_(self.weights, std=rank**-0.5)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Pool z [B, E], zeros where a part of it is absent, to [B, O]."""
+        f = with_one(embeddings)
+        product = self.weights.T
+        for factor in self.factors:
+            product = product * F.linear(f, factor.flatten(0, 1)).unflatten(1, factor.shape[:2])
+        return product.sum(dim=1) + self.bias

@@ -1,4 +1,4 @@
-"""EffMulti against its formulas row by row, and that its representations become what the paper says."""
+"""EffMulti and InterMulti against their formulas row by row, and their representations after training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.hierarchical_fusion import NAMES, EffMulti, FullRepresentation, HierarchicalFusion
+from baselines.hierarchical_fusion import NAMES, EffMulti, FullRepresentation, HierarchicalFusion, InterMulti
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS
+from ifmmin.nn.fusion import PolynomialPooling
 from ifmmin.tasks import Regression
 from ifmmin.testing import check_model
 from tests.batches import CLASSES, DIMS, batch_of, learnable_utterances, random_batch, random_present
@@ -21,7 +22,7 @@ from tests.ifmmin.nn.test_subspaces import naive_orthogonality
 from tests.systems import close
 
 SMALL: dict[str, Any] = {"embedding_dim": 6, "text_channels": 4}
-MODELS = [EffMulti]
+MODELS: list[type[HierarchicalFusion]] = [EffMulti, InterMulti]
 
 
 def made(owner: type[HierarchicalFusion], **options: Any) -> HierarchicalFusion:
@@ -32,9 +33,8 @@ def made(owner: type[HierarchicalFusion], **options: Any) -> HierarchicalFusion:
     return model
 
 
-def answer(model: HierarchicalFusion, F_: Tensor, S: Tensor, P: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+def gated(model: EffMulti, F_: Tensor, S: Tensor, P: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     """Outputs [O] and gate [5] of one row, from the formulas; P_m of what is present."""
-    assert isinstance(model, EffMulti)
     W, b = model.modality_level.weight, model.modality_level.bias
     x = {0: F_, 1: S} | {2 + m: (W @ torch.cat([P_m, S]) + b).tanh() for m, P_m in P.items()}
     scores = {k: np.tanh(float(model.gate[k](x_k))) for k, x_k in x.items()}
@@ -45,12 +45,28 @@ def answer(model: HierarchicalFusion, F_: Tensor, S: Tensor, P: dict[int, Tensor
     return model.output(sum((gate[k] * x_k for k, x_k in x.items()), torch.zeros(len(S)).double())), gate
 
 
+def pooled(pool: PolynomialPooling, *parts: Tensor) -> Tensor:
+    """The polynomial of [1; parts], by its full tensor."""
+    f = torch.cat([torch.ones(1).double(), *parts])
+    tensor = torch.einsum("or,roi,roj->oij", pool.weights, *pool.factors)
+    return torch.einsum("oij,i,j->o", tensor, f, f) + pool.bias
+
+
+def multiplied(model: InterMulti, F_: Tensor, S: Tensor, P: dict[int, Tensor]) -> Tensor:
+    """Outputs [O] of one row, from the formulas; P_m of what is present."""
+    audio, visual, text = (P.get(m, torch.zeros(6).double()) for m in range(3))
+    c = pooled(model.pool_shared, pooled(model.pool_audio, text, audio), pooled(model.pool_visual, text, visual), S)
+    outputs: Tensor = model.output(torch.cat([c, F_, text]))
+    return outputs
+
+
+@pytest.mark.parametrize("owner", MODELS)
 @torch.no_grad()
-def test_an_answer_and_its_gate_row_by_row() -> None:
-    """Every condition of an utterance, from its own frames."""
-    model, stored = made(EffMulti), random_batch(3, seed=4, padding=2)
+def test_an_answer_row_by_row(owner: type[HierarchicalFusion]) -> None:
+    """Every condition of an utterance, from its own frames; the gate too."""
+    model, stored = made(owner), random_batch(3, seed=4, padding=2)
     batch, _ = under_conditions(stored, CONDITIONS)
-    outputs, gates = model(batch), torch.stack([*model.row_values(batch).values()], dim=1)
+    outputs, values = model(batch), [*model.row_values(batch).values()]
     for row, (utterance, present) in enumerate(zip(batch.row.tolist(), batch.present, strict=True)):
         h = [*model.full.absent]
         for m, encoder in enumerate(model.encoders.encoders()):
@@ -60,11 +76,29 @@ def test_an_answer_and_its_gate_row_by_row() -> None:
         full = (model.full.linear.weight @ torch.cat(h) + model.full.linear.bias).clamp(min=0)
         shared = sum((model.shared(h[m]) for m in there), torch.zeros(6).double()) / len(there)
         specific = {m: [*model.private.values()][m](h[m]) for m in there}
-        expected, gate = answer(model, full, shared, specific)
+        if isinstance(model, InterMulti):
+            close(outputs[row], multiplied(model, full, shared, specific))
+            continue
+        assert isinstance(model, EffMulti)
+        expected, gate = gated(model, full, shared, specific)
         close(outputs[row], expected)
-        torch.testing.assert_close(gates[row], gate, equal_nan=True)
-    close(gates.nansum(dim=1), torch.ones(len(gates)).double())
-    assert [*model.row_values(batch)] == [f"gate_{name}" for name in NAMES]
+        torch.testing.assert_close(torch.stack(values, dim=1)[row], gate, equal_nan=True)
+
+
+@torch.no_grad()
+def test_the_gate_sums_to_1() -> None:
+    values = made(EffMulti).row_values(under_conditions(random_batch(3), CONDITIONS)[0])
+    assert [*values] == [f"gate_{name}" for name in NAMES]
+    close(torch.stack([*values.values()]).nansum(dim=0), torch.ones(21).double())
+
+
+def test_effmulti_fuses_with_far_fewer_parameters() -> None:
+    counts = []
+    for owner in (EffMulti, InterMulti):
+        model = owner(feature_dims=list(DIMS), class_names=CLASSES)
+        both = ("encoders", "private", "reconstruct", "shared", "full")
+        counts.append(sum(each.numel() for name, each in model.named_parameters() if name.split(".")[0] not in both))
+    assert counts[0] < 0.6 * counts[1]
 
 
 @torch.no_grad()

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from datamodules.conditions import CONDITIONS, present_under
 from ifmmin.checkpoints.parts import load_part
-from ifmmin.nn.fusion import LowRankFusion, tensor_product
-from tests.systems import below, close, load_system
+from ifmmin.nn.fusion import LowRankFusion, PolynomialPooling, tensor_product
+from tests.systems import State, below, close, load_system
 
 GOLDEN = load_system("tfn_lmf")
+NAMES = ("audio", "visual", "text")
 DIMS = (3, 2, 4)
 
 
@@ -88,3 +89,47 @@ def test_the_product_of_one_and_of_two() -> None:
         np.outer([1, *first], [1, *second]).ravel() for first, second in zip(one.numpy(), two.numpy(), strict=True)
     ]
     np.testing.assert_allclose(tensor_product([one, two]), expected)
+
+
+def defined(golden: State) -> list[Tensor]:
+    """h of audio, visual and text, zeros where a modality is absent."""
+    return [golden[f"in/{name}"] * golden["in/present"][:, m, None] for m, name in enumerate(NAMES)]
+
+
+@torch.no_grad()
+def test_low_rank_fusion_of_our_definition() -> None:
+    golden = load_system("low_rank_fusion", "papers")
+    fusion = LowRankFusion(DIMS, output_dim=3, rank=2).double()
+    state = {f"factors.{m}": golden[f"in/{name}_factor"] for m, name in enumerate(NAMES)}
+    load_part(fusion, state | {"weights": golden["in/rank_weight"], "bias": golden["in/bias"]}, "fusion")
+    close(fusion(defined(golden)), golden["out/fused"])
+    close(fusion(defined(golden)), golden["out/fused_by_full_tensor"])
+    pair = LowRankFusion((DIMS[2], DIMS[0]), output_dim=3, rank=2).double()
+    state = {"factors.0": state["factors.2"], "factors.1": state["factors.0"]}
+    load_part(pair, state | {"weights": golden["in/rank_weight"], "bias": golden["in/bias"]}, "pair")
+    audio, _, text = defined(golden)
+    close(pair([text, audio]), golden["out/text_audio"])
+
+
+@torch.no_grad()
+def test_polynomial_pooling_of_our_definition() -> None:
+    golden = load_system("polynomial_pooling", "papers")
+    pooling = PolynomialPooling(sum(DIMS), output_dim=3, rank=2).double()
+    state = {"factors": golden["in/factor"], "weights": golden["in/rank_weight"], "bias": golden["in/bias"]}
+    load_part(pooling, state, "pooling")
+    z = torch.cat(defined(golden), dim=1)
+    close(pooling(z), golden["out/fused"])
+    f = torch.cat([torch.ones(6, 1).double(), z], dim=1)
+    close(torch.einsum("bi,bj,ijo->bo", f, f, golden["out/full_tensor"]) + golden["in/bias"], pooling(z))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@torch.no_grad()
+def test_polynomial_pooling_without_the_1_is_homogeneous(order: int) -> None:
+    torch.manual_seed(0)
+    pooling, z = PolynomialPooling(4, output_dim=3, rank=2, order=order).double(), torch.randn(5, 4).double()
+    pooling.bias.normal_()
+    whole = pooling(2 * z) - pooling.bias
+    assert float((whole - 2**order * (pooling(z) - pooling.bias)).abs().max()) > 0.1
+    pooling.factors[..., 0] = 0.0
+    close(pooling(2 * z) - pooling.bias, 2**order * (pooling(z) - pooling.bias))
