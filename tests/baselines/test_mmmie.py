@@ -231,38 +231,48 @@ def test_no_gradient_is_all_zero() -> None:
     assert zero == ["fusion.self_attn.in_proj_bias key"]
 
 
-def decodability(lambda_club: float, steps: int = 150) -> float:
-    """R² of a ridge regression of the mean frames on h, over utterances not trained on; the mean over modalities."""
-    dims = (12, 14, 10)
-    torch.manual_seed(0)
-    model = MMMIE(feature_dims=list(dims), class_names=CLASSES, lambda_club=lambda_club, lambda_nce=0.0, **SMALL)
-    size = 256
+def decodability(lambda_club: float, seed: int) -> list[float]:
+    """R² of a linear regression of the mean frames on h, over utterances not trained on; the mean over modalities.
+
+    Returns:
+        from h as it is, and from h with noise of variance e⁻¹, the least that q knows.
+    """
+    dims, size = (12, 14, 10), 256
+    torch.manual_seed(seed)
+    sizes = SMALL | {"embedding_dim": 16}
+    model = MMMIE(feature_dims=list(dims), class_names=CLASSES, lambda_club=lambda_club, lambda_nce=0.0, **sizes)
     batch = batch_of(learnable_utterances(size, 1, dims), random_present(size), dtype=torch.float32)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(steps):
+    rates = model.recipe.rates
+    parts = [{"params": part.parameters(), "lr": 2e-3 * rates.get(name, 1.0)} for name, part in model.subnetworks()]
+    optimizer = torch.optim.Adam(parts)
+    for _ in range(120):
         optimizer.zero_grad()
         model.total_loss(model.losses(batch)).backward()
         optimizer.step()
     model.eval()
     halves = []
     with torch.no_grad():
-        for seed in (2, 3):
-            found = model.embed(batch_of(learnable_utterances(size, seed, dims), dtype=torch.float32))
+        for other in (2, 3):
+            found = model.embed(batch_of(learnable_utterances(size, other, dims), dtype=torch.float32))
             halves.append((found.h.double().numpy(), [mean.double().numpy() for mean in found.means]))
     (h, x), (h_test, x_test) = halves
     scores = []
-    for m in range(3):
-        centre, target = h[:, m].mean(axis=0), x[m].mean(axis=0)
-        A = h[:, m] - centre
-        weights = np.linalg.solve(A.T @ A + 1e-6 * np.eye(A.shape[1]), A.T @ (x[m] - target))
-        rest = x_test[m] - target - (h_test[:, m] - centre) @ weights
-        scores.append(1 - (rest**2).sum() / ((x_test[m] - x_test[m].mean(axis=0)) ** 2).sum())
-    return float(np.mean(scores))
+    for noise in (1e-7, math.exp(-1)):
+        of_modalities = []
+        for m in range(3):
+            A, centre, target = h[:, m] - h[:, m].mean(axis=0), h[:, m].mean(axis=0), x[m].mean(axis=0)
+            weights = np.linalg.solve(A.T @ A + noise * size * np.eye(A.shape[1]), A.T @ (x[m] - target))
+            missed = x_test[m] - target - (h_test[:, m] - centre) @ weights
+            of_modalities.append(1 - (missed**2).sum() / ((x_test[m] - x_test[m].mean(axis=0)) ** 2).sum())
+        scores.append(float(np.mean(of_modalities)))
+    return scores
 
 
-def test_minimised_information_makes_frames_harder_to_decode() -> None:
-    without, with_bound = decodability(0.0), decodability(1.0)
-    assert with_bound < without - 0.1, (with_bound, without)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_minimised_information_makes_frames_harder_to_decode(seed: int) -> None:
+    without, minimised = decodability(0.0, seed), decodability(0.1, seed)
+    assert minimised[0] < without[0] - 0.03
+    assert minimised[1] < without[1] / 2
 
 
 @pytest.mark.parametrize(
