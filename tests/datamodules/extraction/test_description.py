@@ -52,10 +52,11 @@ def test_a_folder_takes_everything_from_it(tmp_path: Path) -> None:
     assert (layout.folds, layout.feature_names) == (1, ("comparE", "face-hog", "minilm"))
     who = [speaker_of(f"clip{number}", layout) for number in range(7)]
     assert who == ["Ann", "Ann", "Bob", "Bob", "Cem", "Cem", "Ann"]
-    lines = check_corpus(tmp_path, layout).lines
-    assert len(lines) == 1  # Ann says clip0 and clip6
-    assert "speaker Ann is in both train and test" in lines[0]
-    assert not check_corpus(tmp_path, layout).notes.found
+    report = check_corpus(tmp_path, layout)
+    (line,) = report.lines  # Ann says clip0 and clip6
+    assert "speaker Ann is in both train and test" in line
+    (note,) = report.notes.found  # by hand: clip3, angry, is all of val
+    assert note.what == "no utterance of val is calm"
 
 
 def test_counts_are_of_what_target_files_list(tmp_path: Path) -> None:
