@@ -197,13 +197,7 @@ class BIMHA(MissingModalityModule):
         super().__init__(**kwargs)
         if token_dim % heads:
             raise InputError(f"heads {heads}: it must divide token_dim {token_dim}.")
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims,
-            embedding_dim,
-            channels=text_channels,
-            text_dropout=text_dropout,
-            absent_frames=[1, 1, 1],
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         self.projections = nn.ModuleDict({name: nn.Linear(embedding_dim, pair_dim) for name in MODALITIES})
         self.pairs = nn.ModuleDict({name: PairToken(pair_dim, token_dim) for name in NAMES})
         self.attention = PairAttention(token_dim, heads)

@@ -276,9 +276,9 @@ class CIFMMIN(TwoEncodersModule, PretrainedModule):
         lambda_img: Annotated[float, NOT_NEGATIVE] = 8.0,
         lambda_inv: Annotated[float, NOT_NEGATIVE] = 100.0,
         blocks: Annotated[int, COUNT] = 5,
-        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
+        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],
         cascade_init: CascadeInit = "published",
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.5,
         **kwargs: Any,
     ) -> None:

@@ -89,7 +89,7 @@ class DistilledImputation(PretrainedModule):
         lambda_img: Annotated[float, NOT_NEGATIVE] = 1.0,
         temperature: Annotated[float, POSITIVE] = 2.0,
         imputation_dims: Annotated[list[int], WIDTH] | None = None,
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.5,
         **kwargs: Any,
     ) -> None:

@@ -93,13 +93,7 @@ class HierarchicalFusion(MissingModalityModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims,
-            embedding_dim,
-            channels=text_channels,
-            text_dropout=text_dropout,
-            absent_frames=[1, 1, 1],
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         self.private, self.reconstruct = ModalityLinear(embedding_dim), ModalityLinear(embedding_dim)
         self.shared = nn.Sequential(nn.Linear(embedding_dim, embedding_dim), nn.Sigmoid())
         self.full = FullRepresentation(embedding_dim)

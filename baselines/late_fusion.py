@@ -173,7 +173,7 @@ class LateFusion(MissingModalityModule):
         *,
         form: Form = "recurrent",
         weighting: Weighting = "mean",
-        widths: Annotated[list[int], WIDTH] = [128, 128, 128],  # noqa: B006 - a plain default that --help can show
+        widths: Annotated[list[int], WIDTH] = [128, 128, 128],
         lambda_alone: Annotated[float, NOT_NEGATIVE] = 1.0,
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         layers: Annotated[int, COUNT] = 4,

@@ -179,13 +179,7 @@ class MIB(MissingModalityModule):
     ) -> None:
         super().__init__(**kwargs)
         self.variant, self.fusion_form = variant, fusion
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims,
-            embedding_dim,
-            channels=text_channels,
-            text_dropout=text_dropout,
-            absent_frames=[1, 1, 1],
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         if variant != "early" or fusion == "poe":
             self.bottlenecks = nn.ModuleDict({name: Bottleneck(embedding_dim, bottleneck_dim) for name in MODALITIES})
         if variant != "early":

@@ -157,7 +157,7 @@ class MMIM(MissingModalityModule):
     def __init__(
         self,
         *,
-        widths: Annotated[list[int], WIDTH] = [64, 64, 64],  # noqa: B006 - a plain default that --help can show
+        widths: Annotated[list[int], WIDTH] = [64, 64, 64],
         entropy_dim: Annotated[int, WIDTH] = 16,
         hidden_dim: Annotated[int, WIDTH] = 128,
         dropout: Annotated[float, BELOW_ONE] = 0.1,

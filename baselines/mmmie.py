@@ -159,13 +159,7 @@ class MMMIE(MissingModalityModule):
         super().__init__(**kwargs)
         if embedding_dim % heads:
             raise InputError(f"heads {heads}: it must divide embedding_dim {embedding_dim}.")
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims,
-            embedding_dim,
-            channels=text_channels,
-            text_dropout=text_dropout,
-            absent_frames=[1, 1, 1],
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         self.identity = nn.Embedding(len(MODALITIES), embedding_dim)
         nn.init.normal_(self.identity.weight, std=0.02)
         layout = (embedding_dim, heads, feedforward_dim, attention_dropout)

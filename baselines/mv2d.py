@@ -189,9 +189,7 @@ class MV2D(MissingModalityModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims, embedding_dim, "max", text_channels, text_dropout, absent_frames=[1, 1, 1]
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         self.dropout = nn.Dropout(dropout)
         self.observers = nn.ModuleDict({name: nn.Linear(embedding_dim, self.task.outputs) for name in MODALITIES})
         self.bottlenecks = nn.ModuleDict({name: NoiseBottleneck(embedding_dim, alpha) for name in MODALITIES})

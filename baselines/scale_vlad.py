@@ -279,7 +279,7 @@ class ScaleVLAD(MissingModalityModule):
         heads: Annotated[int, WIDTH] = 4,
         feedforward_dim: Annotated[int, WIDTH] = 256,
         dropout: Annotated[float, BELOW_ONE] = 0.1,
-        scales: Annotated[list[int], WIDTH, NOT_EMPTY] = [1, 2, 4],  # noqa: B006 - a plain default that --help can show
+        scales: Annotated[list[int], WIDTH, NOT_EMPTY] = [1, 2, 4],
         topics: Annotated[int, COUNT] = 8,
         per_modality: bool = False,
         clusters: Annotated[int, COUNT] | None = None,

@@ -198,8 +198,8 @@ class TFN(VectorFusion):
     def __init__(
         self,
         *,
-        widths: Annotated[list[int], WIDTH] = [32, 32, 32],  # noqa: B006 - a plain default that --help can show
-        hidden_dims: Annotated[list[int], WIDTH] = [64, 64],  # noqa: B006
+        widths: Annotated[list[int], WIDTH] = [32, 32, 32],
+        hidden_dims: Annotated[list[int], WIDTH] = [64, 64],
         fusion_dropout: Annotated[float, BELOW_ONE] = 0.5,
         **kwargs: Any,
     ) -> None:
@@ -260,7 +260,7 @@ class LMF(VectorFusion):
     def __init__(
         self,
         *,
-        widths: Annotated[list[int], WIDTH] = [64, 64, 64],  # noqa: B006 - a plain default that --help can show
+        widths: Annotated[list[int], WIDTH] = [64, 64, 64],
         rank: Annotated[int, COUNT] = 4,
         **kwargs: Any,
     ) -> None:

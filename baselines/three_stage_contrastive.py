@@ -166,7 +166,7 @@ class ThreeStageContrastive(MissingModalityModule):
         heads: Annotated[int, WIDTH] = 4,
         feedforward_dim: Annotated[int, WIDTH] = 256,
         interaction_dropout: Annotated[float, BELOW_ONE] = 0.1,
-        hidden_dims: Annotated[list[int], WIDTH] = [128],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128],
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         text_channels: Annotated[int, WIDTH] = 128,
         text_dropout: Annotated[float, BELOW_ONE] = 0.5,
@@ -182,13 +182,7 @@ class ThreeStageContrastive(MissingModalityModule):
             raise InputError(f"heads {heads}: it must divide embedding_dim {embedding_dim}.")
         from pytorch_metric_learning.losses import SupConLoss  # imported when used: it is slow to import
 
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims,
-            embedding_dim,
-            channels=text_channels,
-            text_dropout=text_dropout,
-            absent_frames=[1, 1, 1],
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         self.interaction = Interaction(embedding_dim, heads, feedforward_dim, interaction_dropout)
         self.classifier = Classifier(embedding_dim, self.task.outputs, hidden_dims, dropout)
         self.supcon = SupConLoss(temperature=temperature)

@@ -136,7 +136,7 @@ class VariationalDistillation(MissingModalityModule):
         self,
         *,
         embedding_dim: Annotated[int, WIDTH] = 128,
-        bottleneck_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128],  # noqa: B006 - a plain default that --help can show
+        bottleneck_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128],
         code_dim: Annotated[int, WIDTH] = 128,
         head_dim: Annotated[int, WIDTH] = 128,
         head_dropout: Annotated[float, BELOW_ONE] = 0.5,
@@ -145,7 +145,7 @@ class VariationalDistillation(MissingModalityModule):
         lambda_vml: Annotated[float, NOT_NEGATIVE] = 1.0,
         lambda_partial: Annotated[float, NOT_NEGATIVE] = 1.0,
         mutual: Mutual = "jensen_shannon",
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         text_channels: Annotated[int, WIDTH] = 128,
         text_dropout: Annotated[float, BELOW_ONE] = 0.5,
@@ -153,9 +153,7 @@ class VariationalDistillation(MissingModalityModule):
     ) -> None:
         super().__init__(**kwargs)
         outputs = self.task.outputs
-        self.encoders = ModalityEncoders.of_dims(
-            self.feature_dims, embedding_dim, "max", text_channels, text_dropout, absent_frames=[1, 1, 1]
-        )
+        self.encoders = ModalityEncoders.of_present(self.feature_dims, embedding_dim, text_channels, text_dropout)
         widths = [embedding_dim, *bottleneck_dims, code_dim]
         self.bottlenecks = nn.ModuleDict({name: bottleneck(widths) for name in MODALITIES})
         self.observation_heads = nn.ModuleDict({name: nn.Linear(embedding_dim, outputs) for name in MODALITIES})

@@ -114,7 +114,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         self,
         *,
         feature_dims: Annotated[list[int], AT_LEAST_1],
-        class_names: list[str] = [],  # noqa: B006 - a plain default that --help can show
+        class_names: list[str] = [],
         task: dict[str, Any] | None = None,
         corpus: str = "IEMOCAP",
         monitor: str | None = None,

@@ -34,7 +34,7 @@ class EmbeddingModule(MissingModalityModule):
         pooling: Pooling = "max",
         text_channels: Annotated[int, WIDTH] = 128,
         text_dropout: Annotated[float, BELOW_ONE] = 0.5,
-        absent_frames: Annotated[list[int], WIDTH] = [40, 50, 22],  # noqa: B006 - a plain default that --help can show
+        absent_frames: Annotated[list[int], WIDTH] = [40, 50, 22],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,7 +65,7 @@ class Fusion(EmbeddingModule):
     def __init__(
         self,
         *,
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         **kwargs: Any,
     ) -> None:

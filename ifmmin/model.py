@@ -114,11 +114,11 @@ class IFMMIN(PretrainedModule):
         lambda_img: Annotated[float, NOT_NEGATIVE] = 1.0,
         lambda_inv: Annotated[float, NOT_NEGATIVE] = 100.0,
         blocks: Annotated[int, COUNT] = 5,
-        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - a plain default that --help can show
+        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],
         cascaded_input: bool = True,
         cascade_form: CascadeForm = "chained",
         cascade_init: CascadeInit = "published",
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.5,
         invariance_dropout: Annotated[float, BELOW_ONE] = 0.0,
         invariance_layers: Annotated[int, COUNT] = 2,

@@ -136,7 +136,7 @@ class CMARR(MissingModalityModule):
         encoder_dropout: Annotated[float, BELOW_ONE] = 0.1,
         couplings: Annotated[int, COUPLINGS] = 4,
         flow_hidden_dim: Annotated[int, WIDTH] = 128,
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         alignment: bool = True,
         reconstruction: bool = True,

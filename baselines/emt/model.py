@@ -166,7 +166,7 @@ class EMT(MissingModalityModule):
         expansion: Annotated[int, COUNT] = 4,
         attention_dropout: Annotated[float, BELOW_ONE] = 0.3,
         feedforward_dropout: Annotated[float, BELOW_ONE] = 0.1,
-        hidden_dims: Annotated[list[int], WIDTH] = [256, 256],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [256, 256],
         dropout: Annotated[float, BELOW_ONE] = 0.3,
         attraction: bool = True,
         attract_all: bool = False,

@@ -94,7 +94,7 @@ class IMDer(RecoveryModule):
     def __init__(
         self,
         *,
-        channels: Annotated[list[int], LEVELS, NOT_EMPTY] = [64, 64, 64],  # noqa: B006 - a plain default that --help can show
+        channels: Annotated[list[int], LEVELS, NOT_EMPTY] = [64, 64, 64],
         time_dim: Annotated[int, LEVELS] = 128,
         groups: Annotated[int, WIDTH] = 4,
         score_layers: Annotated[int, COUNT] = 1,

@@ -88,8 +88,8 @@ class LinearImputation(MissingModalityModule):
         self,
         *,
         parts: Annotated[int, Range(2, 100)] = 5,
-        components: Annotated[list[int], WIDTH, NOT_EMPTY] = [4, 8, 16, 32, 64, 128],  # noqa: B006 - a plain default that --help can show
-        shrinkages: Annotated[list[float], NOT_NEGATIVE, NOT_EMPTY] = [0.0, 0.1, 0.3, 1.0, 3.0, 10.0],  # noqa: B006
+        components: Annotated[list[int], WIDTH, NOT_EMPTY] = [4, 8, 16, 32, 64, 128],
+        shrinkages: Annotated[list[float], NOT_NEGATIVE, NOT_EMPTY] = [0.0, 0.1, 0.3, 1.0, 3.0, 10.0],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -135,9 +135,9 @@ class RedCore(MissingModalityModule):
         expansion: Annotated[int, COUNT] = 4,
         attention_dropout: Annotated[float, BELOW_ONE] = 0.2,
         feedforward_dropout: Annotated[float, BELOW_ONE] = 0.1,
-        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],  # noqa: B006 - --help can show it
+        block_dims: Annotated[list[int], WIDTH, NOT_EMPTY] = [256, 128, 64],
         blocks: Annotated[int, COUNT] = 5,
-        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],  # noqa: B006 - a plain default that --help can show
+        hidden_dims: Annotated[list[int], WIDTH] = [128, 128],
         dropout: Annotated[float, BELOW_ONE] = 0.5,
         lambda_kl: Annotated[float, NOT_NEGATIVE] = 8e-4,
         gamma: Annotated[float, NOT_NEGATIVE] = 0.15,

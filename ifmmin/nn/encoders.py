@@ -245,6 +245,13 @@ class ModalityEncoders(nn.ModuleDict):
             ]
         )
 
+    @classmethod
+    def of_present(
+        cls, feature_dims: Sequence[int], embedding_dim: int, channels: int, text_dropout: float
+    ) -> ModalityEncoders:
+        """The same with maxima over time, where the embedding of what is absent is never read: it costs one frame."""
+        return cls.of_dims(feature_dims, embedding_dim, "max", channels, text_dropout, [1, 1, 1])
+
     def forward(self, batch: Batch) -> Tensor:
         """Embed the B rows of ``batch``: [B, 3, E], modalities in the order audio, visual, text."""
         columns = [
