@@ -130,4 +130,5 @@ def subset(batch: Batch, rows: torch.Tensor) -> Batch:
         utterances=[batch.utterances[row] for row in rows.tolist()],
         row=torch.arange(len(rows)),
         present=batch.present[rows],
+        turn=None if batch.turn is None else batch.turn[rows],
     )

@@ -34,6 +34,9 @@ class Batch:
         stored: three int64 tensors [K_m], ascending, the utterances whose frames are in the batch; None: all N.
             Training batches of a model without ``needs.hidden_frames`` store only what their rows may see.
         soft_labels: float32 [N, C], the probability of each class, of a corpus with soft labels; otherwise None.
+        turn: int64 [N, 3], for a model with ``needs.turns``; otherwise None. The chain, a number unique within the
+            corpus: the turns of one speaker in one dialogue. The position in it, 0, 1, ... in order of time among the
+            utterances of the split. The step since the speaker's previous turn, in turns, 0 for the first of a chain.
     """
 
     frames: tuple[Tensor, Tensor, Tensor]
@@ -45,6 +48,7 @@ class Batch:
     present: Tensor
     stored: tuple[Tensor, Tensor, Tensor] | None = None
     soft_labels: Tensor | None = None
+    turn: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of rows B."""
@@ -102,4 +106,5 @@ class Batch:
             present=change(self.present),
             stored=None if self.stored is None else per_modality(map(change, self.stored)),
             soft_labels=None if self.soft_labels is None else change(self.soft_labels),
+            turn=None if self.turn is None else change(self.turn),
         )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datamodules.batches.visible import under_conditions
 from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, present_under
 from tests.batches import batch_of, holding, random_batch, random_utterances
 
@@ -49,12 +50,21 @@ def test_complete_shows_all_that_is_there_in_one_row_each() -> None:
     assert complete.frames is masked.frames
 
 
+def test_turns_are_kept_under_every_condition() -> None:
+    batch = replace(random_batch(3), turn=torch.tensor([[4, 0, 0], [4, 1, 3], [7, 0, 0]]))
+    assert batch.unmasked().turn is batch.turn
+    assert under_conditions(batch, ["a", "avt"])[0].turn is batch.turn
+    assert batch.to("cpu", torch.float32).turn is not None
+    assert random_batch(3).to("cpu").turn is None
+
+
 def test_to_moves_every_tensor() -> None:
     batch = random_batch(3)
-    batch = holding(batch, batch.present)
+    batch = replace(holding(batch, batch.present), turn=torch.tensor([[0, 0, 0], [0, 1, 2], [1, 0, 0]]))
     moved = batch.to("meta")
-    assert moved.stored
+    assert moved.stored and moved.turn is not None
     tensors = [*moved.frames, *moved.stored, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
+    tensors.append(moved.turn)
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.utterances == batch.utterances
     assert batch.lengths.device.type == "cpu"
