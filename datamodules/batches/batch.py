@@ -37,6 +37,8 @@ class Batch:
         turn: int64 [N, 3], for a model with ``needs.turns``; otherwise None. The chain, a number unique within the
             corpus: the turns of one speaker in one dialogue. The position in it, 0, 1, ... in order of time among the
             utterances of the split. The step since the speaker's previous turn, in turns, 0 for the first of a chain.
+        reading: int64 [B], where utterances are read more than once: the rows of a chain with equal numbers are one
+            reading of it, in evaluation those of one condition. None: each utterance is read once.
     """
 
     frames: tuple[Tensor, Tensor, Tensor]
@@ -49,6 +51,7 @@ class Batch:
     stored: tuple[Tensor, Tensor, Tensor] | None = None
     soft_labels: Tensor | None = None
     turn: Tensor | None = None
+    reading: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of rows B."""
@@ -77,7 +80,7 @@ class Batch:
     def unmasked(self) -> Batch:
         """Show the same utterances, one row each, with all that the corpus has of them."""
         row = torch.arange(len(self.lengths), device=self.lengths.device)
-        return replace(self, row=row, present=self.available)
+        return replace(self, row=row, present=self.available, reading=None)
 
     def complete(self) -> Batch:
         """Former name of :meth:`unmasked`."""
@@ -107,4 +110,5 @@ class Batch:
             stored=None if self.stored is None else per_modality(map(change, self.stored)),
             soft_labels=None if self.soft_labels is None else change(self.soft_labels),
             turn=None if self.turn is None else change(self.turn),
+            reading=None if self.reading is None else change(self.reading),
         )

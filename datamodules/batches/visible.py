@@ -21,7 +21,7 @@ def under_conditions(batch: Batch, conditions: Sequence[str]) -> tuple[Batch, Te
 
     Returns:
         a batch of B <= N * len(conditions) rows, those of one utterance together, and int64 [B], the position of each
-        row's condition in :data:`~datamodules.conditions.CONDITIONS`.
+        row's condition in :data:`~datamodules.conditions.CONDITIONS`, which is its ``reading`` as well.
     """
     wanted = torch.tensor([CONDITIONS.index(condition) for condition in conditions])
     table = CONDITION_TABLE[wanted].to(batch.lengths.device)
@@ -29,7 +29,7 @@ def under_conditions(batch: Batch, conditions: Sequence[str]) -> tuple[Batch, Te
     allowed = (batch.available[:, None, :] | ~table[None]).all(dim=-1)
     row, column = allowed.nonzero(as_tuple=True)
     condition = wanted.to(row.device)[column]
-    return replace(batch, row=row, present=table[column]), condition
+    return replace(batch, row=row, present=table[column], reading=condition), condition
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,22 @@ def test_turns_are_kept_under_every_condition() -> None:
     assert random_batch(3).to("cpu").turn is None
 
 
+def test_a_reading_is_a_condition_and_ends_with_the_rows_that_it_numbers() -> None:
+    rows, condition = under_conditions(random_batch(3), ["a", "vt"])
+    assert rows.reading is not None and torch.equal(rows.reading, condition)
+    assert [CONDITIONS[number] for number in rows.reading.tolist()] == ["a", "vt"] * 3
+    assert random_batch(3).reading is None
+    assert rows.unmasked().reading is None
+
+
 def test_to_moves_every_tensor() -> None:
     batch = random_batch(3)
     batch = replace(holding(batch, batch.present), turn=torch.tensor([[0, 0, 0], [0, 1, 2], [1, 0, 0]]))
+    batch = replace(batch, reading=torch.zeros(3, dtype=torch.int64))
     moved = batch.to("meta")
-    assert moved.stored and moved.turn is not None
+    assert moved.stored and moved.turn is not None and moved.reading is not None
     tensors = [*moved.frames, *moved.stored, moved.lengths, moved.index, moved.labels, moved.row, moved.present]
-    tensors.append(moved.turn)
+    tensors += [moved.turn, moved.reading]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.utterances == batch.utterances
     assert batch.lengths.device.type == "cpu"
