@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from datamodules.batches.batch import Batch
 from datamodules.batches.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
 from datamodules.batches.masks import mask_sampler
+from datamodules.classes import ChosenClasses
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
 from datamodules.extraction.provenance import difference, read_provenance
@@ -31,7 +32,7 @@ from datamodules.storage.layouts import Incomplete, Layout
 from datamodules.storage.problems import Problems, Strict
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, shipped_statistics
 from datamodules.storage.statistics import difference as statistics_difference
-from datamodules.storage.targets import Targets, identical_folds, read_targets, shared_speakers
+from datamodules.storage.targets import Targets, identical_folds, left_out_by_choice, read_targets, shared_speakers
 from datamodules.text import printable
 
 DEFAULT_BUDGET_GB = 0.5
@@ -94,6 +95,11 @@ class EmotionDataModule(L.LightningDataModule):
         match_ids: how ids of target files are those of feature files: ``exact``, or overlooking a ``suffix`` such as
             .wav, ``blanks`` around them, a leading ./ or ``folder``, upper and lower ``case``, ``accents`` in one
             character or two, or ``all`` of these.
+        classes: which classes are told apart, in label order: a list, or text with commas, of names such as ``angry``,
+            of classes to merge such as ``happy+excited``, and of those with a name of their own such as
+            ``joy=happy+excited``. Utterances of other classes are left out and counted. None: those of the corpus.
+        label_names: what the columns or numbers of the label files are called, in their order. None: as the corpus
+            calls them; ``classes`` that has all of those and more, and merges none, names them too.
         drop_unknown_labels: leave out utterances of no class (-1) or of one that the corpus does not have.
         zero_frames_absent: take a modality as missing where an utterance has only zero frames of it, as in the public
             IEMOCAP pack where no face was found.
@@ -139,6 +145,8 @@ class EmotionDataModule(L.LightningDataModule):
         predict_split: Literal["train", "val", "test", "all"] | None = None,
         allow_shared_speakers: bool = False,
         match_ids: MatchRule = EXACT,
+        classes: Annotated[Sequence[str] | str, NOT_EMPTY] | None = None,
+        label_names: Annotated[Sequence[str] | str, NOT_EMPTY] | None = None,
         drop_unknown_labels: bool = False,
         zero_frames_absent: bool = False,
         incomplete: Incomplete | None = None,
@@ -276,6 +284,8 @@ class EmotionDataModule(L.LightningDataModule):
             if dropped := sum(split.dropped for split in targets.values()):
                 folder = self.corpus_layout.target_folder(self.root, self.fold)
                 warn_rank_zero(f"{folder}: {dropped} utterances have no known label; they are left out.")
+            if chosen := left_out_by_choice(targets):
+                warn_rank_zero(f"{self.corpus_layout.target_folder(self.root, self.fold)}: {chosen}.")
 
     def _read(self, utterances: Sequence[str] | None, require_all: bool) -> Corpus:
         budget = self.memory_budget_gb * 1e9
@@ -390,8 +400,8 @@ class EmotionDataModule(L.LightningDataModule):
         shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold, problems)
         for problem in problems.found:  # they are not needed
             warn_rank_zero(str(problem))
-        if ours is None or shipped is None:
-            return
+        if ours is None or shipped is None or left_out_by_choice(self.targets or {}):
+            return  # shipped ones are of all utterances
         worst = statistics_difference(ours, shipped)
         if worst > STATISTICS_TOLERANCE:
             warn_rank_zero(
@@ -402,10 +412,11 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all ids, labels, splits and frames in use, and of what ``corpus.json`` says in place of a class."""
+        """Hash of all ids, labels, splits and frames in use, and of what no class says of their meaning."""
         if self._fingerprint is None:
-            described = self.corpus_layout.description is not None
-            meaning = [self.corpus_name, self.class_names, self.task, self.monitor] if described else None
+            layout = self.corpus_layout
+            stated = layout.description is not None or isinstance(layout.labels, ChosenClasses)
+            meaning = [self.corpus_name, self.class_names, self.task, self.monitor] if stated else None
             self._fingerprint = fingerprint(self.corpus, self.targets, meaning)
         return self._fingerprint
 

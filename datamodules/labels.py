@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,12 +26,14 @@ class ReadLabels(NamedTuple):
     Attributes:
         numbers: [n], int64 class numbers or float32 values; of soft labels the most probable class.
         soft: float32 [n, C], the probability of each class; None unless a label is soft.
-        known: bool [n], False for an utterance to leave out, because its label is unknown.
+        known: bool [n], False for an utterance to leave out, because its label is unknown or of a class left out.
+        left_out: how many utterances of each class are left out by choice, by its name in the label files.
     """
 
     numbers: LabelArray
     soft: npt.NDArray[np.float32] | None
     known: npt.NDArray[np.bool_]
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class Classes:
         rows = labels.size != len(labels)
         if rows and labels.shape[1] != classes:
             what = f"one-hot labels of {labels.shape[1]} classes where the corpus has {classes}"
-            problems.add(path, what, "write the labels of these classes only")
+            remedy = "name the columns in their order by --data.label_names, and choose some by --data.classes"
+            problems.add(path, what, remedy)
             return None
         values = labels.astype(np.float64)
         soft = None
@@ -95,7 +100,8 @@ class Classes:
             known = np.isin(values, np.arange(classes))
             numbers = np.where(known, values, 0).astype(np.int64)
             unknown = ~known & ((values == np.round(values)) | np.isnan(values))
-            what, remedy = f"is outside 0..{classes - 1}", "leave out utterances of other classes"
+            what = f"is outside 0..{classes - 1}"
+            remedy = "leave out utterances of other classes, or name those by --data.label_names"
         remedy += ", or give --data.drop_unknown_labels true" if unknown.any() else ""
         wrong = np.flatnonzero(~known & ~unknown) if drop_unknown else np.flatnonzero(~known)
         return _unless_wrong(path, ids, labels, ReadLabels(numbers, soft, known), wrong, what, remedy, problems)

@@ -46,6 +46,18 @@ MARKS: Mapping[str, str] = {
 _INCOMPARABLE = {"one model per condition", "other features", "contradicts its source"}
 
 
+_FOUR = ({"angry"}, {"happy", "excited"}, {"neutral"}, {"sad"})
+_SIX = ({"angry"}, {"happy"}, {"neutral"}, {"sad"}, {"excited"}, {"frustrated"})
+
+CLASSES: Mapping[str, Mapping[tuple[str, ...], Sequence[set[str]]]] = {
+    "iemocap": {
+        ("angry", "happy", "neutral", "sad"): _FOUR,
+        ("angry", "excited", "frustrated", "happy", "neutral", "sad"): _SIX,
+    },
+}
+"""Classes that were published, by corpus and their sorted names: of each, the classes of the recordings in it."""
+
+
 @dataclass(frozen=True)
 class Published:
     """One published row.
@@ -109,6 +121,29 @@ def published_beside(
             row = replace(row, difference=difference)
         rows.append(row)
     return tuple(rows)
+
+
+def published_classes(corpus: str, names: Sequence[str], made_of: Mapping[str, Sequence[str]] | None = None) -> int:
+    """Number of classes of the published figures that tell the same classes apart; -1 if none do.
+
+    Args:
+        corpus: see :func:`read_published`.
+        names: of the classes; none of a regression, whose figures have no number of classes.
+        made_of: the classes of the label files in each, where some were merged, renamed or left out.
+
+    >>> published_classes("IEMOCAP", ["angry", "happy", "neutral", "sad"])
+    4
+    >>> six = {"angry": ["angry"], "happy": ["happy"], "neutral": ["neutral"], "sad": ["sad"]}
+    >>> published_classes("IEMOCAP", list(six), six), published_classes("IEMOCAP", ["angry", "sad"])
+    (-1, -1)
+    """
+    known = CLASSES.get(plain_name(corpus))
+    if known is None or not names:
+        return len(names) if made_of is None else -1
+    if made_of is None:
+        return len(names) if tuple(sorted(name.casefold() for name in names)) in known else -1
+    ours = {frozenset(part.casefold() for part in parts) for parts in made_of.values()}
+    return len(names) if any(ours == set(map(frozenset, theirs)) for theirs in known.values()) else -1
 
 
 def read_lines(path: Path, columns: Sequence[str]) -> list[tuple[dict[str, str], str]]:

@@ -66,6 +66,7 @@ class Record:
         independent_folds: whether the corpus's folds share no utterance; None in records up to 0.1.0.
         extraction: the extractor of each modality's features, as far as their files say; None in earlier records.
         invented: whether its recordings are made up, in the form of a corpus; None in earlier records.
+        made_of: by class, the classes of the label files in it, where some were merged, renamed or left out.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -103,6 +104,7 @@ class Record:
     independent_folds: bool | None = None
     extraction: Mapping[str, str] | None = None
     invented: bool | None = None
+    made_of: Mapping[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -136,6 +138,7 @@ class Record:
         valid.check_whole("train_size", self.train_size, low=1, optional=True)
         valid.check_flag("independent_folds", self.independent_folds, optional=True)
         valid.check_flag("invented", self.invented, optional=True)
+        valid.check_made_of(self.made_of, self.class_names)
         if self.extraction is not None:
             valid.check_extraction(self.extraction)
 

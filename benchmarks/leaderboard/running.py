@@ -204,6 +204,7 @@ def make_record(job: Job, board: Path) -> Record:
         InputError: the data have changed meanwhile.
     """
     from benchmarks.leaderboard.protocols import missing_rate_sweep
+    from datamodules.classes import ChosenClasses
 
     folder = board / job.folder
     result = _metrics(folder)
@@ -220,6 +221,8 @@ def make_record(job: Job, board: Path) -> Record:
     train = sorted(data.targets["train"].utterances)
     made |= {"training": digest(name.encode() for name in train), "train_size": len(train)}
     made["independent_folds"] = data.corpus_layout.independent_folds
+    labels = data.corpus_layout.labels
+    made["made_of"] = labels.made_of if isinstance(labels, ChosenClasses) else None
     made["extraction"] = {modality: each["extractor"] for modality, each in data.extraction.items()}
     made |= {"selected": result.get("monitor"), "validation": result.get("validation")}
     return Record.from_json({**result, **made})

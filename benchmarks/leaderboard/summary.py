@@ -17,7 +17,7 @@ import torch
 from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
-from benchmarks.leaderboard.published import published_beside
+from benchmarks.leaderboard.published import published_beside, published_classes
 from benchmarks.leaderboard.published_rates import Figures, read_figures
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
@@ -272,7 +272,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         reference=reference,
         entries=entries,
         published=() if first.is_synthetic else _published(first, entries),
-        figures=() if first.is_synthetic else read_figures(first.corpus, len(first.class_names)),
+        figures=() if first.is_synthetic else read_figures(first.corpus, _told_apart(first)),
         bayes=_bayes(records),
         records=tuple(records),
         training_sets=tuple(
@@ -426,7 +426,11 @@ def _published(first: Record, entries: Iterable[Entry]) -> tuple[Published, ...]
         }
         for entry in entries
     }
-    return published_beside(first.corpus, len(first.class_names), means)
+    return published_beside(first.corpus, _told_apart(first), means)
+
+
+def _told_apart(record: Record) -> int:
+    return published_classes(record.corpus, record.class_names, record.made_of)
 
 
 def _counted(name: str, numbers: Sequence[int]) -> str:

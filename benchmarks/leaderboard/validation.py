@@ -146,6 +146,20 @@ def check_class_names(value: object) -> None:
         raise InputError(f"class names {_shown(list(value))} hold one twice")
 
 
+def check_made_of(value: object, class_names: Sequence[str]) -> None:
+    """Refuse what does not give each class the names of those it is made of, unless it is None."""
+    if value is None:
+        return
+    found = dict(_items("made_of", value))
+    if found.keys() != {*class_names}:
+        raise InputError(f"made_of has {_listed(found)}, not the class names")
+    for name, parts in found.items():
+        if not isinstance(parts, (list, tuple)) or not parts:
+            raise InputError(f"{name} in made_of is {_shown(parts)}, not a list of classes")
+        for part in parts:
+            check_text(f"a class in {name} of made_of", part)
+
+
 def check_metrics(what: str, value: object, task: Task) -> None:
     """Refuse rows other than :data:`SUMMARY_ROWS`, and scores that are missing, no numbers or outside their range."""
     rows = dict(_items(what, value))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.classes import ChosenClasses
 from datamodules.conditions import COMPLETE, CONDITIONS, MODALITIES
 from datamodules.storage.features import FeatureFile, open_features, report_bad_frames
 from datamodules.storage.ids import key_of
@@ -17,7 +18,7 @@ from datamodules.storage.layouts import Layout, speaker_of
 from datamodules.storage.odd import OddFrames
 from datamodules.storage.problems import Problems, root_exists
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Moments, difference, shipped_statistics
-from datamodules.storage.targets import Targets, read_targets, shared_speakers, target_files
+from datamodules.storage.targets import Targets, left_out_by_choice, read_targets, shared_speakers, target_files
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
         if file is None:
             continue
         with file:
-            moments = {fold: Moments.none(0) for fold in targets} if name == "audio" else {}
+            # Shipped statistics are of all utterances of a fold.
+            whole = [fold for fold, splits in targets.items() if not left_out_by_choice(splits)]
+            moments = {fold: Moments.none(0) for fold in whole} if name == "audio" else {}
             report.summary.modalities[name], there = _check_features(report, file, layout, targets, moments)
             absent = sorted(name for name in labelled.values() if not file.holds(name))
             if layout.incomplete == "refuse":
@@ -204,6 +207,8 @@ def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> 
         dropped = sum(split.dropped for split in targets.values())
         if dropped:
             report.notes.add(folder, f"{dropped} utterances have no known label", "they are left out")
+        if chosen := left_out_by_choice(targets):
+            report.notes.add(folder, chosen, "--data.classes chooses")
         report.summary.folds[fold] = FoldSummary({split: _label_summary(targets[split], layout) for split in targets})
         _compare_counts(report, layout, fold)
         for first, second in (("train", "test"), ("val", "test")):
@@ -277,6 +282,8 @@ def _compare_counts(report: CheckReport, layout: Layout, fold: int) -> None:
     if layout.description is None:
         return
     for split, said in layout.description.counts.get(fold, {}).items():
+        if isinstance(layout.labels, ChosenClasses):
+            said = layout.labels.merged(said)
         found = report.summary.folds[fold].counts.get(split, {})
         if different := [name for name, number in said.items() if found.get(name, 0) != number]:
             what = f"{found.get(different[0], 0):g} {split} utterances of {different[0]}, where corpus.json counted "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from datamodules.classes import choose_classes
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
 from datamodules.labels import Classes, LabelScheme
@@ -86,17 +87,22 @@ class Layout:
         return replace(self, feature_names=(first, second, third))
 
     def with_options(self, options: Mapping[str, Any]) -> Layout:
-        """Read a corpus as the options of a datamodule say: feature names, matching of ids, what is left out.
+        """Read a corpus as the options of a datamodule say: feature names, classes, matching of ids, what is left out.
 
         Args:
             options: of :class:`~datamodules.base.EmotionDataModule`, by name; others are ignored.
+
+        Raises:
+            InputError: the classes that are chosen are none of the corpus's.
         """
         named = self.with_features(*(options.get(f"{name}_features") for name in MODALITIES))
         reading = ("match_ids", "drop_unknown_labels", "zero_frames_absent", "incomplete")
         given = {name: options[name] for name in reading if options.get(name) is not None}
         if self.description is not None and "match_ids" in given:
             given["description"] = self.description.matching(given["match_ids"])
-        return replace(named, **given)
+        classes, names = options.get("classes"), options.get("label_names")
+        labels = choose_classes(self.labels, self.name, classes, names, described=self.description is not None)
+        return replace(named, labels=labels, **given)
 
     def feature_path(self, root: Path, modality: int) -> Path:
         """Path of the features of a modality (0 audio, 1 visual, 2 text)."""

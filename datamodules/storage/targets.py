@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -35,12 +35,14 @@ class Targets:
         labels: [n], int64 class numbers or float32 values.
         soft: float32 [n, C], the probability of each class, where labels are soft; otherwise None.
         dropped: utterances that are left out because their label is unknown.
+        left_out: how many utterances of each class are left out by choice, by its name in the label files.
     """
 
     utterances: list[str]
     labels: LabelArray
     soft: npt.NDArray[np.float32] | None = None
     dropped: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, wanted: Collection[str]) -> Targets:
         """Those of the utterances that are ``wanted``, in their order."""
@@ -127,13 +129,28 @@ def _read_split(folder: Path, split: str, layout: Layout, problems: Problems) ->
     if read is None:
         return None
     if not read.known.any():
-        problems.add(path, "no utterance has a known label", "check the class numbers")
+        what = "no utterance is of a class that is told apart" if read.left_out else "no utterance has a known label"
+        problems.add(path, what, "choose others by --data.classes" if read.left_out else "check the class numbers")
         return None
     if read.known.all():
         return Targets(ids, read.numbers, read.soft)
     left = [name for name, known in zip(ids, read.known.tolist(), strict=True) if known]
     soft = None if read.soft is None else read.soft[read.known]
-    return Targets(left, read.numbers[read.known], soft, dropped=len(ids) - len(left))
+    unknown = len(ids) - len(left) - sum(read.left_out.values())
+    return Targets(left, read.numbers[read.known], soft, unknown, read.left_out)
+
+
+def left_out_by_choice(targets: Mapping[str, Targets]) -> str:
+    """Utterances of all splits that are left out by choice, in words; empty if there are none.
+
+    >>> left_out_by_choice({"val": Targets([], np.array([]), left_out={"excited": 3, "fear": 1})})
+    '4 utterances are of classes that are left out (excited 3, fear 1)'
+    """
+    total: Counter[str] = Counter()
+    for split in targets.values():
+        total.update(split.left_out)
+    each = ", ".join(f"{name} {count}" for name, count in total.items())
+    return f"{total.total()} utterances are of classes that are left out ({each})" if total else ""
 
 
 def _load_ids(path: Path, problems: Problems) -> list[str] | None:

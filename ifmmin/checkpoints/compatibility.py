@@ -7,6 +7,7 @@ from typing import Any
 from datamodules.base import EmotionDataModule
 from datamodules.errors import CorpusError, InputError
 from datamodules.storage.hdf5 import remedy_for_missing
+from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.reading import trained_model
 
@@ -69,8 +70,12 @@ def check_same_kind(data: EmotionDataModule, trained: dict[str, Any], path: str)
         raise InputError(f"{path}: trained for {task['name']}, but the corpus's labels are for {data.task['name']}.")
     named = bool(data.class_names or data.corpus_layout.folds)  # without labels there may be no classes
     if named and data.class_names != trained["class_names"]:
+        theirs, ours = trained["class_names"], data.class_names
+        apart = [name for name in (*theirs, *ours) if (name in theirs) != (name in ours)]
+        how = f"only one of them has {printable(', '.join(apart), 100)}" if apart else "their order differs"
         raise InputError(
-            f"{path}: its classes are {', '.join(trained['class_names'])}, the corpus's {', '.join(data.class_names)}."
+            f"{path}: its classes are {', '.join(theirs)}, the corpus's {', '.join(ours)}: {how}; "
+            "give --data.classes, or another checkpoint."
         )
 
 

@@ -12,8 +12,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.base import EmotionDataModule
+from datamodules.classes import ChosenClasses
 from datamodules.errors import InputError
 from datamodules.storage.layouts import speaker_of
+from datamodules.text import printable
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.console import print_rank_zero, print_table
@@ -36,6 +38,8 @@ def print_header(data: EmotionDataModule, run_dir: Path) -> None:
         print_rank_zero(f"data: the {name} in {place}")
     else:
         print_rank_zero(f"data: {name}, fold {data.fold}, in {data.root}")
+    if isinstance(data.corpus_layout.labels, ChosenClasses):
+        print_rank_zero(f"classes: {printable(data.corpus_layout.labels, 400)}")
     print_rank_zero(f"run folder: {run_dir}")
 
 

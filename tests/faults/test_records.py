@@ -159,6 +159,7 @@ EDITS = [
     Edit("a name of a megabyte", put("model", value="x" * 2**20), "model has 1048576 letters, not 1 to 1000"),
     Edit("a flag as a number", put("is_synthetic", value=1), "is_synthetic is 1, not true or false"),
     Edit("a later flag as a word", put("invented", value="no"), "invented is 'no', not true or false"),
+    Edit("classes made of others", put("made_of", value={"a": ["b"]}), "made_of has a, not the class names"),
     Edit("one class", put("class_names", value=["a"]), "at least two"),
     Edit("class names in one text", put("class_names", value="abcd"), "class_names is 'abcd', not a list"),
     Edit("a class twice", put("class_names", value=["a", "a", "b", "c"]), "hold one twice"),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard.published import COLUMNS, MARKS, PUBLISHED, Metric, read_published
+from benchmarks.leaderboard.published import COLUMNS, MARKS, PUBLISHED, Metric, published_classes, read_published
+from benchmarks.leaderboard.published_rates import read_figures
+from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.report.rows import board_table
 from benchmarks.leaderboard.report.tables import csv_text, markdown_text
@@ -85,6 +87,41 @@ def test_six_classes_are_another_board() -> None:
     invented = summarise_board([{**record, "is_synthetic": True} for record in records])
     for board in (own, invented):
         assert board.published == () and board.figures == ()
+
+
+SIX = ["angry", "happy", "neutral", "sad", "excited", "frustrated"]
+
+
+@pytest.mark.parametrize(
+    ("names", "made_of", "classes"),
+    [
+        (SIX, None, 6),
+        (SIX[::-1], None, 6),
+        (SIX[:4], None, 4),
+        (["calm", *SIX[1:]], None, -1),
+        (SIX[:3], None, -1),
+        (SIX[:4], {name: [name] for name in SIX[:4]}, -1),  # excited was left out, where the published happy has it
+        (SIX[:4], {"angry": ["angry"], "happy": ["happy", "excited"], "neutral": ["neutral"], "sad": ["sad"]}, 4),
+        (["a", "b", "c", "d"], {"a": ["sad"], "b": ["Happy", "Excited"], "c": ["neutral"], "d": ["angry"]}, 4),
+        (SIX, {name: [name, "fear"] for name in SIX}, -1),
+        ([], None, 0),
+    ],
+)
+def test_published_figures_are_beside_the_same_classes_only(
+    names: list[str], made_of: dict[str, list[str]] | None, classes: int
+) -> None:
+    assert published_classes("IEMOCAP", names, made_of) == classes
+    assert bool(read_figures("IEMOCAP", classes)) == (classes > 0)
+
+
+def test_a_board_of_merged_classes_shows_figures_by_what_they_are_made_of() -> None:
+    (record,) = board_records(["MMIN"], [1], [0])
+    assert summarise_board([record]).published
+    made = {name: [name] for name in record["class_names"]}
+    assert summarise_board([{**record, "made_of": made}]).published == ()
+    made["happy"] = ["excited", "happy"]
+    again = summarise_board([{**record, "made_of": made}])
+    assert again.published and Record.from_json(again.records[0].to_json()).made_of == made
 
 
 def test_a_pooled_value_is_compared_with_ours_pooled(tmp_path: Path) -> None:
