@@ -11,6 +11,7 @@ from datamodules.lazy import lazy
 
 if TYPE_CHECKING:
     from baselines.bimha import BIMHA
+    from baselines.cfn_sr import CFNSR
     from baselines.cif_mmin import CIFMMIN, ContrastivePretraining
     from baselines.cm_arr import CMARR
     from baselines.cmga import CMGA
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BIMHA",
+    "CFNSR",
     "CIFMMIN",
     "CMARR",
     "CMGA",
@@ -92,6 +94,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "BIMHA": "bimha",
+        "CFNSR": "cfn_sr",
         "CIFMMIN": "cif_mmin",
         "CMARR": "cm_arr",
         "CMGA": "cmga",

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
-from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import visible
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
@@ -18,24 +17,13 @@ from datamodules.ranges import BELOW_ONE, WIDTH
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.cross_modal import CrossModalAttention, half_sinusoids
+from ifmmin.nn.encoders import shown_frames
 from ifmmin.nn.heads import Classifier
-from ifmmin.nn.padding import frame_mask
-from ifmmin.nn.precision import in_autocast
+from ifmmin.nn.padding import frame_mask, mean_frame
 from ifmmin.nn.rows import distinct
 
 PAIRS = (("audio", "text"), ("visual", "text"), ("audio", "visual"))
 """Source and target of each interaction."""
-
-
-def mean_frame(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Mean [B, d] of the true frames of [B, T, d], by int64 [B]; zeros without frames.
-
-    >>> import torch
-    >>> mean_frame(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).tolist()
-    [[2.0]]
-    """
-    true = frame_mask(lengths, frames.shape[1])[..., None]
-    return frames.where(true, 0.0).sum(dim=1) / lengths.clamp(min=1)[:, None]
 
 
 class Interaction(NamedTuple):
@@ -178,12 +166,7 @@ class CMGA(MissingModalityModule):
         found = []
         for m, convolution in enumerate(self.convolutions.values()):
             seen = visible(batch, m)
-            frames, lengths = in_autocast(seen.frames), seen.lengths
-            if self.steps is not None and len(lengths):
-                frames, lengths = pool_steps(frames, lengths, self.steps), torch.full_like(lengths, self.steps)
-            if not len(lengths):
-                # A modality that nobody shows is run on a zero frame, so that its parameters have a gradient.
-                frames, lengths = frames.new_zeros(1, 1, frames.shape[2]), lengths.new_ones(1)
+            frames, lengths = shown_frames(seen, self.steps)
             # Padding is zero: the last frame sees the same behind it as at the end of a batch.
             z = convolution(frames.transpose(1, 2)).transpose(1, 2)
             mean = mean_frame(z, lengths)

@@ -16,7 +16,7 @@ from datamodules.needs import DataNeeds
 from datamodules.ranges import BELOW_ONE, COUNT, WIDTH, Range
 from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
-from ifmmin.nn.cross_modal import CrossModalTransformer
+from ifmmin.nn.cross_modal import AdditiveAttention, CrossModalTransformer
 from ifmmin.nn.heads import Classifier
 from ifmmin.nn.precision import in_autocast, lstm_states
 from ifmmin.optimization import Recipe
@@ -66,29 +66,16 @@ class Recurrence(nn.Module):
         return local
 
 
-class GatedBlock(nn.Module):
-    r"""The cross-modal block: a vector y says which steps of a sequence x count.
+class GatedBlock(AdditiveAttention):
+    r"""The cross-modal block: a vector y weighs the steps of a sequence x.
 
-    .. math::
-        x_t' = x_t + w_t x_t, \quad w = \mathrm{softmax}_t \bigl( u · \tanh(W x_t + b + U y) \bigr)
+    .. math:: x_t' = x_t + w_t x_t
+
+    with w of :class:`~ifmmin.nn.cross_modal.AdditiveAttention`.
 
     Args:
         dim: d, of x and y.
     """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.sequence, self.vector = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
-        self.score = nn.Linear(dim, 1, bias=False)
-
-    def mix(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute tanh(W x + b + U y) [B, S, d] of x [B, S, d] and y [B, d]."""
-        return torch.tanh(self.sequence(x) + self.vector(y)[:, None])
-
-    def weights(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute w [B, S]."""
-        weights: Tensor = self.score(self.mix(x, y))[..., 0].softmax(dim=1)
-        return weights
 
     def forward(self, x: Tensor, y: Tensor, present: Tensor) -> Tensor:
         """Weigh x [B, S, d] by y [B, d]; x itself in rows where y is not ``present``, bool [B]."""

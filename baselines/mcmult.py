@@ -17,7 +17,7 @@ from datamodules.needs import DataNeeds
 from datamodules.ranges import COUNT
 from ifmmin.cards import ModelCard
 from ifmmin.nn.cross_modal import CrossModalLayer, CrossModalTransformer
-from ifmmin.nn.padding import frame_mask
+from ifmmin.nn.padding import mean_frame
 from ifmmin.nn.rows import distinct
 from ifmmin.optimization import Recipe
 
@@ -150,10 +150,7 @@ class CooperativeTargets(Targets):
         if self.readout == "last":
             return super().summary(memory, h, lengths)
         read: Tensor = memory(h, lengths=lengths)
-        if lengths is None:
-            return read.mean(dim=1)
-        true = frame_mask(lengths, h.shape[1])[..., None]
-        return read.where(true, 0.0).sum(dim=1) / lengths[:, None].to(read)
+        return read.mean(dim=1) if lengths is None else mean_frame(read, lengths)
 
 
 class MCMulT(MulTNetworks):

@@ -1,4 +1,4 @@
-"""Transformers in which a sequence attends to another one, over true frames only (Tsai et al., ACL 2019)."""
+"""Attention of a sequence, or of a vector, to the true frames of another one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,34 @@ def half_sinusoids(steps: int, dim: int) -> Tensor:
     place = torch.arange(1, steps + 1, dtype=torch.float64)[:, None]
     angle = place * torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(1e4) / max(1, half - 1)))
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim % 2))
+
+
+class AdditiveAttention(nn.Module):
+    r"""A vector y says by how much each step of a sequence x counts.
+
+    .. math:: w = \mathrm{softmax}_t \bigl( u · \tanh(W x_t + b + U y) \bigr)
+
+    Args:
+        dim: d, of x and y.
+
+    Example:
+        >>> AdditiveAttention(4).weights(torch.zeros(1, 2, 4), torch.zeros(1, 4)).tolist()
+        [[0.5, 0.5]]
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.sequence, self.vector = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
+        self.score = nn.Linear(dim, 1, bias=False)
+
+    def mix(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute tanh(W x + b + U y) [B, T, d] of x [B, T, d] and y [B, d]."""
+        return torch.tanh(self.sequence(x) + self.vector(y)[:, None])
+
+    def weights(self, x: Tensor, y: Tensor, true: Tensor | None = None) -> Tensor:
+        """Compute w [B, T], 0 where bool ``true`` [B, T], with a step in each row, is False; None: all are true."""
+        scores: Tensor = self.score(self.mix(x, y))[..., 0]
+        return (scores if true is None else scores.masked_fill(~true, -torch.inf)).softmax(dim=1)
 
 
 class CrossModalAttention(nn.Module):

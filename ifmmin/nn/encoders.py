@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches.batch import Batch
+from datamodules.batches.pooling import pool_steps
 from datamodules.batches.visible import Visible, visible
 from datamodules.conditions import MODALITIES
 from ifmmin.nn.kernels.winning_window import winning_responses
@@ -268,3 +269,18 @@ class ModalityEncoders(nn.ModuleDict):
         for encoder in self.values():
             assert isinstance(encoder, SequenceEncoder)
             yield encoder
+
+
+def shown_frames(seen: Visible, steps: int | None) -> tuple[Tensor, Tensor]:
+    """What a network reads of the frames of one modality: [K, T, D] and lengths int64 [K].
+
+    Args:
+        seen: the sequences that rows show. Without any, a zero frame is read, so that parameters have a gradient.
+        steps: to which each sequence is pooled; None: it is read as it is.
+    """
+    frames, lengths = in_autocast(seen.frames), seen.lengths
+    if not len(lengths):
+        return frames.new_zeros(1, 1, frames.shape[2]), lengths.new_ones(1)
+    if steps is None:
+        return frames, lengths
+    return pool_steps(frames, lengths, steps), torch.full_like(lengths, steps)

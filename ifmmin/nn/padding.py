@@ -20,6 +20,16 @@ def frame_mask(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
+def mean_frame(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Mean [B, d] of the true frames of [B, T, d], by int64 [B]; zeros without frames.
+
+    >>> mean_frame(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).tolist()
+    [[2.0]]
+    """
+    true = frame_mask(lengths, frames.shape[1])[..., None]
+    return frames.where(true, 0.0).sum(dim=1) / lengths.clamp(min=1)[:, None]
+
+
 def padding_mask(lengths: Tensor, longest: int) -> Tensor | None:
     """Bool [K, longest]: True on padding; or None if nothing is padded.
 
