@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from baselines.tensor_fusion import LMF, TFN
     from baselines.three_stage_contrastive import ThreeStageContrastive
     from baselines.variational_distillation import VariationalDistillation
+    from baselines.vcan import VCAN
 
 __all__ = [
     "BIMHA",
@@ -65,6 +66,7 @@ __all__ = [
     "MPLMM",
     "MV2D",
     "TFN",
+    "VCAN",
     "CompleteFusion",
     "ContrastivePretraining",
     "CorrelationLearning",
@@ -132,6 +134,7 @@ __getattr__, __dir__ = lazy(
         "ScaleVLAD": "scale_vlad",
         "TFN": "tensor_fusion",
         "ThreeStageContrastive": "three_stage_contrastive",
+        "VCAN": "vcan",
         "VariationalDistillation": "variational_distillation",
         "MulTPretraining": "mult.pretraining",
     },
