@@ -63,7 +63,7 @@ IN_ONE_LINE = [
     # Commands.
     ("", "a command is needed. There are: fit,"),
     ("tset --model IFMMIN", "Did you mean test?"),
-    ("fit", "fit: --model is needed. There are: BIMHA, CIFMMIN, CMARR,"),
+    ("fit", "fit: --model is needed. There are: BIMHA, CFNSR, CIFMMIN,"),
     ("validate", "validate: --model is needed."),
     ("predict --data IEMOCAP", "predict: --model is needed."),
     ("check", "check: --data is needed. There are: Folder, IEMOCAP,"),
