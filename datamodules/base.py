@@ -337,7 +337,7 @@ class EmotionDataModule(L.LightningDataModule):
                 "own; do not average it with the other. It happens in the public pack: take another copy."
             )
         shared = shared_speakers(targets, self.corpus_layout)
-        if shared and not self.allow_shared_speakers:
+        if shared and not (self.allow_shared_speakers or self.corpus_layout.speakers_shared):
             names = printable(", ".join(sorted(shared)))
             raise CorpusError(
                 f"{self.root}/target/{self.fold}: speaker {names} is in train and in test; "

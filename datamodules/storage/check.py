@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +212,29 @@ def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> 
             report.notes.add(folder, chosen, "--data.classes chooses")
         report.summary.folds[fold] = FoldSummary({split: _label_summary(targets[split], layout) for split in targets})
         _compare_counts(report, layout, fold)
-        for first, second in (("train", "test"), ("val", "test")):
-            shared = shared_speakers(targets, layout, first, second) if {first, second} <= targets.keys() else set()
-            if shared:
-                what = f"speaker {', '.join(sorted(shared))} is in both {first} and {second}"
-                problems.add(folder, what, "split by speaker, or the score tells little about new speakers")
+        _check_speakers(report, folder, layout, targets)
         contents = target_files(folder)
         if contents is not None and first_with.setdefault(contents, fold) != fold:
             what = f"its target files are a copy of fold {first_with[contents]}'s"
             problems.add(folder, what, "take these files from another copy, or leave this fold out")
     return folds
+
+
+def _check_speakers(report: CheckReport, folder: Path, layout: Layout, targets: Mapping[str, Targets]) -> None:
+    """Report speakers who are tested and in another split too, and note those who train and validate."""
+    for first, second in combinations(targets, 2):
+        shared = sorted(shared_speakers(targets, layout, first, second))
+        if not shared:
+            continue
+        what = f"speaker {', '.join(shared)} is in both {first} and {second}"
+        if second != "test":
+            report.notes.add(folder, what, "the epoch is selected on known speakers")
+        elif layout.speakers_shared:
+            report.notes.add(
+                folder, what, "that is how this corpus was split; the score tells little about new speakers"
+            )
+        else:
+            report.problems.add(folder, what, "split by speaker, or the score tells little about new speakers")
 
 
 def _count_available(

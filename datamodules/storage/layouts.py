@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from datamodules.classes import choose_classes
 from datamodules.conditions import MODALITIES
 from datamodules.errors import InputError
-from datamodules.labels import Classes, LabelScheme
+from datamodules.labels import Classes, LabelScheme, Scale
 from datamodules.storage.ids import EXACT, MatchRule, key_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Layout:
         zero_frames_absent: whether an utterance whose frames are all zero, or were never written, lacks the modality.
         incomplete: what becomes of labelled utterances that lack a modality: they are a problem, left out, or kept.
         independent_folds: whether every fold is data of its own, in a root of its own, and shares nothing with others.
+        speakers_shared: whether published splits share speakers, which is noted and not refused.
         invented: whether its recordings are made up, in the form of a corpus.
         description: what says all this, where it is the corpus itself and not a class; it knows the speakers then.
     """
@@ -55,6 +56,7 @@ class Layout:
     zero_frames_absent: bool = False
     incomplete: Incomplete = "refuse"
     independent_folds: bool = False
+    speakers_shared: bool = False
     invented: bool = False
     description: Description | None = None
 
@@ -138,6 +140,16 @@ IEMOCAP_LAYOUT = Layout("IEMOCAP", ("comparE", "denseface", "bert_large"), EMOTI
 
 # The public pack does not say MSP-IMPROV's label order; its authors' preprocess/msp/arrange_data.py does: A, H, N, S.
 MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), EMOTIONS, 12, _MSP_SPEAKER)
+
+# 03bSnISJMiM$_$1: the second clip of a video.
+_VIDEO = r"^(.+?)\$_\$"
+
+CMU_MOSI_LAYOUT = Layout("CMU-MOSI", ("covarep", "facet", "bert"), Scale(-3, 3), 1, _VIDEO)
+
+CMU_MOSEI_LAYOUT = Layout("CMU-MOSEI", ("covarep", "facet", "bert"), Scale(-3, 3), 1, _VIDEO)
+
+# Its videos are films and shows, cut into clips of which some train and some test.
+CH_SIMS_LAYOUT = Layout("CH-SIMS", ("librosa", "openface", "bert"), Scale(-1, 1), 1, _VIDEO, speakers_shared=True)
 
 
 def speaker_of(utterance: str, layout: Layout) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
+from datamodules.storage.description import VALUES
 from datamodules.storage.targets import SPLITS
 from datamodules.text import printable
 from ifmmin.cli.arguments import Parser, by_path, class_at, first_look
@@ -97,6 +98,16 @@ def _summary(summary: CorpusSummary) -> str:
     return f"{known}\nLabelled utterances have: {', '.join(each)}."
 
 
+def _split_cell(counts: Mapping[str, float], class_names: Sequence[str]) -> str:
+    """Utterances of a split and those of each class; of values their number, mean and range."""
+    if not counts:
+        return "-"
+    if class_names:
+        return f"{sum(counts.values())}: {' '.join(map(str, counts.values()))}"
+    number, mean, low, high = (counts[name] for name in (VALUES, "mean", "min", "max"))
+    return f"{number:g}: mean {mean:.2f}, {low:g} to {high:g}"
+
+
 def _fold_table(report: CheckReport) -> Table:
     summary = report.summary
     table = Table("fold", title=Text(f"Utterances per split: {' '.join(report.class_names)}"))
@@ -107,8 +118,7 @@ def _fold_table(report: CheckReport) -> Table:
     for number, fold in summary.folds.items():
         cells = [str(number)]
         for split in SPLITS:
-            counts = list(fold.counts.get(split, {}).values())
-            cells.append(f"{sum(counts)}: {' '.join(map(str, counts))}" if counts else "-")
+            cells.append(_split_cell(fold.counts.get(split, {}), report.class_names))
         if summary.statistics_file:
             verdict = {None: "none", True: "agree", False: "differ"}[fold.statistics_agree]
             off = "" if fold.statistics_difference is None else f" ({fold.statistics_difference:.0e})"
