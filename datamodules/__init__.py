@@ -9,6 +9,9 @@ from datamodules.lazy import lazy
 if TYPE_CHECKING:
     from datamodules.base import EmotionDataModule
     from datamodules.batches.batch import Batch
+    from datamodules.ch_sims import CHSIMS
+    from datamodules.cmu_mosei import CMUMOSEI
+    from datamodules.cmu_mosi import CMUMOSI
     from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
     from datamodules.errors import CorpusError, InputError
     from datamodules.folder import Folder
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from datamodules.synthetic import Synthetic
 
 __all__ = [
+    "CHSIMS",
+    "CMUMOSEI",
+    "CMUMOSI",
     "CONDITIONS",
     "IEMOCAP",
     "MISSING_CONDITIONS",
@@ -35,6 +41,9 @@ __all__ = [
 ]
 
 CORPORA = {
+    "CHSIMS": "ch_sims",
+    "CMUMOSEI": "cmu_mosei",
+    "CMUMOSI": "cmu_mosi",
     "Folder": "folder",
     "IEMOCAP": "iemocap",
     "MSPIMPROV": "msp_improv",

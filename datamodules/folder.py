@@ -90,6 +90,7 @@ def write_folder(
     speakers: Mapping[str, str | None] | None = None,
     features: Mapping[str, str] | None = None,
     monitor: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write what :class:`Folder` needs beside features: ``corpus.json`` and the target files of every fold.
 
@@ -107,6 +108,8 @@ def write_folder(
             refused.
         features: names of the feature files by modality; others are called ``audio``, ``visual``, ``text``.
         monitor: the score that selects models; by default UA, or MAE of values.
+        facts: anything else that is known, in plain values, for people to read; ``"incomplete": "keep"`` says that
+            utterances lack modalities on purpose.
 
     Returns:
         the path of ``corpus.json``.
@@ -138,6 +141,7 @@ def write_folder(
         feature_names=dict(features or {}),
         speakers=dict(speakers or {}),
         monitor=monitor,
+        facts=dict(facts or {}),
     )
     path = write_description(root, description)
     for fold, targets in enumerate(written, start=1):

@@ -15,6 +15,8 @@ from ifmmin.cli.arguments import Parser, defaults_of
 from ifmmin.cli.commands import IfmminCLI
 from ifmmin.cli.console import clean_process
 from ifmmin.cli.extract import make_parser
+from ifmmin.cli.import_corpus import SOURCES
+from ifmmin.cli.import_corpus import make_parser as make_import_parser
 from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.media_words import OPTIONS
 from ifmmin.discovery import corpus_names, discover_models, find_corpus
@@ -29,6 +31,8 @@ _SCRIPT = """\
     names={commands}
   elif [[ $command == extract ]] && (( COMP_CWORD == 2 )); then
     names={recordings}
+  elif [[ $command == import ]] && (( COMP_CWORD == 2 )); then
+    names={sources}
   elif [[ $command == extract && $before == --recipe ]]; then
     names={recipes}
   elif [[ $command == extract && ( $before == --audio || $before == --visual || $before == --text ) ]]; then
@@ -76,7 +80,8 @@ def completion_script(shell: str) -> str:
     options = {command: options_of(command) for command in IfmminCLI.subcommands()}
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
     options["check"] += ["--data", "--data.help", "--json"]
-    options["extract"] = sorted(name for name in make_parser()._option_string_actions if name.startswith("--"))
+    for command, parser in (("extract", make_parser()), ("import", make_import_parser())):
+        options[command] = sorted(name for name in parser._option_string_actions if name.startswith("--"))
     options["predict"] += sorted(f"--{name}" for name in OPTIONS if f"--{name}" not in options["predict"])
     models = {name: _of_class("model", model) for name, model in sorted(discover_models().items())}
     corpora = {name: _of_class("data", find_corpus(name)) for name in corpus_names()}
@@ -90,6 +95,7 @@ def completion_script(shell: str) -> str:
         models=_words(models),
         corpora=_words(corpora),
         recordings=_words(INDEXES),
+        sources=_words(SOURCES),
         recipes=_words(RECIPES),
         extractors=_words([*registry.names(), "none"]),
         options="\n".join(f"      {command}) names={_words(names)} ;;" for command, names in options.items()),

@@ -21,6 +21,7 @@ COMMANDS = {
     "test": "score a checkpoint on the test split",
     "predict": "write what a checkpoint predicts of each utterance under each condition; or of media: predict FILE",
     "extract": "make a feature corpus of recordings",
+    "import": "make a feature corpus of a published pack, or of folders of .npy files",
     "check": "list everything that is wrong with a corpus",
     "compare": "compare two runs of one fold, utterance by utterance",
     "models": "list the models, with their papers",
@@ -83,6 +84,8 @@ def _imported(argv: Sequence[str]) -> Callable[[list[str]], int]:
         from ifmmin.cli.completion import completion_command as command
     elif name == "extract":
         from ifmmin.cli.extract import extract_command as command
+    elif name == "import":
+        from ifmmin.cli.import_corpus import import_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:

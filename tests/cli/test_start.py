@@ -27,13 +27,14 @@ def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> N
 
 
 def test_the_commands_are_lightnings_and_check() -> None:
-    assert set(COMMANDS) == {*LightningCLI.subcommands(), "check", "compare", "extract", "models", "completion"}
+    ours = {"check", "compare", "extract", "import", "models", "completion"}
+    assert set(COMMANDS) == {*LightningCLI.subcommands(), *ours}
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "a command is needed. There are: fit, validate, test, predict, extract, check"),
+        ([], "a command is needed. There are: fit, validate, test, predict, extract, import, check"),
         (["tset", "--model", "IFMMIN"], "command 'tset' is not known. Did you mean test? There are: fit,"),
         (["IFMMIN"], "command 'IFMMIN' is not known. There are: fit,"),
     ],

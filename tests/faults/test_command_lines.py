@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from datamodules import CORPORA
 from datamodules.errors import InputError
 from ifmmin.cli import starting
 from ifmmin.cli.arguments import prepare
@@ -350,7 +351,8 @@ def script() -> str:
     [
         (["f"], ["fit"]),
         (["fit", "--model", "MMIN"], ["MMIN", "MMINWithoutCycle"]),
-        (["check", "--data", ""], ["Folder", "IEMOCAP", "MSPIMPROV", "Privileged", "Synthetic"]),
+        (["check", "--data", ""], sorted(CORPORA)),
+        (["check", "--data", "CMU"], ["CMUMOSEI", "CMUMOSI"]),
         (["fit", "--trainer.max_"], ["--trainer.max_epochs", "--trainer.max_steps", "--trainer.max_time"]),
         (["fit", "--model", "IFMMIN", "--model.lambda"], ["--model.lambda_img", "--model.lambda_inv"]),
         (["test", "--data", "IEMOCAP", "--data.fo"], ["--data.fold"]),
@@ -358,6 +360,8 @@ def script() -> str:
         (["test", "--resu"], []),
         (["predict", "--outp"], ["--output"]),
         (["extract", ""], ["IEMOCAP", "MSPIMPROV", "clips"]),
+        (["import", ""], ["CMUMOSI", "CMUMOSEI", "CHSIMS", "npy"]),
+        (["import", "npy", "table", "out", "--vis"], ["--visual"]),
         (["extract", "IEMOCAP", "raw", "out", "--keep"], ["--keep-parts", "--keep-tags"]),
         (["extract", "clips", "raw", "out", "--recipe", "p"], ["portable", "published"]),
         (["extract", "clips", "raw", "out", "--audio", "hf-s"], ["hf-speech"]),
