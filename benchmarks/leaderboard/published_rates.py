@@ -38,6 +38,7 @@ _SCORES: Mapping[str, str] = {
     "MAE": "MAE",
     "Corr": "Corr",
     "Acc-7": "Acc7",
+    "Acc-5": "Acc5",
     "Acc-2 (negative/non-negative)": "Acc2_has0",
     "Acc-2 (negative/positive)": "Acc2_non0",
     "F1 (negative/non-negative)": "F1_has0",

@@ -19,13 +19,26 @@ _MOMENTS = 7
 """n, Σ|p - y|, Σp, Σy, Σp², Σy², Σpy."""
 
 
+SIMS_EDGES = (-0.7, -0.1, 0.1, 0.7)
+"""Where one of CH-SIMS's five classes ends; the edge belongs to the class below."""
+
+SIMS_LEVELS = ("negative", "weakly negative", "neutral", "weakly positive", "positive")
+
+_FIVE = 2  # Acc-5 clips to -2..2
+
+
 class Regression(Task):
     """One value per utterance: the output is the value, labels are floats, NaN where unknown.
 
     As CMU-MOSI and CMU-MOSEI are scored: MAE; Pearson's correlation; ``Acc7``, accuracy after clipping to the scale
     and rounding to whole numbers (seven of them from -3 to 3; the digit follows the scale); accuracy and weighted F1
     of the sign, counted both ways: ``has0``, negative against not negative, over all utterances, and ``non0``,
-    negative against positive, over those whose true value is not 0.
+    negative against positive, over those whose true value is not 0. A scale from -n to n, n above 2, has ``Acc5`` too,
+    after clipping to -2..2.
+
+    A scale from -1 to 1 is scored as CH-SIMS is (Yu et al., ACL 2020, and MMSA's code): predictions are clipped to the
+    scale first; ``Acc5`` has the classes of :data:`SIMS_EDGES`, ``Acc3`` joins its two negative and its two positive
+    ones, ``Acc2`` and its weighted F1 tell positive from not positive.
 
     Args:
         low: the least value of the scale.
@@ -37,6 +50,8 @@ class Regression(Task):
     >>> task = Regression(-3, 3)
     >>> task.outputs, task.mode("MAE"), task.mode("Corr"), task.scores[2].name
     (1, 'min', 'max', 'Acc7')
+    >>> [score.name for score in Regression(-1, 1).scores]
+    ['MAE', 'Corr', 'Acc5', 'Acc3', 'Acc2', 'F1']
     """
 
     name: ClassVar[str] = "regression"
@@ -53,13 +68,21 @@ class Regression(Task):
             )
         self.low, self.high = float(low), float(high)
         self._first = math.ceil(low)
-        self.levels = tuple(map(str, range(self._first, math.floor(high) + 1)))
-        self.shape = (_MOMENTS + len(self.levels) ** 2 + 8,)
+        self._sims = (self.low, self.high) == (-1.0, 1.0)
+        whole = tuple(map(str, range(self._first, math.floor(high) + 1)))
+        self.levels = SIMS_LEVELS if self._sims else whole
+        self._signs = 4 if self._sims else 8
+        self.shape = (_MOMENTS + len(self.levels) ** 2 + self._signs,)
+        # Joined to fewer classes by clipping; rounding and clipping to whole numbers may change places.
+        joined = {1: "Acc3"} if self._sims else {}
+        if not self._sims and -self.low == self.high and len(whole) > 2 * _FIVE + 1:
+            joined = {_FIVE: "Acc5"}
+        self._joined = joined
+        signs = ("Acc2", "F1") if self._sims else ("Acc2_has0", "F1_has0", "Acc2_non0", "F1_non0")
         self.scores = (
             Score("MAE", higher_is_better=False, percent=False),
             Score("Corr", percent=False),
-            Score(f"Acc{len(self.levels)}"),
-            *(Score(f"{score}_{zero}") for zero in ("has0", "non0") for score in ("Acc2", "F1")),
+            *map(Score, (f"Acc{len(self.levels)}", *joined.values(), *signs)),
         )
 
     def spec(self) -> dict[str, Any]:
@@ -75,7 +98,7 @@ class Regression(Task):
         return F.l1_loss(outputs, teacher)
 
     def count(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Moments, the rounded pair and both signs of each row of known label: float64 [B, K].
+        """Moments, the pair of levels and the signs of each row of known label: float64 [B, K].
 
         Raises:
             ValueError: a label is outside the scale.
@@ -85,16 +108,25 @@ class Regression(Task):
         if bool((known & ((y < self.low) | (y > self.high))).any()):
             raise ValueError(f"a label is outside {self.low}..{self.high}")
         p = outputs[:, 0].double()
+        p = p.clamp(self.low, self.high) if self._sims else p
         moments = torch.stack([torch.ones_like(y), (p - y).abs(), p, y, p * p, y * y, p * y], dim=1)
         levels = len(self.levels)
-        rounded = [value.clamp(self.low, self.high).round().long() - self._first for value in (y, p)]
-        true, predicted = (value.clamp(0, levels - 1) for value in rounded)
+        true, predicted = (self._level(value) for value in (y, p))
         matrix = F.one_hot(true * levels + predicted, levels * levels)
-        has0 = F.one_hot(2 * (y >= 0).long() + (p >= 0).long(), 4)
-        non0 = F.one_hot(2 * (y > 0).long() + (p > 0).long(), 4) * (y != 0)[:, None]
-        counted = torch.cat([moments, matrix.double(), has0.double(), non0.double()], dim=1)
+        positive = F.one_hot(2 * (y > 0).long() + (p > 0).long(), 4)
+        signs = [positive]
+        if not self._sims:
+            signs = [F.one_hot(2 * (y >= 0).long() + (p >= 0).long(), 4), positive * (y != 0)[:, None]]
+        counted = torch.cat([moments, matrix.double(), *(sign.double() for sign in signs)], dim=1)
         # Selected, not multiplied: an unknown row may be NaN.
         return counted.where(known[:, None], 0.0)
+
+    def _level(self, values: Tensor) -> Tensor:
+        """Place of each value in :attr:`levels`, int64 [B]."""
+        if self._sims:  # labels are float32: in float64 a 0.1 would be above the edge
+            return torch.bucketize(values.float(), torch.tensor(SIMS_EDGES, device=values.device))
+        rounded = values.clamp(self.low, self.high).round().long() - self._first
+        return rounded.clamp(0, len(self.levels) - 1)
 
     def evaluate(self, counts: Tensor) -> dict[str, Tensor]:
         """Every score of counts [..., K]."""
@@ -103,8 +135,10 @@ class Regression(Task):
         # Sums of equal values differ by rounding alone: no correlation is defined there.
         varies = (spread_p > 1e-12 * pp) & (spread_y > 1e-12 * yy)
         corr = (py - p * y / n) / (spread_p * spread_y).clamp(min=0).sqrt()
-        found = [error / n, corr.where(varies, torch.nan).clamp(-1, 1), _accuracy(self.matrix(counts))]
-        for signs in counts[..., -8:].unflatten(-1, (2, 2, 2)).unbind(-3):
+        matrix = self.matrix(counts)
+        found = [error / n, corr.where(varies, torch.nan).clamp(-1, 1), _accuracy(matrix)]
+        found += [_accuracy(_clipped(matrix, most)) for most in self._joined]
+        for signs in counts[..., -self._signs :].unflatten(-1, (-1, 2, 2)).unbind(-3):
             found += [_accuracy(signs), _weighted_f1(signs)]
         return {score.name: value for score, value in zip(self.scores, found, strict=True)}
 
@@ -113,9 +147,9 @@ class Regression(Task):
         return counts[..., 0].long()
 
     def matrix(self, counts: Tensor) -> Tensor:
-        """Confusion matrices of clipped and rounded values, int64 [..., L, L]."""
+        """Confusion matrices over :attr:`levels`, int64 [..., L, L]."""
         levels = len(self.levels)
-        matrix: Tensor = counts[..., _MOMENTS:-8].unflatten(-1, (levels, levels)).long()
+        matrix: Tensor = counts[..., _MOMENTS : -self._signs].unflatten(-1, (levels, levels)).long()
         return matrix
 
     def answers(self, outputs: Tensor) -> Tensor:
@@ -132,6 +166,14 @@ def _accuracy(confusion: Tensor) -> Tensor:
     counts = confusion.double()
     accuracy: Tensor = counts.diagonal(dim1=-2, dim2=-1).sum(-1) / counts.sum((-2, -1))
     return accuracy
+
+
+def _clipped(confusion: Tensor, most: int) -> Tensor:
+    """Counts [..., L, L] of levels around a middle one, with those beyond ``most`` from it joined to the last."""
+    size = confusion.shape[-1]
+    level = (torch.arange(size, device=confusion.device) - size // 2).clamp(-most, most) + most
+    joined = F.one_hot(level, 2 * most + 1).double()
+    return joined.T @ confusion.double() @ joined
 
 
 def _weighted_f1(confusion: Tensor) -> Tensor:

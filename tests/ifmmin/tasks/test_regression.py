@@ -34,6 +34,7 @@ def reference(outputs: Tensor, label: Tensor) -> dict[str, float]:
         "MAE": float(mean_absolute_error(y, p)),
         "Corr": float(pearsonr(y, p).statistic),
         "Acc7": float(accuracy_score(*rounded)),
+        "Acc5": float(accuracy_score(*(np.round(np.clip(values, -2, 2)).astype(int) for values in (y, p)))),
         "Acc2_has0": float(accuracy_score(y >= 0, p >= 0)),
         "F1_has0": float(f1_score(y >= 0, p >= 0, average="weighted")),
         "Acc2_non0": float(accuracy_score(y[signed] > 0, p[signed] > 0)),
@@ -60,6 +61,31 @@ def test_scores_equal_sklearn_and_scipy_per_condition_pooled_and_mean(seed: int)
     for row, values in expected.items():
         assert summary[row] == pytest.approx(values, abs=1e-9), row
     assert TASK.number(metric.compute()).tolist() == condition.bincount(minlength=7).tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_scale_from_minus_1_to_1_is_scored_as_ch_sims_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y = (rng.integers(-5, 6, 500) / 5).astype(np.float32)  # the mean of five annotators
+    p = (y + 0.6 * rng.standard_normal(500)).astype(np.float32)
+    p[:9] = [-0.7, -0.1, 0.0, 0.1, 0.7, -1.0, 1.0, -4.0, 4.0]
+    task = Regression(-1, 1)
+    metric = task.metric()
+    metric.update(torch.from_numpy(p)[:, None], torch.from_numpy(y), torch.zeros(500, dtype=torch.int64))
+    clipped = p.clip(-1, 1)
+    five = [np.digitize(each, np.array([-0.7, -0.1, 0.1, 0.7], np.float32), right=True) for each in (y, clipped)]
+    three = [np.digitize(each, np.array([-0.1, 0.1], np.float32), right=True) for each in (y, clipped)]
+    expected = {
+        "MAE": float(mean_absolute_error(y.astype(np.float64), clipped.astype(np.float64))),
+        "Corr": float(pearsonr(y.astype(np.float64), clipped.astype(np.float64)).statistic),
+        "Acc5": float(accuracy_score(*five)),
+        "Acc3": float(accuracy_score(*three)),
+        "Acc2": float(accuracy_score(y > 0, clipped > 0)),
+        "F1": float(f1_score(y > 0, clipped > 0, average="weighted")),
+    }
+    assert task.summarise(metric.compute())["a"] == pytest.approx(expected, abs=1e-9)
+    assert task.levels[2] == "neutral"
+    assert task.matrix(metric.compute())[0].sum() == 500
 
 
 def test_rounded_values_form_a_confusion_matrix() -> None:
@@ -100,7 +126,8 @@ def test_loss_direction_and_answers() -> None:
     assert float(TASK.loss(outputs, label)) == pytest.approx(1.25)
     assert (TASK.mode("MAE"), TASK.mode("Corr")) == ("min", "max")
     assert TASK.named(TASK.answers(outputs)[0]) == {"value": 1.0}
-    assert [score.name for score in Regression(-1, 1).scores][2] == "Acc3"
+    assert [score.name for score in Regression(0, 4).scores][2:4] == ["Acc5", "Acc2_has0"]
+    assert [score.name for score in Regression(-2.5, 2.5).scores][2:4] == ["Acc5", "Acc2_has0"]
     with pytest.raises(KeyError):
         TASK.score("UA")
 
