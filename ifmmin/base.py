@@ -94,7 +94,7 @@ class MissingModalityModule(L.LightningModule, ABC):
     validation_conditions: ClassVar[Sequence[str]] = CONDITIONS
     """Conditions under which validation evaluates every utterance."""
 
-    log_prefix: ClassVar[str] = ""
+    log_prefix: str = ""
     """Prefix of every logged name, for stages that share a logger."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -240,6 +240,11 @@ class MissingModalityModule(L.LightningModule, ABC):
     def subnetworks(self) -> Iterator[tuple[str, nn.Module]]:
         """Trainable parts whose gradients are clipped separately, by name; a model may choose others."""
         return subnetworks(self)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a table says beside the model's name, so that its row is read as what it is; most models: nothing."""
+        return ["reads earlier turns"] if self.needs.turns else []
 
     @property
     def monitor_key(self) -> str:

@@ -3,7 +3,8 @@
 Its files::
 
     RUN/config.yaml                 the configuration, complete
-    RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done
+    RUN/stage1/checkpoints/         stage 1, where the model has one; stage1/best.json when it is done. Its own
+                                    stage 1, where it has one, is in RUN/stage1/stage1/
     RUN/checkpoints/                the best epoch and the last
     RUN/logs/, RUN/tensorboard/     curves
     RUN/predictions.csv             every answer of the test
@@ -140,8 +141,9 @@ def hold(folder: Path) -> None:
         _locks[place] = lock(folder, "run")
     except PermissionError:  # a read-only folder; what is written there later says so
         return
-    for part in (folder, folder / "checkpoints", folder / STAGE1, folder / STAGE1 / "checkpoints"):
-        sweep(part)
+    for stage in (folder, folder / STAGE1, folder / STAGE1 / STAGE1):
+        sweep(stage)
+        sweep(stage / "checkpoints")
 
 
 def leave(failed: bool = False) -> None:

@@ -58,7 +58,7 @@ def groups_of(known: Models) -> dict[str, Models]:
 def run_seconds(model: type[MissingModalityModule]) -> float | None:
     """CPU seconds of a run and of the stage 1 that it starts from; None where one was not measured."""
     times = _times()
-    names = [model.__name__, *([model.stage1.__name__] if issubclass(model, Stage2Module) else [])]
+    names = [model.__name__, *([model.stage1_of({}).__name__] if issubclass(model, Stage2Module) else [])]
     return sum(times[name] for name in names) if all(name in times for name in names) else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from benchmarks.leaderboard.groups import groups_of
-from benchmarks.leaderboard.identity import digest, identity
+from benchmarks.leaderboard.identity import code_version, digest, identity
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.storage.layouts import Layout
@@ -276,11 +276,21 @@ class Cell:
     fingerprint: str
     threads: int
 
-    def job(self, name: str, model: type[MissingModalityModule], options: Sequence[Option], **rest: Any) -> Job:
-        """The job that trains ``model`` here."""
+    def job(
+        self,
+        name: str,
+        model: type[MissingModalityModule],
+        options: Sequence[Option],
+        wrapped: type[MissingModalityModule] | None = None,
+        **rest: Any,
+    ) -> Job:
+        """The job that trains ``model`` here, and before it the model that it wraps."""
         # The fingerprint tells which data these are, wherever their files are.
         placeless = [word for option in options if option[0] != "--data.root" for word in option]
         depends_on = identity(model, self.corpus, placeless, self.fingerprint, self.threads)
+        if wrapped is not None:
+            both = (str(depends_on["code"]), code_version(wrapped, self.corpus))
+            depends_on["code"] = digest(part.encode() for part in both)
         words = tuple(word for option in options for word in option)
         data = tuple(word for option in options if option[0].startswith("--data") for word in option)
         return Job(name, model.__name__, self.fold, self.seed, words, data, depends_on, **rest)
@@ -308,10 +318,14 @@ def make_jobs(
             ours = model.__module__.partition(".")[0] in ("ifmmin", BASELINES_PACKAGE)
             path = name if ours else path_of(model) or name
             stage1 = None
-            if issubclass(model, Stage2Module) and all(option[0] != "--model.pretrained" for option in own):
-                first = f"{model.stage1.__module__}.{model.stage1.__qualname__}"
-                stage1 = cell.job(first, model.stage1, (*common, *_stage1_options(model.stage1, own)), pretraining=True)
-            jobs.append(cell.job(path, model, (*common, *own), stage1=stage1))
+            first = model.stage1_of(_plain_options(own)) if issubclass(model, Stage2Module) else None
+            given = any(option[0] == "--model.pretrained" for option in own)
+            if first is not None and issubclass(first, Stage1Module) and not given:
+                place = f"{first.__module__}.{first.__qualname__}"
+                stage1 = cell.job(place, first, (*common, *_stage1_options(first, own)), pretraining=True)
+            # A model that is wrapped is trained by the run itself, which so depends on its code too.
+            wrapped = None if first is None or issubclass(first, Stage1Module) else first
+            jobs.append(cell.job(path, model, (*common, *own), wrapped=wrapped, stage1=stage1))
     return jobs
 
 
@@ -347,6 +361,11 @@ def _of_model(line: str, name: str, settings: Settings) -> str:
     line = line.replace("See --model.help.", f"See: fit --model.help {name}.")
     named = line.startswith((f"--{name}.", f"{name}:", "--trainer", "--data"))
     return line if named else f"{name}: {line}"
+
+
+def _plain_options(own: Iterable[Option]) -> dict[str, str]:
+    """Options of a model by name, as text."""
+    return {option[0].removeprefix("--model."): " ".join(option[1:]) for option in own}
 
 
 def _stage1_options(stage1: type[Stage1Module], own: Iterable[Option]) -> list[Option]:

@@ -15,7 +15,7 @@ from ifmmin.checkpoints.published import read_published_parts
 from ifmmin.checkpoints.reading import read_checkpoint, trained_model
 
 if TYPE_CHECKING:
-    from ifmmin.pretraining.stage1 import Stage1Module
+    from ifmmin.base import MissingModalityModule
 
 
 class Stage1Checkpoint(NamedTuple):
@@ -45,7 +45,7 @@ def load_part(part: torch.nn.Module, state: Mapping[str, Tensor], source: str) -
         raise InputError(f"{source} does not fit this model and corpus: {lines[0]}") from error
 
 
-def read_stage1(path: str | Path, stage1: type[Stage1Module]) -> Stage1Checkpoint:
+def read_stage1(path: str | Path, stage1: type[MissingModalityModule]) -> Stage1Checkpoint:
     """Read a stage-1 checkpoint of ours, or a folder of the published code.
 
     Raises:

@@ -17,7 +17,7 @@ _READ = {"fit": ("val",), "validate": ("val",), "test": ("test",), "predict": ("
 def check_counts(
     options: Namespace, command: str, model: MissingModalityModule, data: EmotionDataModule, devices: int
 ) -> None:
-    """Refuse limits that leave no batch, and intervals beyond the end, of either stage.
+    """Refuse limits that leave no batch, and intervals beyond the end, of any stage.
 
     Args:
         options: of the command, parsed.
@@ -39,8 +39,9 @@ def check_counts(
         check_trainer_options(trainer, command)
         return
     stages = [model]
-    if isinstance(model, Stage2Module) and not model.taught and not options.get("ckpt_path"):
-        stages.insert(0, model.stage1_for_a_look())
+    if not options.get("ckpt_path"):
+        while isinstance(first := stages[0], Stage2Module) and not first.taught:
+            stages.insert(0, first.stage1_for_a_look())
     limit = trainer.get("limit_train_batches")
     for stage in stages:
         train = data.count_batches("train", stage.settings.batch_size, devices)

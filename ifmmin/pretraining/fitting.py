@@ -52,6 +52,8 @@ def fit_two_stages(
 ) -> Fitted:
     """Train stage 1 if the model has one, then the model; go on where an interrupted run stopped.
 
+    Stage 1 may start from a stage 1 of its own, which is then trained before it.
+
     Args:
         model: to train; one with a stage 1 that was given neither weights nor a checkpoint is pretrained first.
         data: its corpus.
@@ -82,7 +84,7 @@ def fit_two_stages(
     trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
     best = best_checkpoint(trainer)
     if best is None:
-        report("no checkpoint was kept, so the weights of the last step are tested")
+        report("no checkpoint was kept, so the weights of the last step are taken")
     else:
         report(f"best epoch by {model.monitor_key}: {best}")
     return Fitted(trainer, best)
@@ -110,26 +112,22 @@ def _pretrain(
     done = runs.finished_stage1(run)
     if done is not None:
         try:
-            model.load_stage1(read_stage1(done, model.stage1).parts, str(done))
+            model.load_stage1(read_stage1(done, model.stage1_class).parts, str(done))
         except InputError as error:
             report(f"{str(error).rstrip('.')}; stage 1 is done again.")
         else:
             report(f"stage 1: done already, {done}")
             return
-    folder = run / runs.STAGE1
     L.seed_everything(seed, verbose=False)
     stage1 = model.stage1_module()
-    count = trainable_parameters(stage1)
-    report(f"stage 1: training {type(stage1).__name__} on complete data ({count:,} parameters)")
-    trainer = make_trainer(stage1, folder)
-    trainer.fit(stage1, datamodule=data, ckpt_path=usable_checkpoint(folder, stage1), weights_only=True)
-    best = best_checkpoint(trainer)
-    if best is None:
+    fitted = fit_two_stages(
+        stage1, data, make_trainer, run / runs.STAGE1, seed=seed, report=lambda line: report(f"stage 1: {line}")
+    )
+    if fitted.checkpoint is None:
         model.load_stage1(split_parts(stage1.state_dict()))
         return
-    report(f"best epoch by {stage1.monitor_key}: {best}")
-    model.load_stage1(read_stage1(best, model.stage1).parts, best)
-    rank_zero_only(runs.record_stage1)(run, Path(best))
+    model.load_stage1(read_stage1(fitted.checkpoint, model.stage1_class).parts, fitted.checkpoint)
+    rank_zero_only(runs.record_stage1)(run, Path(fitted.checkpoint))
 
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:

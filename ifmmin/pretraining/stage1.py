@@ -30,7 +30,7 @@ class Stage1Module(MissingModalityModule):
 
     monitored_row: ClassVar[str] = COMPLETE
     validation_conditions: ClassVar[tuple[str, ...]] = (COMPLETE,)
-    log_prefix: ClassVar[str] = "stage1/"
+    log_prefix = "stage1/"
     architecture: ClassVar[tuple[str, ...]]
     """Hyperparameters that stage 2 must share, since it starts from these networks."""
 

@@ -47,6 +47,11 @@ class Stage2Module(MissingModalityModule):
     stage1_parts: ClassVar[tuple[str, ...]]
     """The parts that start from stage 1."""
 
+    @classmethod
+    def stage1_of(cls, options: Mapping[str, Any]) -> type[MissingModalityModule]:
+        """The model that is trained before one with these options."""
+        return cls.stage1
+
     def __init__(
         self, *, pretrained: str | None = None, pretraining: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
@@ -58,9 +63,14 @@ class Stage2Module(MissingModalityModule):
         if self.pretraining:
             self._check_pretraining()
 
+    @property
+    def stage1_class(self) -> type[MissingModalityModule]:
+        """The model that is trained before this one."""
+        return self.stage1_of(self.hparams)
+
     def _check_pretraining(self) -> None:
         """Refuse what stage 1 would refuse, and what would not fit stage 2, before anything is trained."""
-        known = declared_options(self.stage1).keys() - {
+        known = declared_options(self.stage1_class).keys() - {
             "feature_dims",
             "class_names",
             "task",
@@ -68,11 +78,12 @@ class Stage2Module(MissingModalityModule):
             "args",
             "kwargs",
         }
+        first = self.stage1_class.__name__
         for name, value in self.pretraining.items():
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {near[0]}?" if near else f" fit --model.help {self.stage1.__name__} lists them."
-                raise InputError(f"pretraining {name!r}: {self.stage1.__name__} has no such option.{hint}")
+                hint = f" Did you mean {near[0]}?" if near else f" fit --model.help {first} lists them."
+                raise InputError(f"pretraining {name!r}: {first} has no such option.{hint}")
             if name in self._shared_options() and value != self.hparams.get(name, value):
                 raise InputError(
                     f"pretraining {name} {value}: stage 2 starts from these encoders, so give {name} to "
@@ -87,7 +98,7 @@ class Stage2Module(MissingModalityModule):
         """Options that decide what stage 1's weights compute; a rate of dropout does not, and may differ."""
         return [name for name in self.stage1.architecture if not name.endswith("_dropout")]
 
-    def stage1_module(self) -> Stage1Module:
+    def stage1_module(self) -> MissingModalityModule:
         """Make a fresh stage-1 model of the architecture that this model starts from."""
         shared = {name: self.hparams[name] for name in self.stage1.architecture if name in self.hparams}
         common = {name: self.hparams[name] for name in ("corpus", "monitor", "task") if name in self.hparams}
@@ -95,7 +106,7 @@ class Stage2Module(MissingModalityModule):
             feature_dims=self.feature_dims, class_names=self.class_names, **(common | shared | self.pretraining)
         )
 
-    def stage1_for_a_look(self) -> Stage1Module:
+    def stage1_for_a_look(self) -> MissingModalityModule:
         """Make one that is not trained: the weights that follow are those of a run without it."""
         with torch.random.fork_rng(devices=[]):
             return self.stage1_module()
@@ -113,7 +124,7 @@ class Stage2Module(MissingModalityModule):
         for name in self.stage1_parts:
             if name not in parts:
                 raise InputError(
-                    f"{source}: no {name} in it; {type(self).__name__} starts from {self.stage1.__name__}."
+                    f"{source}: no {name} in it; {type(self).__name__} starts from {self.stage1_class.__name__}."
                 )
             load_part(getattr(self, name), parts[name], f"{source}: {name}")
         self.taught = True
@@ -129,15 +140,19 @@ class Stage2Module(MissingModalityModule):
                 this corpus.
         """
         assert self.pretrained is not None
-        found = read_stage1(self.pretrained, self.stage1)
+        found = read_stage1(self.pretrained, self.stage1_class)
         if data is not None and found.data is not None:
             check_same_fold(data, found.data, self.pretrained)
+        self._check_trained_options(found.options)
+        self.load_stage1(found.parts, self.pretrained)
+
+    def _check_trained_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse a ``pretrained`` stage 1 whose shared options, of those its checkpoint tells, are others."""
         for name in self._shared_options():
-            ours, trained = self.hparams.get(name), found.options.get(name)
+            ours, trained = self.hparams.get(name), options.get(name)
             if trained is not None and trained != (list(ours) if isinstance(ours, tuple) else ours):
                 shown = printable(f"{name} {trained}", 60)
                 raise InputError(f"{self.pretrained}: stage 1 has {shown}; give that to {type(self).__name__} too.")
-        self.load_stage1(found.parts, self.pretrained)
 
     def setup(self, stage: str) -> None:
         """Load ``pretrained``, unless a checkpoint of this very stage is about to be restored."""
@@ -149,7 +164,7 @@ class Stage2Module(MissingModalityModule):
         """Refuse to train without a stage 1."""
         if not self.taught:
             raise InputError(
-                f"{type(self).__name__} starts from stage 1: train {self.stage1.__name__} first "
+                f"{type(self).__name__} starts from stage 1: train {self.stage1_class.__name__} first "
                 "and give its checkpoint as `pretrained`."
             )
 
