@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from baselines.curriculum_correlation import CurriculumCorrelation
     from baselines.dicmor import DiCMoR
     from baselines.distilled_imputation import DistilledImputation
+    from baselines.emotion_shift import EmotionShift
     from baselines.emt import EMT
     from baselines.hierarchical_fusion import EffMulti, InterMulti
     from baselines.imder import IMDer
@@ -74,6 +75,7 @@ __all__ = [
     "DiCMoR",
     "DistilledImputation",
     "EffMulti",
+    "EmotionShift",
     "ExpertPretraining",
     "IMDer",
     "InterMulti",
@@ -109,6 +111,7 @@ __getattr__, __dir__ = lazy(
         "DistilledImputation": "distilled_imputation",
         "EMT": "emt",
         "EffMulti": "hierarchical_fusion",
+        "EmotionShift": "emotion_shift",
         "InterMulti": "hierarchical_fusion",
         "IMDer": "imder",
         "LMF": "tensor_fusion",

@@ -30,6 +30,7 @@ def build(name: str, seed: int = 0, **options: Any) -> MissingModalityModule:
 
 
 NARROW: dict[str, Any] = {
+    "around": "MeanFusion",
     "dim": 40,  # a multiple of every number of heads
     **dict.fromkeys(("embedding_dim", "hidden_dim", "flow_hidden_dim", "feedforward_dim", "width"), 16),
     **dict.fromkeys(("bottleneck_dim", "code_dim", "head_dim", "time_dim"), 16),
