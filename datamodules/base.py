@@ -241,7 +241,9 @@ class EmotionDataModule(L.LightningDataModule):
             InputError: there is no such place.
         """
         described = cls.described(options)
-        layout = cls.layout
+        layout: Layout | None = getattr(cls, "layout", None)
+        if layout is None:
+            raise InputError(f"{cls.__name__}: has no layout, so its files are unknown; see docs/add_a_corpus.md.")
         if described is not None:
             layout = replace(
                 layout.with_features(**described.feature_names),
@@ -249,6 +251,11 @@ class EmotionDataModule(L.LightningDataModule):
                 incomplete=described.incomplete or layout.incomplete,
             )
         return layout.with_options(options)
+
+    @classmethod
+    def layout_meant(cls, options: Mapping[str, Any]) -> Layout:
+        """:meth:`layout_of`, also where the class sets its folder itself and has no option ``root``."""
+        return cls.layout_of(options) if "root" in options else cls(**options).corpus_layout
 
     @classmethod
     def described(cls, options: Mapping[str, Any]) -> Description | None:

@@ -218,10 +218,16 @@ def corpus_layout(settings: Settings) -> Layout:
     """What the corpus that the settings mean looks like.
 
     Raises:
-        InputError: a setting is unknown, or the corpus is not there.
+        InputError: a setting is unknown, the corpus is not there, or its class takes no fold or seed.
     """
     _, config = _parsed([word for option in settings.data for word in option])
-    return corpus_class(settings).layout_of(vars(config.data.init_args))
+    corpus, given = corpus_class(settings), vars(config.data.init_args)
+    if lacking := [name for name in ("fold", "seed") if name not in given]:
+        raise InputError(
+            f"{corpus.__name__}: takes no --data.{lacking[0]}, which a board sets; let its __init__ take **kwargs and "
+            "pass them on."
+        )
+    return corpus.layout_meant(given)
 
 
 def chosen_models(names: Sequence[str], known: Models) -> Models:

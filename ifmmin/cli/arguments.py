@@ -306,6 +306,8 @@ def _no_class(key: str, name: str) -> str:
 
 def _not_an_option(argv: Sequence[str], key: str, name: str) -> str:
     near = difflib.get_close_matches(name, [*_options(argv, key)], n=1)
+    if name in near:
+        return f"--{key}.{name}: its class does not take it; let its __init__ take **kwargs and pass them on."
     hint = f" Did you mean --{key}.{near[0]}?" if near else ""
     return f"--{key}.{name} is not known.{hint} See --{key}.help."
 

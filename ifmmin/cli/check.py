@@ -50,8 +50,9 @@ def check_command(argv: Sequence[str]) -> int:
     if options.json is not None and Path(options.json).suffix != ".json":
         raise InputError(f"--json {printable(options.json)}: give a name that ends in .json.")
     corpus, given = class_at(options.data.class_path), options.data.init_args
-    root = corpus.locate(given.as_dict())
-    layout = corpus.layout_of(given.as_dict() | {"root": str(root)})
+    settings = given.as_dict()
+    root = corpus.locate(settings) if "root" in settings else corpus(**settings).root
+    layout = corpus.layout_meant(settings | ({"root": str(root)} if "root" in settings else {}))
     report = check_corpus(root, layout, [given.fold] if layout.independent_folds else None)
     Console().print(render_check(report), crop=False)
     if options.json:

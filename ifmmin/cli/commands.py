@@ -213,7 +213,7 @@ class IfmminCLI(LightningCLI):
         options = self._options
         self._check_options()
         model, owner = options.model.class_path.rpartition(".")[2], class_at(options.data.class_path)
-        layout = owner.layout_of(vars(options.data.init_args))
+        layout = owner.layout_meant(vars(options.data.init_args))
         data = runs.corpus_folder(owner, layout)
         fold = options.data.init_args.get("fold", 1)
         name = f"{model}-seed{options.seed_everything}"

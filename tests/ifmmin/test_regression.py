@@ -57,10 +57,11 @@ def test_every_model_that_claims_regression_has_a_finite_loss_and_one_output(nam
     assert model.feature_dims == list(DIMS)
 
 
-def test_a_model_of_classes_says_so_in_one_line(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--model", "CMARR", "--data", CORPUS, "--data.root", str(corpus)]) == 1
+@pytest.mark.parametrize("name", sorted({*discover_models()} - {*MODELS}))
+def test_a_model_of_classes_says_so_in_one_line(name: str, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model", name, "--data", CORPUS, "--data.root", str(corpus)]) == 1
     said = capsys.readouterr().err
-    assert "CMARR: does classification, not regression" in said
+    assert f"{name}: does classification, not regression" in said
     assert said.count("\n") == 1
 
 
