@@ -67,6 +67,7 @@ class Record:
         extraction: the extractor of each modality's features, as far as their files say; None in earlier records.
         invented: whether its recordings are made up, in the form of a corpus; None in earlier records.
         made_of: by class, the classes of the label files in it, where some were merged, renamed or left out.
+        remarks: on the model, such as that it reads earlier turns; none in earlier records.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -105,6 +106,7 @@ class Record:
     extraction: Mapping[str, str] | None = None
     invented: bool | None = None
     made_of: Mapping[str, list[str]] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -139,6 +141,8 @@ class Record:
         valid.check_flag("independent_folds", self.independent_folds, optional=True)
         valid.check_flag("invented", self.invented, optional=True)
         valid.check_made_of(self.made_of, self.class_names)
+        for remark in self.remarks:
+            valid.check_text("remarks", remark)
         if self.extraction is not None:
             valid.check_extraction(self.extraction)
 
@@ -165,7 +169,13 @@ class Record:
         """Plain values of a line of ``records.jsonl``."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         task, counts = values.pop("task"), values.pop("counts")
-        return {**values, "class_names": list(self.class_names), "task": task.spec(), task.counts_key: counts}
+        return {
+            **values,
+            "class_names": list(self.class_names),
+            "remarks": list(self.remarks),
+            "task": task.spec(),
+            task.counts_key: counts,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Record:
@@ -180,6 +190,9 @@ class Record:
             task = task_of(values.get("task"), values["class_names"])
             known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
             known |= {"task": task, "counts": values[task.counts_key], "class_names": tuple(values["class_names"])}
+            if not isinstance(values.get("remarks", []), list):
+                raise InputError("remarks is no list")
+            known["remarks"] = tuple(values.get("remarks", []))
             return cls(**known)
         except KeyError as error:
             raise InputError(f"{printable(error.args[0], 60)} is missing") from error

@@ -50,6 +50,7 @@ class Entry:
 
     Attributes:
         model: its name.
+        remarks: on it, such as that it reads earlier turns.
         n: the number of its runs.
         folds: the folds it was run on.
         seeds: the seeds it was run with.
@@ -66,6 +67,7 @@ class Entry:
     """
 
     model: str
+    remarks: tuple[str, ...]
     n: int
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -243,6 +245,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
     entries = tuple(
         Entry(
             model=model,
+            remarks=runs[model][-1].remarks,
             n=len(runs[model]),
             folds=_distinct(r.fold for r in runs[model]),
             seeds=_distinct(r.seed for r in runs[model]),

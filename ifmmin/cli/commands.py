@@ -455,6 +455,7 @@ class IfmminCLI(LightningCLI):
             is_synthetic=data.synthetic,
             invented=data.invented,
             model=type(self.model).__name__,
+            remarks=tuple(self.model.remarks),
             fold=data.fold,
             seed=trained_on["seed"],
             split=split,

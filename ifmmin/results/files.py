@@ -70,6 +70,7 @@ def as_json(results: Results) -> dict[str, Any]:
     task = results.task
     return {
         "model": results.model,
+        "remarks": list(results.remarks),
         "corpus": results.corpus,
         "is_synthetic": results.is_synthetic,
         "invented": results.invented,
@@ -108,6 +109,7 @@ def from_json(written: Mapping[str, Any]) -> Results:
     names = ("corpus", "is_synthetic", "model", "fold", "seed", "split", "record")
     values = {name: written[name] for name in names}
     values |= {name: written.get(name) for name in ("trained_on", "validation", "monitor", "invented")}
+    values["remarks"] = tuple(written.get("remarks") or ())
     if written.get("intervals") is not None:
         values["intervals"] = intervals_from_json(written["intervals"])
     return Results(task=task, counts=counts, **values)

@@ -100,6 +100,7 @@ class Results:
         monitor: of a fit, ``name``, ``value`` and ``epoch`` (from 1) of what selected the epoch.
         invented: whether its recordings are made up, in the form of a corpus; None if unknown, as in earlier files.
         intervals: of the scores, if they were asked for.
+        remarks: on the model, such as that it reads earlier turns.
     """
 
     corpus: str
@@ -117,6 +118,7 @@ class Results:
     monitor: Mapping[str, Any] | None = None
     invented: bool | None = None
     intervals: Intervals | None = None
+    remarks: tuple[str, ...] = ()
 
     def scores(self) -> Summary:
         """Values of the table, see :meth:`ifmmin.tasks.Task.summarise`."""
@@ -145,7 +147,8 @@ class Results:
         """Two lines: model and corpus; fold, seed, split and the number of utterances; a third if trained elsewhere."""
         corpus = corpus_title(self.corpus, self.is_synthetic, self.invented)
         size = f" · {self.common_number()} utterances" if self.common_number() else ""
-        title = f"{printable(self.model)} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
+        model = ", ".join([self.model, *self.remarks])
+        title = f"{printable(model)} on {corpus}\nfold {self.fold} · seed {self.seed} · {self.split}{size}"
         return f"{title}\n{self.origin()}" if self.origin() else title
 
     def origin(self) -> str:

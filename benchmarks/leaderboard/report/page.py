@@ -246,6 +246,7 @@ def _look(model: str, line: int | None = None) -> dict[str, Any]:
 def _model(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.model,
+        "remarks": entry.remarks,
         "look": _look(entry.model),
         "cells": {metric: {row: _pair(cell) for row, cell in cells.items()} for metric, cells in entry.cells.items()},
         "sweep": {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in entry.sweep.items()},

@@ -161,7 +161,7 @@ def _measured(summary: Summary, entry: Entry, score: Score) -> BoardRow:
     rank, test, gap = entry.rank[name], entry.test[name], entry.gap["mean"]
     cells = {
         "rank": BoardCell(str(rank), rank) if rank else NO_VALUE,
-        "model": BoardCell(entry.model, entry.model),
+        "model": BoardCell(entry.model, entry.model, note=", ".join(entry.remarks)),
         **{row: _score_cell(summary, entry, score, row) for row in SUMMARY_ROWS},
         "n": BoardCell(
             str(entry.n) if entry.complete else f"{entry.n} of {summary.runs_per_model}",

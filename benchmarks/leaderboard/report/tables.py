@@ -186,6 +186,7 @@ def csv_text(summary: Summary) -> str:
     corpus = escapes.csv(summary.corpus_title)
     for entry in summary.entries:
         shared = {"corpus": corpus, "kind": "measured", "model": escapes.csv(entry.model), "of": summary.runs_per_model}
+        shared |= {"note": escapes.csv(", ".join(entry.remarks))}
         for score in summary.scores:
             for row in SUMMARY_ROWS:
                 cells = {"metric": score.name, "condition": row, **_csv_cell(entry, score, row)}

@@ -75,6 +75,24 @@ def test_terminal_shows_every_value_uncut(board: Summary, records: list[dict[str
     assert "Wilcoxon" in printed(board)[2]
 
 
+def test_what_is_remarked_on_a_model_is_in_its_row_of_every_table() -> None:
+    records = board_records(["EmotionShift", "MMIN"], [1], [0])
+    for record in records:
+        record["remarks"] = ["around TFN", "reads earlier turns"] if record["model"] == "EmotionShift" else []
+    board = summarise_board(records)
+    assert [entry.remarks for entry in sorted(board.entries, key=lambda entry: entry.model)] == [
+        ("around TFN", "reads earlier turns"),
+        (),
+    ]
+    name = "EmotionShift, around TFN, reads earlier turns"
+    assert f"| {name} |" in markdown_text(board)
+    assert name in latex_text(board)
+    assert name in printed(board, width=260)[0]
+    noted = {row["model"] for row in csv.DictReader(io.StringIO(csv_text(board))) if "earlier turns" in row["note"]}
+    assert noted == {"EmotionShift"}
+    assert "<small>around TFN, reads earlier turns</small>" in page_html(board)
+
+
 def test_terminal_marks_best_and_second(board: Summary) -> None:
     for metric, text in zip(METRICS, printed(board, force_terminal=True), strict=True):
         for row in SUMMARY_ROWS:
