@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from baselines.mcmult import MCMulT
     from baselines.mctn import MCTN
     from baselines.mean_fusion import MeanFusion
+    from baselines.mesm import MESM
     from baselines.mib import MIB
     from baselines.misa import MISA
     from baselines.mmim import MMIM
@@ -59,6 +60,7 @@ __all__ = [
     "LMF",
     "LMRCBT",
     "MCTN",
+    "MESM",
     "MIB",
     "MISA",
     "MMIM",
@@ -121,6 +123,7 @@ __getattr__, __dir__ = lazy(
         "LinearImputation": "linear_imputation",
         "MCMulT": "mcmult",
         "MCTN": "mctn",
+        "MESM": "mesm",
         "MIB": "mib",
         "MISA": "misa",
         "MMIM": "mmim",

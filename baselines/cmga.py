@@ -19,7 +19,7 @@ from ifmmin.cards import ModelCard
 from ifmmin.nn.cross_modal import CrossModalAttention, half_sinusoids
 from ifmmin.nn.encoders import shown_frames
 from ifmmin.nn.heads import Classifier
-from ifmmin.nn.padding import frame_mask, mean_frame
+from ifmmin.nn.padding import frame_mask, kept_frames, mean_frame
 from ifmmin.nn.rows import distinct
 
 PAIRS = (("audio", "text"), ("visual", "text"), ("audio", "visual"))
@@ -215,11 +215,7 @@ class CMGA(MissingModalityModule):
         for each in tokens:
             parts.append(each.z)
             true.append(frame_mask(each.lengths * alone, each.z.shape[1]))
-        mask, frames = torch.cat(true, dim=1), torch.cat(parts, dim=1)
-        lengths = mask.sum(dim=1)
-        kept = frame_mask(lengths, max([1, *lengths.tolist()]))
-        joined = frames.new_zeros(*kept.shape, frames.shape[2]).masked_scatter(kept[..., None], frames[mask])
-        return joined, lengths
+        return kept_frames(torch.cat(parts, dim=1), torch.cat(true, dim=1))
 
     def forward(self, batch: Batch) -> Tensor:
         """Outputs [B, O]."""

@@ -20,7 +20,7 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder, SequenceEncoder, TextCNN
 from ifmmin.nn.heads import Classifier
-from ifmmin.nn.padding import frame_mask
+from ifmmin.nn.padding import frame_mask, kept_frames, mean_frame
 from ifmmin.nn.precision import full_precision, in_autocast
 from ifmmin.nn.rows import distinct
 from ifmmin.optimization import Recipe
@@ -119,24 +119,6 @@ def frames_at(chosen: Tensor, lengths: Tensor, other: Tensor, longest: int) -> T
     return marks.scatter(1, place, True)[:, :longest]
 
 
-def gathered(frames: Tensor, kept: Tensor, sequence: Tensor) -> tuple[Tensor, Tensor]:
-    """Gather what is kept of some sequences, in the order of time.
-
-    Args:
-        frames: [K, T, D].
-        kept: bool [P, T], at least one of each.
-        sequence: int64 [P], which of the K each of the P is.
-
-    Returns:
-        [P, S, D], S the most kept of any, 0 behind; and how many are kept, int64 [P].
-    """
-    counts = kept.sum(dim=1)
-    row, step = kept.nonzero(as_tuple=True)
-    place = (kept.cumsum(dim=1) - 1)[row, step]
-    found = frames.new_zeros(len(kept), int(counts.max()) if len(kept) else 0, frames.shape[2])
-    return found.index_put((row, place), frames[sequence[row], step]), counts
-
-
 class MeanEncoder(SequenceEncoder):
     """ReLU of a linear function of the mean frame.
 
@@ -151,8 +133,7 @@ class MeanEncoder(SequenceEncoder):
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`~ifmmin.nn.encoders.SequenceEncoder`."""
-        true = frame_mask(lengths, frames.shape[1])[..., None]
-        return frames.where(true, 0.0).sum(dim=1) / lengths[:, None]
+        return mean_frame(frames, lengths)
 
     def head(self, pooled: Tensor) -> Tensor:
         """See :class:`~ifmmin.nn.encoders.SequenceEncoder`."""
@@ -326,8 +307,7 @@ class VCAN(MissingModalityModule):
         audio, visual = visible(batch, AUDIO), visible(batch, VISUAL)
         chosen = self.choose(audio.frames, audio.lengths)
         kept = frames_at(chosen, audio.lengths, audio.lengths, audio.frames.shape[1])
-        every = torch.arange(len(kept), device=kept.device)
-        frames, counts = gathered(audio.frames, kept, every)
+        frames, counts = kept_frames(audio.frames, kept)
         heard = batch.present[visual.rows, AUDIO]
         first, which = distinct(2 * visual.slots + heard)
         sequence, heard = visual.slots[first], heard[first]
@@ -338,7 +318,7 @@ class VCAN(MissingModalityModule):
             slots = audio.slots.new_zeros(len(batch)).index_copy(0, audio.rows, audio.slots)[visual.rows[first]]
             marks = frames_at(chosen[slots], audio.lengths[slots], lengths, longest)
             kept = marks.where(heard[:, None], kept)
-        looked, looks = gathered(visual.frames, kept, sequence)
+        looked, looks = kept_frames(visual.frames, kept, sequence)
         return (
             replace(audio, frames=frames, lengths=counts),
             replace(visual, frames=looked, lengths=looks, slots=which),

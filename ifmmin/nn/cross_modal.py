@@ -46,9 +46,14 @@ class AdditiveAttention(nn.Module):
         """Compute tanh(W x + b + U y) [B, T, d] of x [B, T, d] and y [B, d]."""
         return torch.tanh(self.sequence(x) + self.vector(y)[:, None])
 
+    def scores(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute what the softmax reads, [B, T]."""
+        scores: Tensor = self.score(self.mix(x, y))[..., 0]
+        return scores
+
     def weights(self, x: Tensor, y: Tensor, true: Tensor | None = None) -> Tensor:
         """Compute w [B, T], 0 where bool ``true`` [B, T], with a step in each row, is False; None: all are true."""
-        scores: Tensor = self.score(self.mix(x, y))[..., 0]
+        scores = self.scores(x, y)
         return (scores if true is None else scores.masked_fill(~true, -torch.inf)).softmax(dim=1)
 
 

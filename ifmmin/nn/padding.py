@@ -20,6 +20,28 @@ def frame_mask(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
+def kept_frames(frames: Tensor, kept: Tensor, sequence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gather some frames of each of P sequences, in their order.
+
+    Args:
+        frames: [K, T, D].
+        kept: bool [P, T].
+        sequence: int64 [P], which of the K each of the P is; None: the P are the K.
+
+    Returns:
+        [P, S, D], S the most that are kept of any and at least 1, 0 behind; and how many are kept, int64 [P].
+
+    >>> kept = torch.tensor([[False, True, True]])
+    >>> [each.tolist() for each in kept_frames(torch.tensor([[[1.0], [2.0], [3.0]]]), kept)]
+    [[[[2.0], [3.0]]], [2]]
+    """
+    lengths = kept.sum(dim=1)
+    row, step = kept.nonzero(as_tuple=True)
+    true = frame_mask(lengths, max([1, *lengths.tolist()]))
+    found = frames.new_zeros(*true.shape, frames.shape[2])
+    return found.masked_scatter(true[..., None], frames[row if sequence is None else sequence[row], step]), lengths
+
+
 def mean_frame(frames: Tensor, lengths: Tensor) -> Tensor:
     """Mean [B, d] of the true frames of [B, T, d], by int64 [B]; zeros without frames.
 
