@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -301,6 +302,12 @@ class EmotionShift(Stage2Module):
         if bool(known.any()):
             shift = F.cross_entropy(out.shift[known], 1 - target[known])  # logit 0 is that of a shift
         return {"cls": self.loss_over(readable, out.outputs, batch.target), "shift": shift}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Note a corpus that does not tell turns: then there is no memory to train."""
+        super().on_train_batch_start(batch, batch_idx)
+        if batch.turn is None and self.global_step == 0:
+            logging.getLogger("ifmmin").warning("EmotionShift: these data tell no turns, so each utterance is alone")
 
     def row_values(self, batch: Batch) -> dict[str, Tensor]:
         """``shift``: P(shift) against the speaker's previous turn; NaN for the first."""
