@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batches.batch import Batch
-from datamodules.batches.loading import IntArray, LengthBatches, Normalization, UtteranceDataset
+from datamodules.batches.chains import ChainBatches
+from datamodules.batches.loading import IntArray, LengthBatches, Normalization, RequestSampler, UtteranceDataset
 from datamodules.batches.masks import mask_sampler
 from datamodules.classes import ChosenClasses
 from datamodules.conditions import CONDITIONS, MODALITIES
@@ -33,6 +34,7 @@ from datamodules.storage.problems import Problems, Strict
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, shipped_statistics
 from datamodules.storage.statistics import difference as statistics_difference
 from datamodules.storage.targets import Targets, identical_folds, left_out_by_choice, read_targets, shared_speakers
+from datamodules.storage.turns import corpus_turns, turns_bytes
 from datamodules.text import printable
 
 DEFAULT_BUDGET_GB = 0.5
@@ -191,6 +193,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._corpus: Corpus | None = None
         self._labels = torch.empty(0, dtype=self.corpus_layout.labels.dtype)
         self._soft_labels: Tensor | None = None
+        self._turns: IntArray | None = None
         self._widths = list(self.feature_dims)
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
@@ -316,7 +319,7 @@ class EmotionDataModule(L.LightningDataModule):
         return kept
 
     def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
-        self._corpus, self.targets = self._of_trained_widths(corpus), targets
+        self._corpus, self.targets, self._turns = self._of_trained_widths(corpus), targets, None
         self._position = {name: position for position, name in enumerate(corpus.utterances)}
         scheme = self.corpus_layout.labels
         self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
@@ -376,6 +379,18 @@ class EmotionDataModule(L.LightningDataModule):
             return np.arange(self.corpus_size)
         return self._indices_of(self.targets[split])
 
+    @property
+    def turns(self) -> IntArray:
+        """int64 [N, 3]: chain, position and step of each utterance in use, as in a batch.
+
+        Raises:
+            CorpusError: neither ids nor ``turns.csv`` say them, or that file is damaged.
+        """
+        if self._turns is None:
+            splits = ["all"] if self.targets is None else [*self.targets]
+            self._turns = corpus_turns(self.corpus, self.corpus_layout, [self.indices(split) for split in splits])
+        return self._turns
+
     # Statistics and the checkpoint record.
 
     @property
@@ -424,7 +439,7 @@ class EmotionDataModule(L.LightningDataModule):
             layout = self.corpus_layout
             stated = layout.description is not None or isinstance(layout.labels, ChosenClasses)
             meaning = [self.corpus_name, self.class_names, self.task, self.monitor] if stated else None
-            self._fingerprint = fingerprint(self.corpus, self.targets, meaning)
+            self._fingerprint = fingerprint(self.corpus, self.targets, meaning, turns_bytes(self.root))
         return self._fingerprint
 
     @property
@@ -509,19 +524,26 @@ class EmotionDataModule(L.LightningDataModule):
             steps=self._needs.steps,
             soft_labels=self._soft_labels,
             permanent=self.permanent_mask,
+            turns=torch.from_numpy(self.turns) if self._needs.turns else None,
         )
 
-    def _batches(self, indices: IntArray, training: bool, batch_size: int) -> LengthBatches:
-        trainer = self.trainer
-        return LengthBatches(
-            indices,
-            self.corpus.lengths.sum(dim=1).numpy()[indices],
-            batch_size,
-            shuffle=training,
-            seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
+    def _batches(self, split: str, training: bool, batch_size: int, rank: int = 0, devices: int = 1) -> RequestSampler:
+        """The order of a split's utterances, in whole chains for a model that reads earlier turns.
+
+        Raises:
+            CorpusError: there are fewer chains than devices, one of which would have nothing to train on.
+        """
+        indices = self.indices(split)
+        if not self._needs.turns:
+            cost = self.corpus.lengths.sum(dim=1).numpy()[indices]
+            return LengthBatches(indices, cost, batch_size, training, self.seed, rank, devices)
+        batches = ChainBatches(indices, self.turns[indices], batch_size, training, self.seed, rank, devices)
+        if training and len(batches.chains) < devices:
+            raise CorpusError(
+                f"{self.root}: {split} has {len(batches.chains)} chains of turns, which are never cut; "
+                f"train on as many devices, not on {devices}."
+            )
+        return batches
 
     def count_batches(self, split: str, batch_size: int | None = None, devices: int = 1) -> int:
         """Count the batches of an epoch, on the device that has fewest.
@@ -531,18 +553,17 @@ class EmotionDataModule(L.LightningDataModule):
             batch_size: of the model, unless the datamodule was given one; None counts those of an evaluation.
             devices: that share them.
         """
-        training, indices = batch_size is not None, self.indices(split)
         size = (self.batch_size or batch_size) if batch_size is not None else self.eval_batch_size
-        return len(LengthBatches(indices, indices, size, shuffle=training, rank=devices - 1, world_size=devices))
+        return len(self._batches(split, batch_size is not None, size, rank=devices - 1, devices=devices))
 
     def _loader(self, split: str, training: bool) -> DataLoader[Batch]:
         size = (self.batch_size or self._model_batch_size) if training else self.eval_batch_size
-        indices = self.indices(split)
-        if not len(indices):
+        if not len(self.indices(split)):
             raise CorpusError(f"{self.root}/target/{self.fold}: the {split} split is empty.")
+        rank, devices = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             self._dataset(training),
-            sampler=self._batches(indices, training, size),
+            sampler=self._batches(split, training, size, rank, devices),
             batch_size=None,  # the sampler requests whole batches; nothing is collated
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -574,9 +595,7 @@ class EmotionDataModule(L.LightningDataModule):
     def in_order(self, split: str) -> Iterator[Batch]:
         """Yield every utterance of a split once, unmasked, in a fixed order."""
         dataset = self._dataset(training=False)
-        indices = self.indices(split)
-        cost: IntArray = self.corpus.lengths.sum(dim=1).numpy()[indices]
-        for request in LengthBatches(indices, cost, self.eval_batch_size, shuffle=False):
+        for request in self._batches(split, False, self.eval_batch_size):
             yield dataset[request]
             if self.after_batch:
                 self.after_batch()

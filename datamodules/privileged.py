@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from datamodules.base import expanded
 from datamodules.linear_gaussian.datamodule import BuiltInCorpus, cache_folder
-from datamodules.linear_gaussian.files import FEATURE_NAMES, single_fold, write_corpus
+from datamodules.linear_gaussian.files import DIALOGUE, FEATURE_NAMES, single_fold, write_corpus
 from datamodules.linear_gaussian.generator import LinearGaussianCorpus
 from datamodules.linear_gaussian.views import View
 from datamodules.ranges import Range, check_options
@@ -22,7 +22,19 @@ from datamodules.storage.layouts import EMOTIONS, Layout
 
 _NO_SPEAKER = r"(?!)"
 
-PRIVILEGED_LAYOUT = Layout("Privileged", FEATURE_NAMES, EMOTIONS, 10, _NO_SPEAKER, independent_folds=True)
+# Nobody speaks; any twenty successive utterances are turns, so that models that read them can be run.
+_TURN = r"^fold\d+_(?:train|val|test)(\d+)$"
+
+PRIVILEGED_LAYOUT = Layout(
+    "Privileged",
+    FEATURE_NAMES,
+    EMOTIONS,
+    10,
+    _NO_SPEAKER,
+    independent_folds=True,
+    turn_pattern=_TURN,
+    dialogue_turns=DIALOGUE,
+)
 
 VALIDATION, TEST = 600, 2000
 """Utterances of the other splits, whatever the number of training utterances."""

@@ -8,18 +8,27 @@ from typing import Annotated, Any
 
 from datamodules.base import expanded
 from datamodules.linear_gaussian.datamodule import BuiltInCorpus, cache_folder
-from datamodules.linear_gaussian.files import FEATURE_NAMES, SESSIONS, sessions, write_corpus
+from datamodules.linear_gaussian.files import DIALOGUE, FEATURE_NAMES, SESSIONS, sessions, write_corpus
 from datamodules.linear_gaussian.generator import LinearGaussianCorpus
 from datamodules.ranges import Range, check_options
 from datamodules.storage.layouts import EMOTIONS, IEMOCAP_LAYOUT, Layout
 
-SYNTHETIC_LAYOUT = Layout("Synthetic", FEATURE_NAMES, EMOTIONS, SESSIONS, IEMOCAP_LAYOUT.speaker_pattern)
+SYNTHETIC_LAYOUT = Layout(
+    "Synthetic",
+    FEATURE_NAMES,
+    EMOTIONS,
+    SESSIONS,
+    IEMOCAP_LAYOUT.speaker_pattern,
+    turn_pattern=IEMOCAP_LAYOUT.turn_pattern,
+    dialogue_turns=DIALOGUE,
+)
 
 
 class Synthetic(BuiltInCorpus):
     """The first built-in corpus: 4 classes, 5 folds, 4,000 utterances. No result on it is a corpus result.
 
-    :mod:`datamodules.linear_gaussian.generator` gives its equations and the exact posterior.
+    :mod:`datamodules.linear_gaussian.generator` gives its equations and the exact posterior. Twenty successive
+    utterances of a speaker are one dialogue.
 
     Args:
         root: folder it is kept in; None: in the user's cache.
@@ -30,7 +39,10 @@ class Synthetic(BuiltInCorpus):
     layout = SYNTHETIC_LAYOUT
 
     def __init__(
-        self, root: str | None = None, utterances_per_speaker: Annotated[int, Range(1, 100_000)] = 400, **kwargs: Any
+        self,
+        root: str | None = None,
+        utterances_per_speaker: Annotated[int, Range(1, 100_000)] = 400,
+        **kwargs: Any,
     ) -> None:
         place = self.locate({"root": root, "utterances_per_speaker": utterances_per_speaker, **kwargs})
         super().__init__(root=str(place), **kwargs)
@@ -38,9 +50,8 @@ class Synthetic(BuiltInCorpus):
     @classmethod
     def locate(cls, options: Mapping[str, Any]) -> Path:
         """Write the corpus unless it is there; its folder."""
-        size = options["utterances_per_speaker"]
+        size, root = options["utterances_per_speaker"], options["root"]
         check_options(Synthetic, {"utterances_per_speaker": size}, "--data.")
-        root = options["root"]
         folder = expanded(root) if root else cache_folder("synthetic", size)
         write_corpus(folder, LinearGaussianCorpus(), sessions(size))
         return folder

@@ -30,6 +30,9 @@ Features = Mapping[str, npt.ArrayLike | Tensor | None]
 class Predictor:
     """Answers for single utterances, as ``predict`` on the command line does.
 
+    To a model that reads a speaker's earlier turns (``needs.turns``) each of them is the first of its dialogue:
+    ``predict --data.root`` reads dialogues.
+
     Args:
         model: a trained model; it is set to evaluation.
         trained_on: its checkpoint's record of the training data, from
@@ -119,6 +122,7 @@ class Predictor:
             utterances=[""],
             row=torch.zeros(1, dtype=torch.int64, device=device),
             present=torch.tensor([present], device=device),
+            turn=torch.zeros(1, 3, dtype=torch.int64, device=device) if self.model.needs.turns else None,
         )
 
     def _frames(self, modality: int, given: npt.ArrayLike | Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -135,6 +136,7 @@ class UtteranceDataset(Dataset[Batch]):
         steps: what every sequence is pooled to; None: a batch stores the frames.
         soft_labels: float32 [N, C], of a corpus with soft labels.
         permanent: draw the mask once for all epochs, as in epoch 0.
+        turns: int64 [N, 3], as in :class:`~datamodules.batches.batch.Batch`, for a model that reads them.
     """
 
     def __init__(
@@ -149,8 +151,10 @@ class UtteranceDataset(Dataset[Batch]):
         steps: int | None = None,
         soft_labels: Tensor | None = None,
         permanent: bool = False,
+        turns: Tensor | None = None,
     ) -> None:
         self.corpus = corpus
+        self.turns = turns
         self.soft_labels = soft_labels
         self.labels = labels
         self.normalization = normalization
@@ -192,6 +196,7 @@ class UtteranceDataset(Dataset[Batch]):
             present=torch.from_numpy(present),
             stored=stored,
             soft_labels=None if self.soft_labels is None else self.soft_labels[indices],
+            turn=None if self.turns is None else self.turns[indices],
         )
 
     def _gathered(self, modality: int, indices: Tensor) -> Tensor:
@@ -238,12 +243,46 @@ def positions(present: BoolArray) -> tuple[Tensor, Tensor, Tensor]:
     return per_modality(torch.from_numpy(column.nonzero()[0]) for column in present.T)
 
 
-class LengthBatches(DistributedSampler[Request]):
+class RequestSampler(DistributedSampler[Request], ABC):
+    """Base of the orders of a corpus: a device's requests in an epoch, as a pure function of (seed, epoch).
+
+    Subclasses DistributedSampler only to stop Lightning from injecting its own, which pads by repeating utterances.
+
+    Args:
+        shuffle: a new order each epoch (training).
+        seed: of the order.
+        rank: this device.
+        world_size: number of devices.
+    """
+
+    def __init__(self, shuffle: bool, seed: int, rank: int, world_size: int) -> None:
+        # The parent's state is replaced: only its type and set_epoch are wanted.
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.num_replicas = world_size
+        self.epoch = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches this device sees in an epoch."""
+
+    @abstractmethod
+    def _order(self) -> Iterator[IntArray]:
+        """The positions of each batch."""
+
+    def __iter__(self) -> Iterator[Request]:
+        """The requests of the epoch set by ``set_epoch``."""
+        none = np.empty(0, dtype=np.int64)
+        for indices, following in pairwise([*self._order(), none]):
+            yield Request(indices, self.epoch, following)
+
+
+class LengthBatches(RequestSampler):
     """Batches of utterances of similar length, as a pure function of (seed, epoch).
 
     Each global batch is split over the devices, so training takes the same steps on any number of
-    them. In evaluation every utterance is given to exactly one device, once. Subclasses DistributedSampler only to
-    stop Lightning from injecting its own, which pads by repeating utterances.
+    them. In evaluation every utterance is given to exactly one device, once.
 
     Args:
         indices: int64 [n], positions in the corpus.
@@ -268,14 +307,9 @@ class LengthBatches(DistributedSampler[Request]):
         world_size: int = 1,
         pool: int = 16,
     ) -> None:
-        # The parent's state is replaced: only its type and set_epoch are wanted.
+        super().__init__(shuffle, seed, rank, world_size)
         self.indices = indices
         self.cost = cost
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.num_replicas = world_size
-        self.epoch = 0
         # Equal shares, so that no batch is so small that its moments vanish.
         batches = -(-len(indices) // batch_size)
         # In training every device has a share of every batch; in evaluation none is left without a batch.
@@ -288,12 +322,6 @@ class LengthBatches(DistributedSampler[Request]):
         if self.shuffle:
             return self.batches
         return len(range(self.rank, self.batches, self.num_replicas))
-
-    def __iter__(self) -> Iterator[Request]:
-        """The requests of the epoch set by ``set_epoch``."""
-        none = np.empty(0, dtype=np.int64)
-        for indices, following in pairwise([*self._order(), none]):
-            yield Request(indices, self.epoch, following)
 
     def _order(self) -> Iterator[IntArray]:
         """The positions of each batch."""

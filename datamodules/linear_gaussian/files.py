@@ -28,6 +28,9 @@ FEATURE_FILES: tuple[str, str, str] = ("A/audio.h5", "V/visual.h5", "L/text.h5")
 
 SESSIONS = 5
 
+DIALOGUE = 20
+"""Successive utterances of a speaker that are turns of one dialogue."""
+
 # Stored values are multiples of this: the last bits of another machine's linear algebra fall away.
 _DECIMALS = 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from datamodules.storage.odd import OddFrames
 from datamodules.storage.problems import Problems, root_exists
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Moments, difference, shipped_statistics
 from datamodules.storage.targets import Targets, left_out_by_choice, read_targets, shared_speakers, target_files
+from datamodules.storage.turns import read_turns, turns_path
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,23 @@ class FoldSummary:
         return None if self.statistics_difference is None else self.statistics_difference <= STATISTICS_TOLERANCE
 
 
+@dataclass(frozen=True)
+class TurnSummary:
+    """What is known of speakers' turns; lengths in turns, of the labelled utterances, or of all if none is.
+
+    Attributes:
+        source: ``ids`` or ``turns.csv``.
+        chains: how often somebody speaks in a dialogue.
+        median: the median number of that person's turns in it.
+        longest: the greatest.
+    """
+
+    source: str
+    chains: int
+    median: float
+    longest: int
+
+
 @dataclass
 class CorpusSummary:
     """Contents of a corpus.
@@ -76,6 +95,7 @@ class CorpusSummary:
         unused: ids with features that are in no fold.
         speakers: how many different speakers the ids name.
         unknown_speakers: ids that do not name their speaker.
+        turns: whose turn is when in which dialogue, None if nothing says it.
     """
 
     utterances: int = 0
@@ -86,6 +106,7 @@ class CorpusSummary:
     unused: list[str] = field(default_factory=list)
     speakers: int = 0
     unknown_speakers: list[str] = field(default_factory=list)
+    turns: TurnSummary | None = None
 
 
 @dataclass
@@ -190,7 +211,17 @@ def check_corpus(root: Path, layout: Layout, folds: Sequence[int] | None = None)
     report.summary.unused = sorted(name for key, name in stored.items() if key not in labelled)
     report.summary.speakers = len(set(speakers.values()) - {None})
     report.summary.unknown_speakers = [name for name, speaker in speakers.items() if speaker is None]
+    _find_turns(report, layout, sorted((labelled or stored).values()), sorted(stored.values()))
     return report
+
+
+def _find_turns(report: CheckReport, layout: Layout, utterances: Sequence[str], stored: Sequence[str]) -> None:
+    """Count chains; what is wrong with a table of turns is a problem, what ids leave open a note."""
+    by_file = os.path.lexists(turns_path(report.root))
+    turns = read_turns(report.root, layout, utterances, stored, report.problems if by_file else report.notes)
+    if turns is not None and turns.known:
+        lengths = list(Counter(turn.chain for turn in turns.known.values()).values())
+        report.summary.turns = TurnSummary(turns.source, len(lengths), float(np.median(lengths)), max(lengths))
 
 
 def _check_folds(report: CheckReport, layout: Layout, wanted: Sequence[int]) -> dict[int, dict[str, Targets]]:

@@ -78,8 +78,7 @@ def read_corpus(
     root_exists(root, problems)
     paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
     if utterances is None:
-        named = (name for path in paths for name in _names(path, require_all, layout))
-        utterances = sorted({key_of(name, layout.match_ids): name for name in named}.values())
+        utterances = stored_utterances(root, layout, require_all)
     if not utterances:
         _report_no_features(root, paths)
     # One file after the other: HDF5 takes up to 100 MB for an open one.
@@ -138,6 +137,22 @@ def _open(path: Path, require: bool, layout: Layout) -> FeatureFile | None:
     if not require and not path.exists():
         return None
     return open_features(path, Strict(), layout.match_ids, layout.zero_frames_absent, layout.ids_have_folders)
+
+
+def stored_utterances(root: Path, layout: Layout, require_all: bool = False) -> list[str]:
+    """List all ids in the feature files, each once, sorted.
+
+    Args:
+        root: the folder of A, V and L.
+        layout: of its files.
+        require_all: whether a file that does not exist is an error.
+
+    Raises:
+        CorpusError: a file is damaged.
+    """
+    paths = [layout.feature_path(root, modality) for modality in range(len(MODALITIES))]
+    named = (name for path in paths for name in _names(path, require_all, layout))
+    return sorted({key_of(name, layout.match_ids): name for name in named}.values())
 
 
 def _names(path: Path, require: bool, layout: Layout) -> list[str]:
@@ -199,15 +214,21 @@ def train_statistics(frames: Frames, indices: IntArray | Tensor) -> Statistics:
     return total.statistics()
 
 
-def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None, meaning: Sequence[Any] | None = None) -> str:
+def fingerprint(
+    corpus: Corpus,
+    targets: Mapping[str, Targets] | None,
+    meaning: Sequence[Any] | None = None,
+    turns: bytes | None = None,
+) -> str:
     """Hash the data themselves to a short hexadecimal name.
 
-    It changes with any id, shape, frame value, label or split, and not with the root folder.
+    It changes with any id, shape, frame value, label or split, with the file of turns, and not with the root folder.
 
     Args:
         corpus: the features.
         targets: from :func:`~datamodules.storage.targets.read_targets`; None for data without labels.
         meaning: what else decides a result, as plain values, where no code says it, such as the names of classes.
+        turns: content of the file that says the order of turns, if there is one.
     """
     described: dict[str, Any] = {
         "utterances": corpus.utterances,
@@ -219,6 +240,8 @@ def fingerprint(corpus: Corpus, targets: Mapping[str, Targets] | None, meaning: 
         described["soft"] = soft
     if meaning is not None:
         described["meaning"] = list(meaning)
+    if turns is not None:
+        described["turns"] = hashlib.blake2b(turns, digest_size=8).hexdigest()
     return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

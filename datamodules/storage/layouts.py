@@ -43,6 +43,9 @@ class Layout:
         speakers_shared: whether published splits share speakers, which is noted and not refused.
         invented: whether its recordings are made up, in the form of a corpus.
         description: what says all this, where it is the corpus itself and not a class; it knows the speakers then.
+        turn_pattern: a regular expression; the group that matches is the number of a speaker's turn in a dialogue, and
+            the id without it names both of them. None: ids do not say it.
+        dialogue_turns: how many successive turns make a dialogue, where ids count a speaker's turns and name none.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Layout:
     speakers_shared: bool = False
     invented: bool = False
     description: Description | None = None
+    turn_pattern: str | None = None
+    dialogue_turns: int | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -136,10 +141,22 @@ _IEMOCAP_SPEAKER = r"^(Ses\d+)[FM]_.+_([FM])[^_]*$"
 # MSP-IMPROV-S01A-F01-P-FM01: sentence 1 in anger, speaker F01. The IEMOCAP form is accepted too.
 _MSP_SPEAKER = rf"^MSP-IMPROV-[^-]+-([FM]\d+)-|{_IEMOCAP_SPEAKER}"
 
-IEMOCAP_LAYOUT = Layout("IEMOCAP", ("comparE", "denseface", "bert_large"), EMOTIONS, 10, _IEMOCAP_SPEAKER)
+# Ses01F_impro04_M012: the man's turn 12, counted from 0 apart from the woman's. Turns that transcriptions call XX0, ...
+# are not labelled, and have no place among the others.
+_IEMOCAP_TURN = r"^Ses\d+[FM]_(?:impro|script)\d+[ab]?(?:_\d+[ab]?)?_[FM](\d{3,})$"
+
+# MSP-IMPROV-S01A-F01-P-FM01, UTD-IMPROV- in label files: sentence 1 in anger, recording P, turn 1. Whether F01 or one
+# of the last letters says who speaks is disputed; a chain shares both, so that either way it is one person.
+_MSP_TURN = rf"^(?:MSP|UTD)-IMPROV-S\d+[AHSN]-[FM]\d+-[PRST]-[FM]{{2}}(\d+)$|{_IEMOCAP_TURN}"
+
+IEMOCAP_LAYOUT = Layout(
+    "IEMOCAP", ("comparE", "denseface", "bert_large"), EMOTIONS, 10, _IEMOCAP_SPEAKER, turn_pattern=_IEMOCAP_TURN
+)
 
 # The public pack does not say MSP-IMPROV's label order; its authors' preprocess/msp/arrange_data.py does: A, H, N, S.
-MSP_IMPROV_LAYOUT = Layout("MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), EMOTIONS, 12, _MSP_SPEAKER)
+MSP_IMPROV_LAYOUT = Layout(
+    "MSP-IMPROV", ("comparE_raw", "denseface", "bert_large"), EMOTIONS, 12, _MSP_SPEAKER, turn_pattern=_MSP_TURN
+)
 
 # 03bSnISJMiM$_$1: the second clip of a video.
 _VIDEO = r"^(.+?)\$_\$"

@@ -93,6 +93,11 @@ def _summary(summary: CorpusSummary) -> str:
         f"{summary.utterances} utterances with features, {len(summary.unused)} of them in no fold; "
         f"{summary.speakers} speakers, {len(summary.unknown_speakers)} ids that do not name theirs."
     )
+    if (turns := summary.turns) is not None:
+        known += (
+            f"\nTurns by {turns.source}: {turns.chains} chains of one speaker in one dialogue, "
+            f"median {turns.median:g}, longest {turns.longest}."
+        )
     if not summary.available:
         return known
     each = (f"{number} {readable(name) if name else 'nothing'}" for name, number in summary.available.items())

@@ -29,6 +29,7 @@ def check_counts(
     Raises:
         InputError: naming the option, its value and what to give.
     """
+    data.serve(model.needs, model.settings.batch_size)  # the order of batches depends on what a model reads
     splits = (*_READ[command], "test") if options.get("test") else _READ[command]
     counts: dict[str, Any] = {
         f"{split}_batches": data.count_batches(data.predict_split if split == "predict" else split, devices=devices)
@@ -44,6 +45,7 @@ def check_counts(
             stages.insert(0, first.stage1_for_a_look())
     limit = trainer.get("limit_train_batches")
     for stage in stages:
+        data.serve(stage.needs, stage.settings.batch_size)
         train = data.count_batches("train", stage.settings.batch_size, devices)
         epoch = int(train * limit) if isinstance(limit, float) else min(train, limit or train)
         epochs = stage.scheduled(data, devices).epochs
