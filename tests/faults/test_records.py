@@ -34,7 +34,7 @@ from tests.faults.cases import judged
 
 Values = dict[str, Any]
 GOOD = board_records(["MMIN"], [1], [0])[0]
-REGRESSION = Regression(-1, 1)
+REGRESSION = Regression(-1.25, 1.25)
 
 
 @dataclass(frozen=True)
