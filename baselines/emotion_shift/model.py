@@ -92,8 +92,7 @@ class EmotionShift(Stage2Module):
     as the best.
 
     What it tells: how much of an answer is memory. With labels that are drawn alike for every turn it gains nothing,
-    for there is nothing to carry; ``--data.stay`` of the built-in corpus makes them a Markov chain, whose Bayes limit
-    with memory is known.
+    as the built-in corpus draws them, for there is nothing to carry.
 
     What it costs: the wrapped model's training, then epochs without its gradients, but with a loop over the turns of
     the longest chain.
