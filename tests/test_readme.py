@@ -37,7 +37,7 @@ def test_the_table_of_models_is_that_of_their_cards() -> None:
 
 
 def test_it_is_a_page_beside_the_table_of_models() -> None:
-    prose = README
+    prose = re.sub(r"^– \|.*$", "", README, flags=re.MULTILINE)  # systems that have no class
     for row in model_rows():
         prose = prose.replace(row, "")
     assert len(prose.split()) <= 1050
