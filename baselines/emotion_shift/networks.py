@@ -77,7 +77,7 @@ class Chains:
 class ShiftHead(nn.Module):
     """Logits of (shift, no shift) between a turn u and the speaker's previous one u', 0 before the first.
 
-    They are linear in [u'; u; |u - u'|].
+    They are linear in :math:`[u'; u; |u - u'|]`.
 
     Args:
         width: D of a turn.
