@@ -600,8 +600,8 @@ class EmotionDataModule(L.LightningDataModule):
             if self.after_batch:
                 self.after_batch()
 
-    def bayes_accuracy(self, split: str) -> dict[str, float] | None:
-        """WA of the Bayes-optimal rule on a split by condition, None if unknown."""
+    def bayes_accuracy(self, split: str, memory: bool = False) -> dict[str, float] | None:
+        """WA of the Bayes-optimal rule on a split by condition, None if unknown; ``memory``: from earlier turns too."""
         return None
 
     @property

@@ -24,6 +24,9 @@ SYNTHETIC_LAYOUT = Layout(
 )
 
 
+STAY = Range(0.1, 1, below=True)
+
+
 class Synthetic(BuiltInCorpus):
     """The first built-in corpus: 4 classes, 5 folds, 4,000 utterances. No result on it is a corpus result.
 
@@ -33,6 +36,8 @@ class Synthetic(BuiltInCorpus):
     Args:
         root: folder it is kept in; None: in the user's cache.
         utterances_per_speaker: of each of the ten speakers; the default is the built-in corpus.
+        stay: the probability that a speaker's next turn in a dialogue has the same label, so that earlier turns tell of
+            later ones; at 0.261 they do not. None: labels are independent, as in the built-in corpus.
         **kwargs: of :class:`~datamodules.base.EmotionDataModule`.
     """
 
@@ -42,16 +47,17 @@ class Synthetic(BuiltInCorpus):
         self,
         root: str | None = None,
         utterances_per_speaker: Annotated[int, Range(1, 100_000)] = 400,
+        stay: Annotated[float, STAY] | None = None,
         **kwargs: Any,
     ) -> None:
-        place = self.locate({"root": root, "utterances_per_speaker": utterances_per_speaker, **kwargs})
+        place = self.locate({"root": root, "utterances_per_speaker": utterances_per_speaker, "stay": stay, **kwargs})
         super().__init__(root=str(place), **kwargs)
 
     @classmethod
     def locate(cls, options: Mapping[str, Any]) -> Path:
         """Write the corpus unless it is there; its folder."""
-        size, root = options["utterances_per_speaker"], options["root"]
-        check_options(Synthetic, {"utterances_per_speaker": size}, "--data.")
-        folder = expanded(root) if root else cache_folder("synthetic", size)
-        write_corpus(folder, LinearGaussianCorpus(), sessions(size))
+        size, stay, root = options["utterances_per_speaker"], options.get("stay"), options["root"]
+        check_options(Synthetic, {"utterances_per_speaker": size, "stay": stay}, "--data.")
+        folder = expanded(root) if root else cache_folder("synthetic", size, stay)
+        write_corpus(folder, LinearGaussianCorpus(stay=stay), sessions(size))
         return folder

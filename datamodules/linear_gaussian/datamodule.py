@@ -18,10 +18,11 @@ from datamodules.linear_gaussian.generator import VERSION, LinearGaussianCorpus
 _TOGETHER = 1000  # utterances whose frames are in memory at once
 
 
-def cache_folder(name: str, size: int) -> Path:
-    """Where a built-in corpus is kept by default: a folder per corpus, version and size in the user's cache."""
+def cache_folder(name: str, size: int, stay: float | None = None) -> Path:
+    """Where a built-in corpus is kept by default: a folder per corpus, version, size and memory in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ifmmin" / f"{name}-{VERSION}-{size}"
+    memory = "" if stay is None else f"-stay{float(stay)}"
+    return cache / "ifmmin" / f"{name}-{VERSION}-{size}{memory}"
 
 
 class BuiltInCorpus(EmotionDataModule):
@@ -39,20 +40,27 @@ class BuiltInCorpus(EmotionDataModule):
         """The generator of this folder's utterances."""
         return load_source(self.root)
 
-    def bayes_accuracy(self, split: str) -> dict[str, float]:
-        """WA of the Bayes-optimal rule per condition, on the utterances of a split that have all its modalities."""
+    def bayes_accuracy(self, split: str, memory: bool = False) -> dict[str, float]:
+        """WA of the Bayes-optimal rule per condition, on the utterances of a split that have all its modalities.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            memory: whether the rule also reads the speaker's earlier turns, each under the same condition. Of turns
+                that are left out with their class it knows no more than that they were there.
+        """
         source, indices, labels = self.source, self.indices(split), self.corpus_layout.labels
-        correct, counted = np.zeros(len(CONDITIONS)), np.zeros(len(CONDITIONS))
-        available = (self.corpus.lengths > 0).numpy()
-        for part in np.array_split(indices, max(1, len(indices) // _TOGETHER)):
-            posterior = source.log_posterior_batch(*self._stacked(part))
-            if isinstance(labels, ChosenClasses):  # of classes left out there is no utterance
-                with np.errstate(divide="ignore"):
-                    posterior = np.log(np.exp(posterior) @ labels.membership)
-            decided = posterior.argmax(axis=-1)
-            allowed = (available[part] | ~CONDITION_TABLE.numpy()[:, None]).all(axis=2)
-            correct += ((decided == self.labels.numpy()[part]) & allowed).sum(axis=1)
-            counted += allowed.sum(axis=1)
+        parts = np.array_split(indices, max(1, len(indices) // _TOGETHER))
+        posterior = np.concatenate([source.log_posterior_batch(*self._stacked(part)) for part in parts], axis=1)
+        allowed = ((self.corpus.lengths > 0).numpy()[indices] | ~CONDITION_TABLE.numpy()[:, None]).all(axis=2)
+        with np.errstate(divide="ignore"):  # of classes left out there is no utterance
+            if memory:
+                if isinstance(labels, ChosenClasses):
+                    posterior = posterior + np.log(labels.membership.any(axis=1))
+                posterior = source.chain.filtered(posterior, self.turns[indices], allowed)
+            if isinstance(labels, ChosenClasses):
+                posterior = np.log(np.exp(posterior) @ labels.membership)
+        correct = ((posterior.argmax(axis=-1) == self.labels.numpy()[indices]) & allowed).sum(axis=1)
+        counted = allowed.sum(axis=1)
         return {
             condition: right / number
             for condition, right, number in zip(CONDITIONS, correct.tolist(), counted.tolist(), strict=True)

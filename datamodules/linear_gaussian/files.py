@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import CorpusError, InputError
-from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, IntArray, LinearGaussianCorpus
+from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, BoolArray, IntArray, LinearGaussianCorpus
 from datamodules.linear_gaussian.views import View
 from datamodules.storage.targets import SPLITS
 from datamodules.storage.writing import write_features, write_targets
@@ -44,12 +44,14 @@ class Arrangement:
         draws: how many of them are drawn together, adding up to N: each draw has its own random numbers.
         folds: by fold and split, the positions of its utterances, int64.
         record: the numbers that it was made from, for :data:`SOURCE_FILE`.
+        first: bool [N], the utterances that begin a dialogue.
     """
 
     utterances: list[str]
     draws: list[int]
     folds: Mapping[int, Mapping[str, IntArray]]
     record: Mapping[str, Any]
+    first: BoolArray
 
 
 def sessions(utterances_per_speaker: int) -> Arrangement:
@@ -74,7 +76,8 @@ def sessions(utterances_per_speaker: int) -> Arrangement:
         inside = session == fold
         splits = {"train": ~inside, "val": inside & male, "test": inside & ~male}
         folds[fold] = {split: np.flatnonzero(chosen) for split, chosen in splits.items()}
-    return Arrangement(ids, [len(ids)], folds, {"utterances_per_speaker": utterances_per_speaker})
+    first = np.tile(np.arange(utterances_per_speaker) % DIALOGUE == 0, len(speakers))
+    return Arrangement(ids, [len(ids)], folds, {"utterances_per_speaker": utterances_per_speaker}, first)
 
 
 def single_fold(fold: int, sizes: Mapping[str, int]) -> Arrangement:
@@ -97,7 +100,8 @@ def single_fold(fold: int, sizes: Mapping[str, int]) -> Arrangement:
     edges = pairwise(accumulate(draws, initial=0))
     places = {split: np.arange(*span) for split, span in zip(order, edges, strict=True)}
     record = {"fold": fold, "utterances": {split: sizes[split] for split in SPLITS}}
-    return Arrangement(ids, draws, {fold: places}, record)
+    first = np.concatenate([np.arange(draw) % DIALOGUE == 0 for draw in draws])
+    return Arrangement(ids, draws, {fold: places}, record, first)
 
 
 def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
@@ -131,10 +135,11 @@ def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: 
             f"{folder}: the built-in corpus cannot be written ({error}); free some space or choose another folder."
         ) from error
     found = folder / SOURCE_FILE
+    record = arrangement.record if corpus.stay is None else {**arrangement.record, "stay": corpus.stay}
     if not found.is_file() or found.read_bytes() != source.encode():
         raise CorpusError(
             f"{folder}: is something other than version {VERSION} of the built-in corpus with seed {corpus.seed} and "
-            f"{_readable(arrangement.record)}; delete the folder or choose another."
+            f"{_readable(record)}; delete the folder or choose another."
         )
 
 
@@ -161,12 +166,14 @@ def load_source(folder: str | Path) -> LinearGaussianCorpus:
 
 
 def _source_text(corpus: LinearGaussianCorpus, arrangement: Arrangement) -> str:
+    # Folders from before there was a memory have no word of it.
+    parameters = {name: value for name, value in asdict(corpus).items() if (name, value) != ("stay", None)}
     source = {
         "generator": GENERATOR,
         "version": VERSION,
         **arrangement.record,
         "classes": CLASS_NAMES,
-        "parameters": asdict(corpus),
+        "parameters": parameters,
     }
     return json.dumps(source, indent=2) + "\n"
 
@@ -190,9 +197,10 @@ def _rename_unless_there(built: Path, folder: Path) -> None:
 
 def _write_files(folder: Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
     """Write features and targets, not atomically."""
+    begins = np.split(arrangement.first, np.cumsum(arrangement.draws)[:-1])
     samples = [
-        corpus.sample(count, np.random.default_rng([corpus.seed, 1, number]))
-        for number, count in enumerate(arrangement.draws)
+        corpus.sample(count, np.random.default_rng([corpus.seed, 1, number]), first)
+        for number, (count, first) in enumerate(zip(arrangement.draws, begins, strict=True))
     ]
     for modality, name in enumerate(FEATURE_FILES):
         frames = []

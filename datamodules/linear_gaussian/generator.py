@@ -41,6 +41,8 @@ Given s the modalities are independent, so an absent one is left out of the sums
                        - \tfrac12 \mu_y^\top (I + \tau^2 \Lambda)^{-1} \Lambda \mu_y + \text{const} .
 
 It takes the features as written, before any normalisation.
+
+With ``stay`` the labels of successive utterances are a Markov chain: :mod:`datamodules.linear_gaussian.memory`.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ import numpy.typing as npt
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.linear_gaussian.features import FloatArray, WrittenFeatures
+from datamodules.linear_gaussian.memory import LabelChain
 from datamodules.linear_gaussian.views import OVERLAP, VIEWS, View
 
 IntArray = npt.NDArray[np.int64]
@@ -118,6 +121,7 @@ class LinearGaussianCorpus:
         gain_swing: a in [0, 1), how much the gain rises in the middle of an utterance.
         gain_decay: b, how much fainter longer utterances are.
         views: audio, visual, text.
+        stay: r, the probability that the next turn of a dialogue has the same label; None: labels are independent.
 
     Raises:
         InputError: the parameters do not fit together.
@@ -129,6 +133,7 @@ class LinearGaussianCorpus:
     gain_swing: float = 0.5
     gain_decay: float = 0.1
     views: tuple[View, View, View] = VIEWS
+    stay: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the parameters fit together."""
@@ -142,6 +147,7 @@ class LinearGaussianCorpus:
                 "linear-Gaussian corpus: overlap > 0, separation > 0, gain_swing in [0, 1) and gain_decay >= 0 "
                 "must hold."
             )
+        _ = self.chain  # refuses a stay that is out of range
         for view in self.views:
             view.check()
 
@@ -156,6 +162,11 @@ class LinearGaussianCorpus:
         counts = np.array(CLASS_COUNTS, dtype=np.float64)
         priors: FloatArray = counts / counts.sum()
         return priors
+
+    @cached_property
+    def chain(self) -> LabelChain:
+        """How labels follow each other."""
+        return LabelChain(self.priors, self.stay)
 
     @cached_property
     def class_means(self) -> FloatArray:
@@ -208,9 +219,15 @@ class LinearGaussianCorpus:
         gain: FloatArray = (1 + self.gain_swing * np.sin(np.pi * (frames + 0.5) / length)) * level
         return gain
 
-    def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        """Draw ``count`` independent utterances."""
-        labels, seen = self._sample_views(count, rng)
+    def sample(self, count: int, rng: np.random.Generator, first: BoolArray | None = None) -> Sample:
+        """Draw ``count`` utterances.
+
+        Args:
+            count: N.
+            rng: of everything but the mixing.
+            first: bool [N], where a dialogue begins, whose labels have a memory with ``stay``; None: they are one.
+        """
+        labels, seen = self._sample_views(count, rng, first)
         audio, visual, text = (self._sample_frames(m, z, rng) for m, z in enumerate(seen))
         return Sample(labels, (audio, visual, text))
 
@@ -277,9 +294,11 @@ class LinearGaussianCorpus:
         decision = self._classify(drawn, present)[0].argmax(axis=-1)
         return float(np.mean(decision == labels))
 
-    def _sample_views(self, count: int, rng: np.random.Generator) -> tuple[IntArray, list[FloatArray]]:
+    def _sample_views(
+        self, count: int, rng: np.random.Generator, first: BoolArray | None = None
+    ) -> tuple[IntArray, list[FloatArray]]:
         """Draw y, int64 [N], and z_m, float64 [N, k], of the three modalities."""
-        labels = rng.choice(len(self.priors), size=count, p=self.priors).astype(np.int64)
+        labels = self.chain.sample(count, rng, first)
         shape = (count, self.latent_dim)
         semantic = self.class_means[labels] + self.overlap * rng.standard_normal(shape)
         seen = [semantic * view.loadings + view.nuisance * rng.standard_normal(shape) for view in self.views]
