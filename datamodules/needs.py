@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EARLIER_TURNS = "reads earlier turns"
+"""What tables say of a model with ``turns``."""
+
 
 @dataclass(frozen=True)
 class DataNeeds:

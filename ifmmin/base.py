@@ -19,7 +19,7 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES
 from datamodules.errors import InputError
-from datamodules.needs import DataNeeds
+from datamodules.needs import EARLIER_TURNS, DataNeeds
 from datamodules.ranges import AT_LEAST_1, BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_options
 from ifmmin.cards import ModelCard
 from ifmmin.finite import FiniteLoss
@@ -244,7 +244,7 @@ class MissingModalityModule(L.LightningModule, ABC):
     @property
     def remarks(self) -> list[str]:
         """What a table says beside the model's name, so that its row is read as what it is; most models: nothing."""
-        return ["reads earlier turns"] if self.needs.turns else []
+        return [EARLIER_TURNS] if self.needs.turns else []
 
     @property
     def monitor_key(self) -> str:

@@ -147,19 +147,17 @@ def _near(given: str, names: Iterable[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def check_name(given: str, known: Iterable[str], what: str) -> None:
-    """Refuse a name that is none of ``known``; a class path (with a dot) is let through.
+def check_name(given: str, known: Iterable[str], what: str, or_path: bool = True) -> None:
+    """Refuse a name that is none of ``known``; a class path (with a dot) is let through if ``or_path``.
 
     Raises:
         InputError: naming the nearest known name, and all of them.
     """
     names = sorted(known)
-    if "." in given or given in names:
+    if (or_path and "." in given) or given in names:
         return
-    shown = repr(printable(given))
-    raise InputError(
-        f"{what} {shown} is not known.{_near(given, names)} There are: {', '.join(names)}; or give a class path."
-    )
+    shown, path = repr(printable(given)), "; or give a class path" if or_path else ""
+    raise InputError(f"{what} {shown} is not known.{_near(given, names)} There are: {', '.join(names)}{path}.")
 
 
 def _baselines_names() -> list[str]:

@@ -22,6 +22,7 @@ from benchmarks.leaderboard.published_rates import Figures, read_figures
 from benchmarks.leaderboard.records import Record
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
+from datamodules.needs import EARLIER_TURNS
 from ifmmin.results.results import corpus_title
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
@@ -100,6 +101,7 @@ class Summary:
         published: rows that others published on this corpus and its classes; none where the data are generated.
         figures: what they published by missing rate or under another protocol; likewise.
         bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
+        bayes_turns: of the rule that reads earlier turns too; None if unknown, or where no model reads them.
         records: of the runs, by model, fold and seed.
         training_sets: the folds, those together that have the same training utterances.
         independent_folds: whether every fold is a draw of its own, which shares nothing with the others.
@@ -117,6 +119,7 @@ class Summary:
     published: tuple[Published, ...]
     figures: tuple[Figures, ...]
     bayes: dict[str, float] | None
+    bayes_turns: dict[str, float] | None
     records: tuple[Record, ...]
     training_sets: tuple[tuple[int, ...], ...]
     independent_folds: bool
@@ -276,7 +279,8 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         entries=entries,
         published=() if first.is_synthetic else _published(first, entries),
         figures=() if first.is_synthetic else read_figures(first.corpus, _told_apart(first)),
-        bayes=_bayes(records),
+        bayes=_bayes([record for record in records if EARLIER_TURNS not in record.remarks]),
+        bayes_turns=_bayes([record for record in records if EARLIER_TURNS in record.remarks]),
         records=tuple(records),
         training_sets=tuple(
             tuple(fold for fold in folds if splits[fold].training == training)

@@ -461,7 +461,7 @@ class IfmminCLI(LightningCLI):
             split=split,
             task=self.model.task,
             counts=counts,
-            bayes=data.bayes_accuracy(split),
+            bayes=data.bayes_accuracy(split, memory=self.model.needs.turns),
             record=record,
             trained_on=trained_on,
             **selected,

@@ -93,7 +93,7 @@ class Results:
         split: ``"test"`` or ``"val"``.
         task: what was predicted.
         counts: ``[7, *shape]``, as the task's metric computes them.
-        bayes: per condition, the WA in [0, 1] of the Bayes rule on the same utterances; None if unknown.
+        bayes: per condition, the WA in [0, 1] of the Bayes rule that reads what the model reads; None if unknown.
         record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
         trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None if unknown (files up to 0.1.0).
         validation: of a fit, the table of its selected epoch on the validation split, by row and column.

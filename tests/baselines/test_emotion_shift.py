@@ -13,8 +13,10 @@ from baselines.emotion_shift import EmotionShift
 from baselines.emotion_shift.networks import Chains, EmotionCell, ShiftHead
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import under_conditions
-from datamodules.conditions import CONDITIONS
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
+from ifmmin.cli.main import main
+from ifmmin.finished import FinishedRun, read_run
 from tests.batches import CLASSES, DIMS, random_batch, subset
 from tests.ifmmin.models import build_narrow
 from tests.systems import close, load_system
@@ -180,6 +182,53 @@ def _pooled(batch: Batch, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     return audio, visual, text
 
 
-def test_no_class_of_the_negative_group_can_be_unknown() -> None:
-    with pytest.raises(InputError, match="negative: 'bored' is not known"):
-        model(negative=["bored"])
+@pytest.mark.parametrize("name", ["bored", "bored.twice"])
+def test_no_class_of_the_negative_group_can_be_unknown(name: str) -> None:
+    with pytest.raises(InputError, match=f"negative: '{name}' is not known.*sad\\.$"):
+        model(negative=[name])
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run on labels with a memory, as long as its recipe says."""
+    folder = tmp_path_factory.mktemp("runs") / "stay"
+    assert main(["fit", "--model", "EmotionShift", "--data.stay", "0.85", "--run_dir", str(folder)]) == 0
+    return read_run(folder)
+
+
+def mean_of_six(run: FinishedRun) -> float:
+    """WA, in [0, 1]."""
+    value = run.results.scores()["mean"]["WA"]
+    assert value is not None
+    return value
+
+
+@pytest.mark.slow
+def test_with_a_memory_in_labels_it_is_between_the_rule_of_one_turn_and_the_filter(remembering: FinishedRun) -> None:
+    _, data = remembering.load()
+    alone, filtered = (data.bayes_accuracy("test", memory=memory) for memory in (False, True))
+    assert alone is not None and filtered is not None
+    limits = [sum(limit[name] for name in MISSING_CONDITIONS) / 6 for limit in (alone, filtered)]
+    assert limits[0] < mean_of_six(remembering) < limits[1]
+    rows = {row.condition: row.bayes_WA for row in remembering.results.rows()}
+    assert rows["mean"] == pytest.approx(limits[1])  # a table shows the limit of what the model reads
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_shuffled_chains_lose_the_gain(remembering: FinishedRun) -> None:
+    wrapped, data = remembering.load()
+    accuracy = {}
+    for shuffled in (False, True):
+        right: list[Tensor] = []
+        for batch in data.in_order("test"):
+            assert batch.turn is not None
+            order = torch.randperm(len(batch.turn), generator=torch.Generator().manual_seed(0))
+            read = replace(batch, turn=batch.turn[order]) if shuffled else batch
+            outputs, row, _ = wrapped.evaluate(read, MISSING_CONDITIONS)
+            right.append(outputs.argmax(dim=1) == batch.labels[row])
+        accuracy[shuffled] = torch.cat(right).float().mean().item()
+    alone = data.bayes_accuracy("test")
+    assert alone is not None
+    assert accuracy[False] == pytest.approx(mean_of_six(remembering), abs=1e-6)
+    assert accuracy[True] < sum(alone[name] for name in MISSING_CONDITIONS) / 6 < accuracy[False]

@@ -14,6 +14,7 @@ import torch
 from benchmarks.leaderboard.published import MARKS, Published
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import CONDITIONS
+from datamodules.needs import EARLIER_TURNS
 from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS, Score
 
@@ -89,7 +90,7 @@ class BoardTable:
     Attributes:
         score: its metric.
         columns: in order.
-        rows: measured models, best first; then the Bayes limit (WA); then published rows.
+        rows: measured models, best first; then the Bayes limits (WA); then published rows.
         notes: remarks below, a sentence or two each.
     """
 
@@ -117,24 +118,32 @@ class BoardTable:
 def board_table(summary: Summary, score: Score) -> BoardTable:
     """Lay out the table of one score."""
     name = score.name
-    with_gap = name == "WA" and summary.bayes is not None
+    limits = _limits(summary) if name == "WA" else {}
     entries = sorted(summary.entries, key=lambda entry: (entry.rank[name] is None, entry.rank[name] or 0, entry.model))
     rows = [_measured(summary, entry, score) for entry in entries]
-    if with_gap and summary.bayes is not None:
-        limits = {row: BoardCell(score.format(summary.bayes[row]), summary.bayes[row]) for row in SUMMARY_ROWS}
-        rows.append(BoardRow("limit", "", {"model": BoardCell("Bayes limit", "Bayes limit"), **limits}))
+    for title, limit in limits.items():
+        cells = {row: BoardCell(score.format(limit[row]), limit[row]) for row in SUMMARY_ROWS}
+        rows.append(BoardRow("limit", "", {"model": BoardCell(title, title), **cells}))
     published = [row for row in summary.published if row.metric == name]
     rows += [_published(row, number, score) for number, row in enumerate(published, start=1)]
     tests = [test for entry in entries for test in entry.test.values() if test]
     left_out = {
-        "gap": not with_gap,
+        "gap": not limits,
         "p_t": all(test.p_t is None for test in tests),
         "validation": not any(
             cell for entry in entries for cells in entry.validation.values() for cell in cells.values()
         ),
     }
     columns = tuple(column for column in _columns(score) if not left_out.get(column.key))
-    return BoardTable(score, columns, tuple(rows), tuple(_notes(published, with_gap)))
+    return BoardTable(score, columns, tuple(rows), tuple(_notes(published, bool(limits))))
+
+
+def _limits(summary: Summary) -> dict[str, dict[str, float]]:
+    """WA of the Bayes rules by title and row; one rule where earlier turns tell nothing."""
+    known = {"Bayes limit": summary.bayes}
+    if summary.bayes_turns != summary.bayes:
+        known[f"Bayes limit, {EARLIER_TURNS}"] = summary.bayes_turns
+    return {title: limit for title, limit in known.items() if limit is not None}
 
 
 def _columns(score: Score) -> tuple[Column, ...]:
@@ -222,7 +231,8 @@ def _notes(published: list[Published], with_gap: bool) -> list[str]:
     texts = []
     if with_gap:
         texts.append(
-            "Bayes limit: the Bayes rule on the same utterances, mean over folds; gap: to it in the mean of six."
+            "Bayes limit: the Bayes rule on the same utterances, mean over folds; gap: to that of what a model reads, "
+            "in the mean of six."
         )
     if published:
         texts.append("Published rows are not our runs: other seeds, perhaps other features and folds.")

@@ -93,6 +93,28 @@ def test_what_is_remarked_on_a_model_is_in_its_row_of_every_table() -> None:
     assert "<small>around TFN, reads earlier turns</small>" in page_html(board)
 
 
+def test_a_model_that_reads_earlier_turns_has_a_limit_of_its_own() -> None:
+    records = board_records(["EmotionShift", "MMIN"], [1, 2], [0], is_synthetic=True)
+    with_memory = [record for record in records if record["model"] == "EmotionShift"]
+    for record in with_memory:
+        record["remarks"] = ["reads earlier turns"]
+    assert markdown_text(summarise_board(records)).count("Bayes limit |") == 1  # both rules are equal
+    assert "Bayes limit, reads" not in markdown_text(summarise_board(records))
+    for record in with_memory:
+        for row in SUMMARY_ROWS:
+            record["metrics"][row]["bayes_WA"] += 0.05
+    board = summarise_board(records)
+    limits = {}
+    for title in ("Bayes limit", "Bayes limit, reads earlier turns"):
+        line = next(line for line in markdown_text(board).splitlines() if f"| {title} |" in line)
+        limits[title] = [float(cell) for cell in re.findall(r"\d+\.\d+", line)]
+    for alone, memory in zip(*limits.values(), strict=True):
+        assert memory - alone == pytest.approx(5, abs=0.011)
+    entry = next(entry for entry in board.entries if entry.model == "EmotionShift")
+    own = [row["metrics"]["mean"]["bayes_WA"] - row["metrics"]["mean"]["WA"] for row in with_memory]
+    assert entry.gap["mean"] == pytest.approx(sum(own) / len(own))
+
+
 def test_terminal_marks_best_and_second(board: Summary) -> None:
     for metric, text in zip(METRICS, printed(board, force_terminal=True), strict=True):
         for row in SUMMARY_ROWS:
