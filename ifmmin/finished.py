@@ -49,6 +49,7 @@ class FinishedRun:
             raise InputError(f"{path}: a checkpoint of {type(model).__name__}, not of {self.results.model}.")
         data = configured_data(self.results.record["config"]["data"])
         set_up_as_trained(data, trained_on, path)
+        data.serve(model.needs, model.settings.batch_size)
         return model, data
 
     def logged(self, name: str, by: str = "epoch") -> dict[int, float]:
