@@ -16,7 +16,7 @@ from ifmmin.discovery import discover_models  # noqa: E402
 project, author, release = "ifmmin", "the ifmmin developers", ifmmin.__version__
 copyright = "the ifmmin developers"
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
