@@ -1,4 +1,4 @@
-"""Predict single utterances with a trained model, from whatever modalities they have."""
+"""Answers of a trained model for utterances of any modalities."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from datamodules.batches.batch import Batch
-from datamodules.batches.loading import normalized
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
-from datamodules.storage.features import LONGEST
-from datamodules.storage.statistics import Statistics
-from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints import load_model
+from ifmmin.inference.features import Features, FrameReader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-Features = Mapping[str, npt.ArrayLike | Tensor | None]
 
 
 class Predictor:
@@ -52,10 +44,7 @@ class Predictor:
         self.class_names: list[str] = list(model.class_names)
         self.feature_dims: list[int] = list(model.feature_dims)
         self.source = source
-        self._normalization = trained_on["normalization"]
-        self._statistics = [
-            Statistics(**found) if (found := trained_on["statistics"].get(name)) else None for name in MODALITIES
-        ]
+        self._reader = FrameReader(self.feature_dims, trained_on, source)
 
     @classmethod
     def load(
@@ -100,11 +89,7 @@ class Predictor:
 
     def batch(self, features: Features) -> Batch:
         """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
-        if not isinstance(features, Mapping):
-            raise InputError(f"features: a {type(features).__name__}; give frames by name, {{'audio': frames, ...}}.")
-        if unknown := sorted(printable(repr(name), 60) for name in features if name not in MODALITIES):
-            raise InputError(f"{unknown[0]} is no modality: give {', '.join(MODALITIES)}, those that are there.")
-        given = [features.get(name) for name in MODALITIES]
+        given = self._reader.read(features)
         present = tuple(frames is not None for frames in given)
         if not any(present):
             raise InputError(f"no modality is given: at least one of {', '.join(MODALITIES)} must be there.")
@@ -112,7 +97,10 @@ class Predictor:
         if not self.model.answers(condition):
             answered = ", ".join(name for name in CONDITIONS if self.model.answers(name))
             raise InputError(f"{self.source}: {type(self.model).__name__} answers {answered}, not {condition}.")
-        audio, visual, text = (self._frames(modality, frames) for modality, frames in enumerate(given))
+        audio, visual, text = (
+            torch.zeros(1, 0, dim) if frames is None else frames[None]
+            for frames, dim in zip(given, self.feature_dims, strict=True)
+        )
         device = self.model.device
         return Batch(
             frames=(audio.to(device), visual.to(device), text.to(device)),
@@ -124,49 +112,3 @@ class Predictor:
             present=torch.tensor([present], device=device),
             turn=torch.zeros(1, 3, dtype=torch.int64, device=device) if self.model.needs.turns else None,
         )
-
-    def _frames(self, modality: int, given: npt.ArrayLike | Tensor | None) -> Tensor:
-        """Float32 [1, T, D], normalised; no frames where the modality is absent."""
-        name, dim = MODALITIES[modality], self.feature_dims[modality]
-        if given is None:
-            return torch.zeros(1, 0, dim)
-        try:
-            array = _numbers(given)
-            if array.ndim != 2 or array.shape[1] != dim:
-                shape = list(array.shape)
-                raise InputError(f"{name}: shape {shape}, but {self.source} was trained on frames [T, {dim}].")
-            if not 0 < len(array) <= LONGEST:
-                what = f"{len(array)} frames, more than {LONGEST}" if len(array) else "no frames"
-                raise InputError(f"{name}: {what}; leave {name} out where it is absent, and cut what is long.")
-            frames = _copied(array)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            reason = printable(str(error).partition("\n")[0])
-            raise InputError(f"{name}: not an array of numbers ({reason}); give frames [T, {dim}].") from error
-        if not bool(frames.isfinite().all()):
-            raise InputError(f"{name}: NaN or infinite values; correct the features, or leave {name} out.")
-        true = torch.ones(1, len(frames), dtype=torch.bool)
-        return normalized(frames[None], true, self._normalization[modality], self._statistics[modality])
-
-
-def _numbers(given: npt.ArrayLike | Tensor) -> npt.NDArray[Any] | Tensor:
-    """An array or tensor of real numbers, dense and on the CPU; masked values are NaN.
-
-    Raises:
-        TypeError: it is text, complex, or no array.
-    """
-    if isinstance(given, Tensor):
-        if given.is_complex():
-            raise TypeError(f"{given.dtype}")
-        return given.detach().cpu().to_dense()
-    array: npt.NDArray[Any] = np.ma.filled(given, np.nan)
-    if array.dtype.kind not in "biufO":
-        raise TypeError(f"{array.dtype}")
-    return array
-
-
-def _copied(array: npt.NDArray[Any] | Tensor) -> Tensor:
-    """Float32; a copy, for normalisation works in place."""
-    if isinstance(array, Tensor):
-        return array.to(torch.float32, copy=True)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-        return torch.from_numpy(np.array(array, dtype=np.float32))

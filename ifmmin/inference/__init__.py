@@ -1,0 +1,6 @@
+"""Predict utterances with a trained model, from whatever modalities they have."""
+
+from ifmmin.inference.features import Features
+from ifmmin.inference.predictor import Predictor
+
+__all__ = ["Features", "Predictor"]
