@@ -320,7 +320,8 @@ class MediaPredictor:
     def _says(self, features: Mapping[str, FloatArray], condition: str) -> dict[str, float] | None:
         if not self.predictor.model.answers(condition):
             return None
-        return self.predictor.predict({name: frames for name, frames in features.items() if name[0] in condition})
+        seen = {name: frames for name, frames in features.items() if name[0] in condition}
+        return dict(self.predictor.predict(seen))
 
 
 def _too_long(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """Predict utterances with a trained model, from whatever modalities they have."""
 
+from ifmmin.inference.answer import Answer
 from ifmmin.inference.features import Features
 from ifmmin.inference.predictor import Predictor
 
-__all__ = ["Features", "Predictor"]
+__all__ = ["Answer", "Features", "Predictor"]

@@ -13,6 +13,7 @@ from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints import load_model
+from ifmmin.inference.answer import Answer
 from ifmmin.inference.features import Features, FrameReader
 
 if TYPE_CHECKING:
@@ -67,13 +68,16 @@ class Predictor:
         loaded, trained_on = load_model(checkpoint, model)
         return cls(loaded.to(device), trained_on, str(checkpoint))
 
-    def predict(self, features: Features) -> dict[str, float]:
-        """Predict from the modalities that are there: the probability of each class by name, or ``{"value": ...}``.
+    def predict(self, features: Features) -> Answer:
+        """Predict from the modalities that are there.
 
         Args:
             features: frames [T, D] of one utterance, as in the corpus (not normalised), under
                 ``"audio"``, ``"visual"``, ``"text"``; an absent modality is left out or None. D is that
                 of the training data, T at least 1.
+
+        Returns:
+            the probability of each class by name, or ``{"value": ...}`` from a regression.
 
         Raises:
             InputError: no modality is there, or only such as the model does not answer; a name is unknown;
@@ -85,7 +89,9 @@ class Predictor:
             answers = self.model.task.answers(self.model(batch))
         if not bool(answers.isfinite().all()):
             raise InputError(f"{self.source}: no finite answer to these features; see that they are of the usual size.")
-        return self.model.task.named(answers[0])
+        lengths = batch.lengths[0].tolist()
+        frames = {name: length for name, length in zip(MODALITIES, lengths, strict=True) if length}
+        return Answer(self.model.task.named(answers[0]), frames=frames)
 
     def batch(self, features: Features) -> Batch:
         """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
