@@ -166,9 +166,7 @@ def prepare(argv: list[str]) -> list[str]:
             no run to resume, two models, or words that no option takes.
     """
     argv = in_order(checked(argv))
-    for option in _ONCE:
-        if sum(word == option or word.startswith(f"{option}=") for word in argv) > 1:
-            raise InputError(f"{option}: given more than once; give one.")
+    check_once(argv)
     seen = first_look(argv)
     if seen.resume is None and argv[:1] == ["fit"] and seen.run_dir and _started_again_by_slurm():
         # The job's script gives the words that began the run, and they go on with it.
@@ -201,6 +199,17 @@ def prepare(argv: list[str]) -> list[str]:
     if model is not None and not _holds_settings(model):
         argv = by_path(argv, model, find_model(model))
     return argv
+
+
+def check_once(argv: Sequence[str]) -> None:
+    """Refuse two models, corpora or runs to resume.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for option in _ONCE:
+        if sum(word == option or word.startswith(f"{option}=") for word in argv) > 1:
+            raise InputError(f"{option}: given more than once; give one.")
 
 
 def _started_again_by_slurm() -> bool:

@@ -1,4 +1,4 @@
-"""List everything that is wrong with a corpus, before it is used."""
+"""List everything that is wrong with a corpus, or with a model, before it is used."""
 
 from __future__ import annotations
 
@@ -17,30 +17,40 @@ from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
 from datamodules.storage.description import VALUES
 from datamodules.storage.targets import SPLITS
 from datamodules.text import printable
-from ifmmin.cli.arguments import Parser, by_path, class_at, first_look
+from ifmmin.cli.arguments import Parser, by_path, check_once, class_at, first_look
 from ifmmin.cli.words import checked, in_order
 from ifmmin.discovery import corpus_names, find_corpus
 from ifmmin.results.results import readable
 
 
 def check_command(argv: Sequence[str]) -> int:
-    """Check a corpus and print what was found.
+    """Check a corpus, or with ``--model`` a model, and print what was found.
 
     Args:
-        argv: the words after ``check``; the options of the data are those of ``fit``.
+        argv: the words after ``check``; the options of the data or the model are those of ``fit``.
 
     Returns:
         exit code: 0, or 1 if something is wrong.
 
     Raises:
-        InputError: the corpus named is not known, an option is wrong, or the report would go over another kind of file.
+        InputError: the corpus or model named is not known, an option is wrong, or the report would go over another
+            kind of file.
     """
     argv = in_order(checked(argv))
+    check_once(argv)
     named = first_look(argv)
+    of_model = {"--model", "--model.help"} & {word.partition("=")[0] for word in argv}
+    if of_model and (named.data is not None or vars(named)["data.help"] is not None):
+        raise InputError("check: give --data or --model, not both.")
+    if of_model:
+        from ifmmin.cli.check_model import check_model_command
+
+        return check_model_command(argv)
     name = vars(named)["data.help"] if named.data is None else named.data
     asks_help = {"-h", "--help"} & {*argv}
     if name is None and not asks_help:
-        raise InputError(f"check: --data is needed. There are: {', '.join(corpus_names())}; or give a class path.")
+        known = ", ".join(corpus_names())
+        raise InputError(f"check: --data or --model is needed. Corpora: {known}; or give a class path.")
     if name is not None:
         argv = by_path(argv, name, find_corpus(name))
     parser = Parser(prog="check", description=__doc__)

@@ -79,7 +79,7 @@ def completion_script(shell: str) -> str:
     """The script for a shell of :data:`SHELLS`."""
     options = {command: options_of(command) for command in IfmminCLI.subcommands()}
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
-    options["check"] += ["--data", "--data.help", "--json"]
+    options["check"] += ["--data", "--data.help", "--json", "--model", "--model.help", "--seed_everything"]
     for command, parser in (("extract", make_parser()), ("import", make_import_parser())):
         options[command] = sorted(name for name in parser._option_string_actions if name.startswith("--"))
     options["predict"] += sorted(f"--{name}" for name in OPTIONS if f"--{name}" not in options["predict"])

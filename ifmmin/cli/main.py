@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "write what a checkpoint predicts of each utterance under each condition; or of media: predict FILE",
     "extract": "make a feature corpus of recordings",
     "import": "make a feature corpus of a published pack, or of folders of .npy files",
-    "check": "list everything that is wrong with a corpus",
+    "check": "list everything that is wrong with a corpus, or with a model",
     "compare": "compare two runs of one fold, utterance by utterance",
     "models": "list the models, with their papers",
     "completion": "print a script by which a shell completes commands, names and options",

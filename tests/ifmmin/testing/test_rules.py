@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.visible import visible
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
-from ifmmin.testing import check_model
+from ifmmin.testing import RULES, Verdict, check_model, verdicts
 from tests.ifmmin.models import Small
 
 
@@ -83,6 +85,49 @@ class TooWide(Small):
 class AlwaysDrops(Small):
     def forward(self, batch: Batch) -> Tensor:
         return nn.functional.dropout(super().forward(batch), 0.5)
+
+
+class Remembers(Small):
+    """Answers by the mean of what it has answered before, in eval mode too."""
+
+    mean = 0.0
+
+    def forward(self, batch: Batch) -> Tensor:
+        outputs = super().forward(batch)
+        before, self.mean = self.mean, 0.5 * self.mean + 0.5 * float(outputs.detach().mean())
+        return outputs + before
+
+
+class KeepsTheLast(Small):
+    """Answers the same batch alike as often as one likes, and otherwise after another one."""
+
+    first: float | None = None
+    last: float | None = None
+
+    def forward(self, batch: Batch) -> Tensor:
+        outputs, now = super().forward(batch), float(batch.frames[0].nan_to_num().sum())
+        self.first = now if self.first is None else self.first
+        self.last = now if now != self.first else self.last
+        return outputs if self.last is None else outputs + 1.0
+
+
+class DrawsElsewhere(Small):
+    """Draws a weight by a generator that no seed reaches."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        drawn = np.random.default_rng().standard_normal(self.offset.weight.shape)
+        self.offset.weight.data.copy_(torch.from_numpy(drawn))
+
+
+class ReadsLabels(Small):
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch) + nn.functional.one_hot(batch.label, 4)
+
+
+class TakesNothing(Small):
+    def __init__(self) -> None:
+        super().__init__(feature_dims=[5, 6, 7])
 
 
 class AnswersAudioAlone(Small):
@@ -224,8 +269,13 @@ MISTAKES = [
     (BadGradient, "parameter offset.weight has a gradient that is not finite"),
     (TooWide, "forward gives [8, 5] for 8 rows, not [8, 4]"),
     (AlwaysDrops, "two answers to the same batch differ in eval mode"),
+    (Remembers, "two answers to the same batch differ in eval mode: draw nothing"),
+    (KeepsTheLast, "its answer to a batch is another one after other batches, in eval mode: keep nothing"),
+    (DrawsElsewhere, "two models that are made with the same seed answer differently: draw weights by torch's"),
+    (ReadsLabels, "with the labels: read batch.label and batch.target in losses alone"),
+    (TakesNothing, "it fails with TypeError (TakesNothing.__init__() got an unexpected keyword argument"),
     (OddOption, "option activation is no plain value"),
-    (Fails, "it fails in the check of padding (RuntimeError: first line)"),
+    (Fails, "it fails with RuntimeError (first line): see test_rules.py, line "),
 ]
 
 
@@ -237,6 +287,34 @@ def test_a_mistake_is_named_in_one_line(model: type[MissingModalityModule], expe
     assert line.startswith(f"{model.__name__}: ")
     assert expected in line
     assert line.isprintable()
+
+
+def wrong(model: type[MissingModalityModule], **options: Any) -> list[Verdict]:
+    """The verdicts that are against a model."""
+    return [verdict for verdict in verdicts(model, **options) if not verdict.passed]
+
+
+def test_what_cannot_be_made_or_answers_nothing_is_tried_no_further() -> None:
+    for model, name in ((TakesNothing, "made"), (Fails, "answers")):
+        failed, *rest = wrong(model)
+        assert (failed.rule.name, failed.tried, len(failed.failures)) == (name, True, 1)
+        assert [verdict.rule for verdict in rest] == list(RULES[RULES.index(failed.rule) + 1 :])
+        assert not any(verdict.tried or verdict.failures for verdict in rest)
+
+
+def test_an_option_out_of_range_is_no_verdict_on_the_model() -> None:
+    with pytest.raises(InputError, match="batch_size 0: it must be at least 1"):
+        list(verdicts(Small, batch_size=0))
+
+
+def test_the_generators_of_who_asks_are_left_alone() -> None:
+    def state() -> list[Any]:
+        kind, numbers, *rest = np.random.get_state(legacy=True)
+        return [torch.get_rng_state().tolist(), random.getstate(), kind, list(numbers), rest]
+
+    before = state()
+    check_model(Small)
+    assert state() == before
 
 
 @pytest.mark.parametrize("seed", range(3))
