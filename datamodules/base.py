@@ -19,13 +19,14 @@ from datamodules.batches.batch import Batch
 from datamodules.batches.chains import ChainBatches
 from datamodules.batches.loading import IntArray, LengthBatches, Normalization, RequestSampler, UtteranceDataset
 from datamodules.batches.masks import mask_sampler
+from datamodules.batches.patterns import EVALUATED_WITH, FramePattern, frame_pattern
 from datamodules.classes import ChosenClasses
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import CorpusError, InputError
 from datamodules.extraction.provenance import difference, read_provenance
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
-from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_statistics
+from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_moments, train_statistics
 from datamodules.storage.description import Description, description_path, read_description
 from datamodules.storage.frames import RaggedFrames
 from datamodules.storage.ids import EXACT, MatchRule
@@ -87,8 +88,14 @@ class EmotionDataModule(L.LightningDataModule):
             Larger corpora are streamed from disk, with identical results, and about as fast unless compressed.
         train_mask: what an utterance shows in training, drawn anew each epoch: ``uniform`` (one of the six missing
             conditions, uniformly), a missing rate such as ``0.3``, those of audio, visual and text such as
-            ``0.2,0.5,0.8``, or one of the seven conditions for all.
-        permanent_mask: draw ``train_mask`` once for all epochs, so that an utterance always shows the same.
+            ``0.2,0.5,0.8``, a missing share such as ``share:0.3``, or one of the seven conditions for all.
+        permanent_mask: draw ``train_mask`` and ``train_pattern`` once for all epochs, so that an utterance always shows
+            the same.
+        train_pattern: what becomes in training of the frames that an utterance shows, drawn anew each epoch:
+            ``frames:0.3`` (each lost with this probability), ``bursts:0.3`` or ``bursts:0.3:5`` (as many, in bursts of
+            a mean length, by default 10), ``noise:0.5`` (of this standard deviation, in units of that of the training
+            frames), with one rate or those of audio, visual and text. None: nothing.
+        eval_pattern: the same for validation, test and prediction, the same in every epoch.
         conditions: the conditions that validation and test evaluate.
         predict_split: what ``predict`` reads: ``train``, ``val`` or ``test`` of the fold, or ``all``
             utterances in the feature files, which needs no targets. None: ``test``, or ``all`` where
@@ -143,6 +150,8 @@ class EmotionDataModule(L.LightningDataModule):
         memory_budget_gb: float = DEFAULT_BUDGET_GB,
         train_mask: str = "uniform",
         permanent_mask: bool = False,
+        train_pattern: str | None = None,
+        eval_pattern: str | None = None,
         conditions: Annotated[Sequence[str], NOT_EMPTY] = CONDITIONS,
         predict_split: Literal["train", "val", "test", "all"] | None = None,
         allow_shared_speakers: bool = False,
@@ -167,6 +176,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.workers = workers
         self.memory_budget_gb = memory_budget_gb
         self.mask, self.permanent_mask = mask_sampler(train_mask), permanent_mask
+        self.train_pattern = frame_pattern(train_pattern, "--data.train_pattern")
+        self.eval_pattern = frame_pattern(eval_pattern, "--data.eval_pattern")
         self.conditions = tuple(conditions)
         has_folds = self.corpus_layout.folds > 0 and (self.root / "target").is_dir()
         self.predict_split = predict_split or ("test" if has_folds else "all")
@@ -197,6 +208,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._widths = list(self.feature_dims)
         self._position: dict[str, int] = {}
         self._statistics: tuple[Statistics | None, ...] | None = None
+        self._spreads: list[Tensor] | None = None
         self._fingerprint: str | None = None
         self._extraction: dict[str, dict[str, Any]] | None = None
         self.after_batch: Callable[[], None] | None = None
@@ -417,6 +429,23 @@ class EmotionDataModule(L.LightningDataModule):
             self._compare_shipped(self._statistics[0])
         return self._statistics
 
+    @property
+    def spreads(self) -> list[Tensor]:
+        """float32 [D] of each modality: the standard deviation of each value over the training frames, 0 if constant.
+
+        Raises:
+            CorpusError: without targets the training utterances are unknown.
+        """
+        if self._spreads is None:
+            if self.targets is None:
+                raise CorpusError(
+                    f"{self.root}: no targets, so no training frames to measure noise by; leave "
+                    "--data.eval_pattern out."
+                )
+            train = self.indices("train")
+            self._spreads = [train_moments(frames, train).spread() for frames in self.corpus.frames]
+        return self._spreads
+
     def _compare_shipped(self, ours: Statistics | None) -> None:
         problems = Problems()
         shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold, problems)
@@ -512,7 +541,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     # Batches.
 
-    def _dataset(self, training: bool) -> UtteranceDataset:
+    def _dataset(self, training: bool, pattern: FramePattern | None) -> UtteranceDataset:
         return UtteranceDataset(
             self.corpus,
             self._labels,
@@ -523,8 +552,11 @@ class EmotionDataModule(L.LightningDataModule):
             hidden_frames=self._needs.hidden_frames or not training,
             steps=self._needs.steps,
             soft_labels=self._soft_labels,
-            permanent=self.permanent_mask,
+            # Evaluation is the same after every epoch.
+            permanent=self.permanent_mask or not training,
             turns=torch.from_numpy(self.turns) if self._needs.turns else None,
+            pattern=pattern,
+            spreads=self.spreads if pattern is not None and pattern.before_normalisation else None,
         )
 
     def _batches(self, split: str, training: bool, batch_size: int, rank: int = 0, devices: int = 1) -> RequestSampler:
@@ -562,7 +594,7 @@ class EmotionDataModule(L.LightningDataModule):
             raise CorpusError(f"{self.root}/target/{self.fold}: the {split} split is empty.")
         rank, devices = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
-            self._dataset(training),
+            self._dataset(training, self.train_pattern if training else self.eval_pattern),
             sampler=self._batches(split, training, size, rank, devices),
             batch_size=None,  # the sampler requests whole batches; nothing is collated
             num_workers=self.workers,
@@ -592,13 +624,23 @@ class EmotionDataModule(L.LightningDataModule):
             self.after_batch()
         return batch
 
-    def in_order(self, split: str) -> Iterator[Batch]:
-        """Yield every utterance of a split once, unmasked, in a fixed order."""
-        dataset = self._dataset(training=False)
+    def in_order(self, split: str, pattern: FramePattern | None = None) -> Iterator[Batch]:
+        """Yield every utterance of a split once, unmasked, in a fixed order.
+
+        Args:
+            split: ``train``, ``val``, ``test`` or ``all``.
+            pattern: what becomes of its frames; None, whatever ``eval_pattern`` is: nothing.
+        """
+        dataset = self._dataset(training=False, pattern=pattern)
         for request in self._batches(split, False, self.eval_batch_size):
             yield dataset[request]
             if self.after_batch:
                 self.after_batch()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a table of scores on these data says beside the model's name, so that its row is read as what it is."""
+        return [] if self.eval_pattern is None else [f"{EVALUATED_WITH} {self.eval_pattern}"]
 
     def bayes_accuracy(self, split: str, memory: bool = False) -> dict[str, float] | None:
         """WA of the Bayes-optimal rule on a split by condition, None if unknown; ``memory``: from earlier turns too."""

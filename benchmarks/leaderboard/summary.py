@@ -20,6 +20,7 @@ from benchmarks.leaderboard.published import Published as Published
 from benchmarks.leaderboard.published import published_beside, published_classes
 from benchmarks.leaderboard.published_rates import Figures, read_figures
 from benchmarks.leaderboard.records import Record
+from datamodules.batches.patterns import EVALUATED_WITH
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from datamodules.needs import EARLIER_TURNS
@@ -245,6 +246,8 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         )
         for metric in names
     }
+    # Published figures are of whole frames.
+    alone = first.is_synthetic or any(remark.startswith(EVALUATED_WITH) for remark in first.remarks)
     entries = tuple(
         Entry(
             model=model,
@@ -277,8 +280,8 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         seeds=seeds,
         reference=reference,
         entries=entries,
-        published=() if first.is_synthetic else _published(first, entries),
-        figures=() if first.is_synthetic else read_figures(first.corpus, _told_apart(first)),
+        published=() if alone else _published(first, entries),
+        figures=() if alone else read_figures(first.corpus, _told_apart(first)),
         bayes=_bayes([record for record in records if EARLIER_TURNS not in record.remarks]),
         bayes_turns=_bayes([record for record in records if EARLIER_TURNS in record.remarks]),
         records=tuple(records),

@@ -39,6 +39,8 @@ class Batch:
             utterances of the split. The step since the speaker's previous turn, in turns, 0 for the first of a chain.
         reading: int64 [B], where utterances are read more than once: the rows of a chain with equal numbers are one
             reading of it, in evaluation those of one condition. None: each utterance is read once.
+        shown: where a pattern loses frames or adds noise (:mod:`datamodules.batches.patterns`): the frames as rows see
+            them, shaped as ``frames``, which are then the whole ones. None: rows see ``frames``.
     """
 
     frames: tuple[Tensor, Tensor, Tensor]
@@ -52,6 +54,7 @@ class Batch:
     soft_labels: Tensor | None = None
     turn: Tensor | None = None
     reading: Tensor | None = None
+    shown: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         """Number of rows B."""
@@ -78,9 +81,9 @@ class Batch:
         return self.lengths > 0
 
     def unmasked(self) -> Batch:
-        """Show the same utterances, one row each, with all that the corpus has of them."""
+        """Show the same utterances, one row each, with all that the corpus has of them, no frame lost or noisy."""
         row = torch.arange(len(self.lengths), device=self.lengths.device)
-        return replace(self, row=row, present=self.available, reading=None)
+        return replace(self, row=row, present=self.available, reading=None, shown=None)
 
     def complete(self) -> Batch:
         """Former name of :meth:`unmasked`."""
@@ -92,7 +95,10 @@ class Batch:
         # Copies from a GPU must block, or the CPU could read the tensor too early.
         non_blocking = non_blocking and torch.device(device).type == "cuda"
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-        return replace(moved, frames=per_modality(frames.to(dtype) if dtype else frames for frames in moved.frames))
+        if dtype is None:
+            return moved
+        cast = replace(moved, frames=per_modality(frames.to(dtype) for frames in moved.frames))
+        return cast if cast.shown is None else replace(cast, shown=per_modality(each.to(dtype) for each in cast.shown))
 
     def pin_memory(self) -> Batch:
         """Copy every tensor to page-locked memory, for asynchronous copies to a GPU."""
@@ -111,4 +117,5 @@ class Batch:
             soft_labels=None if self.soft_labels is None else change(self.soft_labels),
             turn=None if self.turn is None else change(self.turn),
             reading=None if self.reading is None else change(self.reading),
+            shown=None if self.shown is None else per_modality(map(change, self.shown)),
         )

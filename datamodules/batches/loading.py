@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.masks import BoolArray, MaskSampler, restrict, utterance_keys
+from datamodules.batches.patterns import FramePattern
 from datamodules.batches.pooling import pool_sequences, pool_steps
 from datamodules.conditions import MODALITIES, per_modality
 from datamodules.errors import CorpusError
@@ -135,8 +137,11 @@ class UtteranceDataset(Dataset[Batch]):
         hidden_frames: whether a batch stores its utterances whole; otherwise only what the mask shows is read.
         steps: what every sequence is pooled to; None: a batch stores the frames.
         soft_labels: float32 [N, C], of a corpus with soft labels.
-        permanent: draw the mask once for all epochs, as in epoch 0.
+        permanent: draw mask and pattern once for all epochs, as in epoch 0.
         turns: int64 [N, 3], as in :class:`~datamodules.batches.batch.Batch`, for a model that reads them.
+        pattern: what becomes of the frames that rows may see; None leaves them as they are.
+        spreads: float32 [D] of each modality, for a pattern that adds noise; see
+            :meth:`~datamodules.batches.patterns.FramePattern.apply`.
     """
 
     def __init__(
@@ -152,9 +157,13 @@ class UtteranceDataset(Dataset[Batch]):
         soft_labels: Tensor | None = None,
         permanent: bool = False,
         turns: Tensor | None = None,
+        pattern: FramePattern | None = None,
+        spreads: Sequence[Tensor] | None = None,
     ) -> None:
         self.corpus = corpus
         self.turns = turns
+        self.pattern = pattern
+        self.spreads = spreads or [torch.zeros(frames.dim) for frames in corpus.frames]
         self.soft_labels = soft_labels
         self.labels = labels
         self.normalization = normalization
@@ -179,9 +188,12 @@ class UtteranceDataset(Dataset[Batch]):
         indices, following = torch.from_numpy(request.indices), torch.from_numpy(request.following)
         present = self._present(request.indices, request.epoch)
         stored = None if self.hidden_frames else positions(present)
-        frames = per_modality(
-            self._gathered(modality, indices if stored is None else indices[stored[modality]]) for modality in range(3)
-        )
+        epoch = 0 if self.permanent else request.epoch
+        views = [
+            self._views(modality, indices if stored is None else indices[stored[modality]], epoch)
+            for modality in range(3)
+        ]
+        frames, shown = (per_modality(view) for view in zip(*views, strict=True))
         ahead = None if self.hidden_frames else positions(self._present(request.following, request.epoch))
         for modality, source in enumerate(self.corpus.frames):
             source.prefetch(following if ahead is None else following[ahead[modality]])
@@ -197,7 +209,38 @@ class UtteranceDataset(Dataset[Batch]):
             stored=stored,
             soft_labels=None if self.soft_labels is None else self.soft_labels[indices],
             turn=None if self.turns is None else self.turns[indices],
+            # One tensor twice where nothing is changed.
+            shown=None if all(map(operator.is_, frames, shown)) else shown,
         )
+
+    def _views(self, modality: int, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Frames [K, T, D] of one modality of ``indices`` [K], whole and as the pattern shows them.
+
+        A batch of what the mask shows has no whole frames: both are as the pattern shows them.
+        """
+        pattern = self.pattern
+        if pattern is None or not pattern.rates[modality] or not self.corpus.frames[modality].dim:
+            whole = self._gathered(modality, indices)
+            return whole, whole
+        how, statistics = self.normalization[modality], self.statistics[modality]
+        self._refuse_too_large(modality, indices)
+        gathered, true = padded(self.corpus.frames[modality], indices)
+        lengths = true.sum(dim=1)
+
+        def finished(frames: Tensor, is_normal: bool) -> Tensor:
+            frames = frames if is_normal else normalized(frames, true, how, statistics)
+            return frames if self.steps is None else pool_steps(frames, lengths, self.steps)
+
+        def changed(frames: Tensor) -> Tensor:
+            keys = self._keys[indices.numpy()]
+            return pattern.apply(frames, lengths.numpy(), keys, modality, self.seed, epoch, self.spreads[modality])
+
+        if pattern.before_normalisation:
+            shown = finished(changed(gathered), False)
+            return (finished(gathered, False) if self.hidden_frames else shown), shown
+        normal = normalized(gathered, true, how, statistics)
+        shown = finished(changed(normal), True)
+        return (finished(normal, True) if self.hidden_frames else shown), shown
 
     def _gathered(self, modality: int, indices: Tensor) -> Tensor:
         """Normalised frames [K, T, D] of one modality of ``indices`` [K], pooled to ``steps`` if set."""

@@ -51,18 +51,26 @@ def _mix(bits: Bits) -> Bits:
     return bits ^ (bits >> np.uint64(31))
 
 
-def random_bits(keys: Bits, *streams: int) -> Bits:
-    """uint64 [N]: independent uniform bits for each key and each tuple of integers ``streams``."""
+def random_bits(keys: Bits, *streams: int | npt.NDArray[np.int64]) -> Bits:
+    """uint64 [N]: independent uniform bits for each key and each tuple of integers ``streams``.
+
+    An array of streams broadcasts: [N, 1] keys and [T] streams give [N, T] bits.
+    """
     bits = keys
     with np.errstate(over="ignore"):
         for stream in streams:
-            bits = _mix(bits + _GAMMA * np.uint64(stream + 1))
+            bits = _mix(bits + _GAMMA * np.asarray(stream + 1).astype(np.uint64))
     return bits
+
+
+def uniform_of(bits: Bits) -> npt.NDArray[np.float64]:
+    """float64 in [0, 1), of the shape of uniform bits."""
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def random_uniform(keys: Bits, *streams: int) -> npt.NDArray[np.float64]:
     """float64 [N] in [0, 1), as :func:`random_bits`."""
-    return (random_bits(keys, *streams) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniform_of(random_bits(keys, *streams))
 
 
 class MaskSampler(Protocol):
@@ -142,6 +150,32 @@ class MissingRates:
 
 
 @dataclass(frozen=True)
+class MissingShare:
+    """One modality at random stays, and the others are dropped so that ``share`` of all modalities is absent.
+
+    The protocol of GCNet (Lian et al., TPAMI 2023): each of the other two is absent with probability 1.5 ``share``, and
+    at 2/3 and above, which their tables call 0.7, one modality alone is left.
+
+    Raises:
+        InputError: ``share`` is outside [0, 1).
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0.0 <= self.share < 1.0:
+            raise InputError(f"missing share {self.share}: it must be in [0, 1).")
+
+    def __call__(self, keys: Bits, seed: int, epoch: int) -> BoolArray:
+        """See :class:`MaskSampler`."""
+        kept = np.stack([random_uniform(keys, seed, epoch, m) >= 1.5 * self.share for m in range(3)], axis=1)
+        stays = (random_uniform(keys, seed, epoch, 3) * 3).astype(np.int64)
+        kept[np.arange(len(keys)), stays] = True
+        return kept
+
+
+@dataclass(frozen=True)
 class FixedCondition:
     """The same condition for every utterance; ``"avt"`` trains on complete data.
 
@@ -168,10 +202,12 @@ def mask_sampler(name: str) -> MaskSampler:
     MissingRate(rate=0.3)
     >>> mask_sampler("0.2,0.5,0.8")
     MissingRates(rates=(0.2, 0.5, 0.8))
+    >>> mask_sampler("share:0.3")
+    MissingShare(share=0.3)
 
     Args:
         name: ``"uniform"``, a missing rate such as ``"0.3"``, those of audio, visual and text such as
-            ``"0.2,0.5,0.8"``, or one of the seven conditions.
+            ``"0.2,0.5,0.8"``, a missing share such as ``"share:0.3"``, or one of the seven conditions.
 
     Raises:
         InputError: it is none of these.
@@ -180,17 +216,18 @@ def mask_sampler(name: str) -> MaskSampler:
         return UniformConditions()
     if name in CONDITIONS:
         return FixedCondition(name)
+    is_share = name.startswith("share:")
     try:
-        rates = [float(part) for part in name.split(",")]
+        rates = [float(part) for part in name.removeprefix("share:").split(",")]
     except ValueError:
         rates = []
     if len(rates) == 1:
-        return MissingRate(rates[0])
-    if len(rates) == len(MODALITIES):
+        return MissingShare(rates[0]) if is_share else MissingRate(rates[0])
+    if len(rates) == len(MODALITIES) and not is_share:
         return MissingRates(per_modality(rates))
     raise InputError(
         f"training mask {name!r}: give 'uniform', a missing rate in [0, 1) such as 0.3, "
-        f"those of audio, visual and text such as 0.2,0.5,0.8, or one of {', '.join(CONDITIONS)}."
+        f"those of audio, visual and text such as 0.2,0.5,0.8, share:0.3, or one of {', '.join(CONDITIONS)}."
     )
 
 

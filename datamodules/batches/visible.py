@@ -79,7 +79,7 @@ def visible(batch: Batch, modality: int) -> Visible:
     needed = torch.zeros(len(batch.lengths), dtype=torch.bool, device=read.device)
     needed[read] = True
     slots = (needed.cumsum(0) - 1)[read]
-    frames, lengths = batch.frames[modality], batch.lengths[:, modality]
+    frames, lengths = (batch.shown or batch.frames)[modality], batch.lengths[:, modality]
     if batch.stored is not None:
         wanted, stored = needed, batch.stored[modality]
         needed, lengths = wanted[stored], lengths[stored]

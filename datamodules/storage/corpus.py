@@ -200,7 +200,12 @@ def _read_frames(
 
 
 def train_statistics(frames: Frames, indices: IntArray | Tensor) -> Statistics:
-    """Compute mean and standard deviation over all frames of some utterances.
+    """Statistics of all frames of some utterances, as of :func:`train_moments`."""
+    return train_moments(frames, indices).statistics()
+
+
+def train_moments(frames: Frames, indices: IntArray | Tensor) -> Moments:
+    """Compute mean and squared deviations over all frames of some utterances.
 
     Args:
         frames: one modality.
@@ -211,7 +216,7 @@ def train_statistics(frames: Frames, indices: IntArray | Tensor) -> Statistics:
         values = frames.utterance(index).numpy()
         if len(values):
             total = total.with_more(Moments.of(values))
-    return total.statistics()
+    return total
 
 
 def fingerprint(

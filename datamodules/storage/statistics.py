@@ -75,11 +75,15 @@ class Moments(NamedTuple):
         squares = self.squares + other.squares + step * step * (self.frames * share)
         return Moments(count, self.mean + step * share, squares)
 
+    def spread(self) -> Tensor:
+        """Standard deviation of the population, float32 [D]; 0 of what does not vary, and without any frame."""
+        return torch.from_numpy(np.sqrt(self.squares / max(self.frames, 1)).astype(np.float32))
+
     def statistics(self) -> Statistics:
         """Statistics of these frames; mean 0 and std 1 without any."""
-        std = np.sqrt(self.squares / max(self.frames, 1)).astype(np.float32)
+        std = self.spread()
         std[std == 0] = 1
-        return Statistics(torch.from_numpy(self.mean.astype(np.float32)), torch.from_numpy(std))
+        return Statistics(torch.from_numpy(self.mean.astype(np.float32)), std)
 
 
 def shipped_statistics(path: Path, fold: int, problems: Problems | None = None) -> Statistics | None:

@@ -100,7 +100,7 @@ class Results:
         monitor: of a fit, ``name``, ``value`` and ``epoch`` (from 1) of what selected the epoch.
         invented: whether its recordings are made up, in the form of a corpus; None if unknown, as in earlier files.
         intervals: of the scores, if they were asked for.
-        remarks: on the model, such as that it reads earlier turns.
+        remarks: on the row, such as that the model reads earlier turns, or which frames were lost.
     """
 
     corpus: str

@@ -62,6 +62,15 @@ def files(folder: Path) -> list[Path]:
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "av,t"], "training mask 'av,t'"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "1.5"], "missing rate 1.5"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "0,0.5,1"], "missing rate 1.0 of text"),
+        (
+            ["fit", "--model", "IFMMIN", *SMALL, "--data.train_pattern", "frames:2"],
+            "train_pattern 'frames:2': rate 2 of",
+        ),
+        (["test", "--model", "IFMMIN", *SMALL, "--data.eval_pattern", "dust:1"], "--ckpt_path is needed"),
+        (
+            ["check", "--data", "Synthetic", "--data.train_pattern", "dust:1"],
+            "--data.train_pattern 'dust:1': give frames:",
+        ),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.conditions", '["x"]'], "condition 'x'"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.batch_size", "0"], "batch_size 0"),
         (["fit", "--model", "IFMMIN", *SMALL, "--model.pretrained", "none.ckpt"], "none.ckpt"),

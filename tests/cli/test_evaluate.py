@@ -213,3 +213,29 @@ def test_a_fit_without_its_test_never_reads_the_test(
         "val_metrics.csv",
         "val_per_class.csv",
     ]
+
+
+def test_a_pattern_loses_frames_and_the_table_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
+    found = {}
+    for pattern in ("frames:0", "frames:1", "bursts:0.5", "noise:3"):
+        out = tmp_path / pattern.replace(":", "-")
+        assert main([*words, "--run_dir", str(out), "--data.eval_pattern", pattern]) == 0
+        found[pattern] = metrics(out)
+        assert (f"IFMMIN, evaluated with {pattern}" in capsys.readouterr().out) is not pattern.endswith(":0")
+    assert found["frames:0"]["confusion"] == metrics(run)["confusion"]
+    for pattern in ("frames:1", "bursts:0.5", "noise:3"):
+        assert found[pattern]["confusion"] != metrics(run)["confusion"]
+        assert sum(map(sum, found[pattern]["confusion"]["avt"])) == sum(map(sum, metrics(run)["confusion"]["avt"]))
+    assert found["bursts:0.5"]["remarks"] == ["evaluated with bursts:0.5:10"]
+
+
+def test_a_model_trained_at_a_rate_of_lost_frames(tmp_path: Path) -> None:
+    rate = ["--data.train_mask", "avt", "--data.train_pattern", "frames:0.5", "--data.eval_pattern", "frames:0.5"]
+    words = ["fit", "--model", "EMT", *SMALL, "--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run"), *rate]
+    assert main(words) == 0
+    found = metrics(tmp_path / "run")
+    assert found["remarks"] == ["evaluated with frames:0.5"]
+    assert all(row["bayes_WA"] is None for row in found["metrics"].values())

@@ -415,6 +415,11 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"train_mask": "1.5"}, "missing rate 1.5"),
     ({"train_mask": "0.1,0.2"}, "training mask '0.1,0.2': give 'uniform', a missing rate in"),
     ({"train_mask": "0.1,1.5,0.2"}, "missing rate 1.5 of visual"),
+    ({"train_mask": "share:1.5"}, "missing share 1.5: it must be in [0, 1)"),
+    ({"train_mask": "share:0.1,0.2,0.3"}, "training mask 'share:0.1,0.2,0.3': give 'uniform'"),
+    ({"train_pattern": "frame:0.3"}, "--data.train_pattern 'frame:0.3': give frames:RATE, bursts:RATE"),
+    ({"eval_pattern": "bursts:1.5"}, "--data.eval_pattern 'bursts:1.5': rate 1.5 of audio: it must be from 0 to 1"),
+    ({"eval_pattern": 0.3}, "--data.eval_pattern 0.3: it must be text"),
     ({"permanent_mask": "yes"}, "--data.permanent_mask 'yes': it must be true or false"),
     ({"audio_normalization": "z"}, "--data.audio_normalization 'z': choose one of train, utterance, none"),
 ]
