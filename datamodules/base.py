@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from datamodules.batches.batch import Batch
 from datamodules.batches.chains import ChainBatches
 from datamodules.batches.loading import IntArray, LengthBatches, Normalization, RequestSampler, UtteranceDataset
-from datamodules.batches.masks import mask_sampler
+from datamodules.batches.masks import DEFAULT_MASK, mask_sampler
 from datamodules.batches.patterns import EVALUATED_WITH, FramePattern, frame_pattern
 from datamodules.classes import ChosenClasses
 from datamodules.conditions import CONDITIONS, MODALITIES
@@ -148,7 +148,7 @@ class EmotionDataModule(L.LightningDataModule):
         eval_batch_size: Annotated[int, AT_LEAST_1] = 256,
         workers: Annotated[int, Range(0, MOST_WORKERS)] = 0,
         memory_budget_gb: float = DEFAULT_BUDGET_GB,
-        train_mask: str = "uniform",
+        train_mask: str = DEFAULT_MASK,
         permanent_mask: bool = False,
         train_pattern: str | None = None,
         eval_pattern: str | None = None,

@@ -80,6 +80,9 @@ class MaskSampler(Protocol):
         """Give bool [N, 3], at least one True in each row, for ``keys`` from :func:`utterance_keys`."""
 
 
+DEFAULT_MASK = "uniform"
+"""The protocol of the papers."""
+
 _PATTERNS: BoolArray = CONDITION_TABLE.numpy()
 
 
@@ -212,7 +215,7 @@ def mask_sampler(name: str) -> MaskSampler:
     Raises:
         InputError: it is none of these.
     """
-    if name == "uniform":
+    if name == DEFAULT_MASK:
         return UniformConditions()
     if name in CONDITIONS:
         return FixedCondition(name)

@@ -125,6 +125,15 @@ class LostFrames(FramePattern):
         """Bool [K, T] of uniform numbers [K, T] in [0, 1)."""
         return uniform < rate
 
+    def share(self, modality: int, length: int) -> float:
+        """Expected share of lost frames of a sequence of ``length`` frames."""
+        rate = self.rates[modality]
+        return rate - rate * self._stays(rate) ** (length - 1) / length
+
+    def _stays(self, rate: float) -> float:
+        """Probability that a frame is lost after a lost one."""
+        return rate
+
     def apply(
         self, frames: Tensor, lengths: LongArray, keys: Bits, modality: int, seed: int, epoch: int, spread: Tensor
     ) -> Tensor:
@@ -169,7 +178,7 @@ class LostBursts(LostFrames):
     def _drawn(self, uniform: npt.NDArray[np.float64], rate: float) -> BoolArray:
         if rate == 1.0 or not uniform.size:
             return uniform < rate
-        stays = 1 - 1 / max(self.length, 1 / (1 - rate))
+        stays = self._stays(rate)
         begins = (1 - stays) * rate / (1 - rate)
         # Below ``begins`` a frame is lost and from ``stays`` on it is kept, whatever was before; between, it is as the
         # frame before. So each frame is as the last one that was decided.
@@ -179,6 +188,9 @@ class LostBursts(LostFrames):
         decided[:, 0] = True
         last = np.maximum.accumulate(np.where(decided, np.arange(uniform.shape[1]), 0), axis=1)
         return np.take_along_axis(lost, last, axis=1)
+
+    def _stays(self, rate: float) -> float:
+        return 1.0 if rate == 1.0 else 1 - 1 / max(self.length, 1 / (1 - rate))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from datamodules.base import EmotionDataModule
+from datamodules.batches.masks import DEFAULT_MASK, MaskSampler, mask_sampler
+from datamodules.batches.patterns import FramePattern, LostFrames, frame_pattern
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.files import write_text
 from datamodules.storage.check import CheckReport, CorpusSummary, check_corpus
@@ -62,12 +68,53 @@ def check_command(argv: Sequence[str]) -> int:
     corpus, given = class_at(options.data.class_path), options.data.init_args
     settings = given.as_dict()
     root = corpus.locate(settings) if "root" in settings else corpus(**settings).root
+    hidden = list(_hidden(settings))
     layout = corpus.layout_meant(settings | ({"root": str(root)} if "root" in settings else {}))
     report = check_corpus(root, layout, [given.fold] if layout.independent_folds else None)
     Console().print(render_check(report), crop=False)
+    for option, says in hidden:
+        Console(soft_wrap=True, markup=False, highlight=False).print(f"{option}: {says(report.summary)}")
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
     return 1 if report.lines else 0
+
+
+def _hidden(settings: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[CorpusSummary], str]]]:
+    """Options that take modalities or frames away, other than by default, and what says what they do.
+
+    Raises:
+        InputError: one is out of range.
+    """
+    mask = settings.get("train_mask", DEFAULT_MASK)
+    sampler = mask_sampler(mask)
+    if mask != DEFAULT_MASK:
+        yield f"train_mask {mask}", lambda _: _shows(sampler)
+    for option in ("train_pattern", "eval_pattern"):
+        pattern = frame_pattern(settings.get(option), f"--data.{option}")
+        if pattern is not None:
+            yield f"{option} {pattern}", partial(_changes, pattern)
+
+
+def _shows(sampler: MaskSampler) -> str:
+    """What a mask shows of complete utterances, in percent of 100,000 of them."""
+    drawn = sampler(np.arange(100_000, dtype=np.uint64), 0, 0) @ (4, 2, 1)
+    names = {int(shown @ (4, 2, 1)): name for name, shown in zip(CONDITIONS, CONDITION_TABLE.numpy(), strict=True)}
+    counted = {names[key]: count for key, count in zip(*np.unique(drawn, return_counts=True), strict=True)}
+    each = (f"{readable(name)} {counted[name] / 1_000:.0f} %" for name in CONDITIONS if name in counted)
+    return f"of complete utterances it shows {', '.join(each)}"
+
+
+def _changes(pattern: FramePattern, summary: CorpusSummary) -> str:
+    """What a pattern does to an utterance of median lengths."""
+    if not isinstance(pattern, LostFrames):
+        each = (f"{rate:g} of {name}" for name, rate in zip(MODALITIES, pattern.rates, strict=True))
+        return f"adds noise, in standard deviations of the training frames {', '.join(each)}"
+    shares = (
+        f"{100 * pattern.share(number, max(1, round(summary.modalities[name].median))):.1f} % of {name}"
+        for number, name in enumerate(MODALITIES)
+        if name in summary.modalities
+    )
+    return f"loses {', '.join(shares)} frames in an utterance of median length; one always stays"
 
 
 def render_check(report: CheckReport) -> RenderableType:

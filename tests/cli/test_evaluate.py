@@ -239,3 +239,17 @@ def test_a_model_trained_at_a_rate_of_lost_frames(tmp_path: Path) -> None:
     found = metrics(tmp_path / "run")
     assert found["remarks"] == ["evaluated with frames:0.5"]
     assert all(row["bayes_WA"] is None for row in found["metrics"].values())
+
+
+def test_check_says_what_masks_and_patterns_take_away(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> list[str]:
+        assert main(["check", *sample("IEMOCAP"), *words]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith(("train_", "eval_"))]
+
+    assert said() == []
+    assert said("--data.train_mask", "at") == ["train_mask at: of complete utterances it shows {a,t} 100 %"]
+    (share,) = said("--data.train_mask", "share:0.6")  # one third each, and each of the others with 0.1
+    assert share.endswith("shows {a} 27 %, {v} 27 %, {t} 27 %, {a,v} 6 %, {a,t} 6 %, {v,t} 6 %, full {a,v,t} 1 %")
+    lost, noisy = said("--data.train_pattern", "frames:0.2,0.5,0.8", "--data.eval_pattern", "noise:0.5")
+    assert lost.startswith("train_pattern frames:0.2,0.5,0.8: loses 20.0 % of audio, ")
+    assert noisy.endswith("in standard deviations of the training frames 0.5 of audio, 0.5 of visual, 0.5 of text")

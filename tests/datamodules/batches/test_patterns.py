@@ -80,6 +80,7 @@ def test_the_share_of_lost_frames_is_the_rate_and_one_stays(kind: type[LostFrame
     else:  # lost at the first and with every later frame given the one before
         stays = 1.0 if rate == 1 else 1 - 1 / max(10, 1 / (1 - rate))
         assert lost.mean() == pytest.approx(rate - rate * stays ** (T - 1) / T, abs=0.01)
+    assert kind((0.0, rate, 0.0)).share(1, T) == pytest.approx(lost.mean(), abs=0.01)
     # The same share at every frame: what is given back is given back anywhere.
     np.testing.assert_allclose(lost.mean(axis=0), lost.mean(), atol=0.02)
 
