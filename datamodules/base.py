@@ -34,7 +34,14 @@ from datamodules.storage.layouts import Incomplete, Layout
 from datamodules.storage.problems import Problems, Strict
 from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, shipped_statistics
 from datamodules.storage.statistics import difference as statistics_difference
-from datamodules.storage.targets import Targets, identical_folds, left_out_by_choice, read_targets, shared_speakers
+from datamodules.storage.targets import (
+    SPLITS,
+    Targets,
+    identical_folds,
+    left_out_by_choice,
+    read_targets,
+    shared_speakers,
+)
 from datamodules.storage.turns import corpus_turns, turns_bytes
 from datamodules.text import printable
 
@@ -119,6 +126,9 @@ class EmotionDataModule(L.LightningDataModule):
             modality are used; a training mask hides some of what is there, and a condition is evaluated on the
             utterances that have all its modalities, so that conditions count different numbers of utterances. None:
             ``keep`` where ``corpus.json`` says that such utterances are there on purpose, otherwise ``refuse``.
+        withhold_test: leave the test split unread: neither its files of labels and ids nor its utterances' frames are,
+            and whoever asks for it is refused. For searches, whose choices it must not reach; training and validation
+            are the same bit for bit.
         seed: of masks and order.
 
     Raises:
@@ -161,6 +171,7 @@ class EmotionDataModule(L.LightningDataModule):
         drop_unknown_labels: bool = False,
         zero_frames_absent: bool = False,
         incomplete: Incomplete | None = None,
+        withhold_test: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -183,6 +194,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.predict_split = predict_split or ("test" if has_folds else "all")
         self.allow_shared_speakers = allow_shared_speakers
         self.incomplete = self.corpus_layout.incomplete
+        self.withhold_test = withhold_test
         self.seed = seed
         if not memory_budget_gb >= 0:
             raise InputError(f"memory_budget_gb {memory_budget_gb}: it must be at least 0.")
@@ -293,12 +305,16 @@ class EmotionDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read and check targets and features, once."""
+        if self.withhold_test and (stage == "test" or (stage == "predict" and self.predict_split in ("test", "all"))):
+            raise self._withheld()
         if stage == "predict" and self.predict_split == "all":
             self._set_corpus(self._read(None, require_all=False), None)
             return
         if self.targets is None:
-            targets = read_targets(self.root, self.corpus_layout, self.fold)
-            self._check_fold(targets)
+            splits = tuple(split for split in SPLITS if split != "test" or not self.withhold_test)
+            targets = read_targets(self.root, self.corpus_layout, self.fold, splits=splits)
+            if not self.withhold_test:  # it compares with the test split
+                self._check_fold(targets)
             utterances = [name for split in targets.values() for name in split.utterances]
             # Prediction may do without a modality, training and scores where the user says so.
             corpus = self._read(utterances, require_all=stage != "predict")
@@ -386,10 +402,22 @@ class EmotionDataModule(L.LightningDataModule):
         return len(self.corpus.utterances)
 
     def indices(self, split: str) -> IntArray:
-        """int64 [n]: the positions of a split (``train``, ``val``, ``test`` or ``all``) in the corpus."""
+        """int64 [n]: the positions of a split (``train``, ``val``, ``test`` or ``all``) in the corpus.
+
+        Raises:
+            InputError: it is the test split, which is withheld.
+        """
         if split == "all" or self.targets is None:
             return np.arange(self.corpus_size)
+        if split == "test" and self.withhold_test:
+            raise self._withheld()
         return self._indices_of(self.targets[split])
+
+    def _withheld(self) -> InputError:
+        return InputError(
+            f"{self.corpus_layout.target_folder(self.root, self.fold)}: --data.withhold_test keeps the test split from "
+            "being read; leave it out, or give fit --test false."
+        )
 
     @property
     def turns(self) -> IntArray:

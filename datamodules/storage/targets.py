@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -65,7 +65,9 @@ def id_path(folder: Path, split: str) -> Path:
     return folder / f"{_PREFIX[split]}_int2name.npy"
 
 
-def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | None = None) -> dict[str, Targets]:
+def read_targets(
+    root: Path, layout: Layout, fold: int, problems: Problems | None = None, splits: Sequence[str] = SPLITS
+) -> dict[str, Targets]:
     """Read the label files of one fold.
 
     Ids may be bytes or text, [n] or [n, 1]; labels one-hot or probabilities, [n, classes], or class numbers, [n] or
@@ -76,9 +78,10 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
         layout: which files to read, and what labels are.
         fold: from 1.
         problems: collects what is wrong; by default the first problem is raised.
+        splits: which of :data:`SPLITS` to read; files of the others are not opened.
 
     Returns:
-        the targets of each of :data:`SPLITS` that can be used.
+        the targets of each of ``splits`` that can be used.
 
     Raises:
         InputError: there is no such fold.
@@ -93,7 +96,7 @@ def read_targets(root: Path, layout: Layout, fold: int, problems: Problems | Non
         problems.add(folder, "this fold has no folder", "copy the corpus's target folder again")
         return {}
     targets: dict[str, Targets] = {}
-    for split in SPLITS:
+    for split in splits:
         found = _read_split(folder, split, layout, problems)
         if found is not None:
             targets[split] = found
