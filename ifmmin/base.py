@@ -169,6 +169,8 @@ class MissingModalityModule(L.LightningModule, ABC):
         self.evaluated: Tensor | None = None
         """Counts of the task [7, ...] after validation or test, over all devices."""
         self._validated: Tensor | None = None
+        self.temperatures: dict[str, float] = {}
+        """Temperature of each condition, fitted on validation after training; none before, nor of a regression."""
 
     # What a model writes.
 
@@ -291,6 +293,7 @@ class MissingModalityModule(L.LightningModule, ABC):
             datamodule.serve(self.needs, self.settings.batch_size)
         if stage != "fit":
             return
+        self.temperatures = {}  # of weights that change now
         if self.monitored_row == "pooled" and not set(self.validated_conditions()) & set(MISSING_CONDITIONS):
             raise InputError(
                 f"conditions {', '.join(self.wanted_conditions()) or 'none'}: {type(self).__name__} selects its best "
@@ -473,10 +476,15 @@ class MissingModalityModule(L.LightningModule, ABC):
             record["data"] = self.datamodule.checkpoint_record()
         if self._validated is not None:
             record["validation"] = self._validated  # the best epoch's scores, without a second evaluation
+        if self.temperatures:
+            record["temperatures"] = dict(self.temperatures)
         checkpoint["ifmmin"] = record
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have evaluation and prediction normalise as the training data was."""
-        data = checkpoint.get("ifmmin", {}).get("data")
-        if data and self._trainer is not None and self.trainer.state.fn != TrainerFn.FITTING and self.datamodule:
-            self.datamodule.adopt_preprocessing(data)
+        """Have evaluation and prediction normalise as the training data was; take the temperatures."""
+        record = checkpoint.get("ifmmin", {})
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            return
+        self.temperatures = dict(record.get("temperatures", {}))
+        if self._trainer is not None and self.datamodule and record.get("data"):
+            self.datamodule.adopt_preprocessing(record["data"])

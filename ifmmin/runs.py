@@ -8,7 +8,7 @@ Its files::
     RUN/checkpoints/                the best epoch and the last
     RUN/logs/, RUN/tensorboard/     curves
     RUN/predictions.csv             every answer of the test
-    RUN/*.csv, confusion.png        its tables, by class and by speaker, and its confusion matrices
+    RUN/*.csv, *.png                its tables, by class and by speaker, its confusion matrices and calibration
     RUN/metrics.json                the result, written last of all by a finished run
 """
 

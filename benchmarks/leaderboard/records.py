@@ -68,6 +68,7 @@ class Record:
         invented: whether its recordings are made up, in the form of a corpus; None in earlier records.
         made_of: by class, the classes of the label files in it, where some were merged, renamed or left out.
         remarks: on the model, such as that it reads earlier turns; none in earlier records.
+        calibration: of the probabilities, by row and column; None of a regression, and in earlier records.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -107,6 +108,7 @@ class Record:
     invented: bool | None = None
     made_of: Mapping[str, list[str]] | None = None
     remarks: tuple[str, ...] = ()
+    calibration: Mapping[str, Mapping[str, float | None]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -143,6 +145,7 @@ class Record:
         valid.check_made_of(self.made_of, self.class_names)
         for remark in self.remarks:
             valid.check_text("remarks", remark)
+        valid.check_calibration(self.calibration)
         if self.extraction is not None:
             valid.check_extraction(self.extraction)
 

@@ -24,6 +24,7 @@ from datamodules.batches.patterns import EVALUATED_WITH
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from datamodules.needs import EARLIER_TURNS
+from ifmmin.results.calibration import COLUMNS
 from ifmmin.results.results import corpus_title
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
@@ -64,6 +65,7 @@ class Entry:
         sweep: by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate.
         validation: by metric and row, of the selected epochs on validation; None unless all its runs have it.
         confusion: counts [C, C] summed over its runs, by condition, and ``"pooled"`` for the six missing ones.
+        calibration: by column of :mod:`ifmmin.results.calibration` and row; None unless all its runs have the value.
         parameters: their number, the median over runs.
         wall_time_s: of one run in seconds, the median over runs.
     """
@@ -81,6 +83,7 @@ class Entry:
     sweep: dict[str, dict[str, Cell]]
     validation: dict[str, dict[str, Cell | None]]
     confusion: dict[str, list[list[int]]]
+    calibration: dict[str, dict[str, Cell | None]]
     parameters: int
     wall_time_s: float
 
@@ -265,6 +268,9 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
                 metric: {row: _validated(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names
             },
             confusion=_confusion(runs[model]),
+            calibration={
+                column: {row: _calibration(runs[model], column, row) for row in SUMMARY_ROWS} for column in COLUMNS
+            },
             parameters=int(median(run.parameters for run in runs[model])),
             wall_time_s=float(median(run.wall_time_s for run in runs[model])),
         )
@@ -361,6 +367,11 @@ def _cell(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
 def _validated(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
     """One metric of one row on validation, over the runs of a model."""
     return _over_runs([run.validation[row][metric] if run.validation else None for run in runs])
+
+
+def _calibration(runs: Sequence[Record], column: str, row: str) -> Cell | None:
+    """One measure of the probabilities of one row, over the runs of a model."""
+    return _over_runs([run.calibration[row][column] if run.calibration else None for run in runs])
 
 
 def _ranks(cells: Mapping[str, Cell | None], higher_is_better: bool) -> dict[str, int | None]:

@@ -18,6 +18,7 @@ import torch
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.text import has_control, printable
+from ifmmin.results import calibration
 from ifmmin.results.results import BAYES, readable
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
@@ -205,6 +206,14 @@ def check_selection(value: object, validation: Mapping[str, Any] | None, task: T
     expected = None if validation is None else validation[row][name]
     if expected is not None and abs(found["value"] - expected) > SELECTED_TOLERANCE * max(1.0, abs(expected)):
         raise InputError(f"value of selected is {_shown(found['value'])}, validation has {_shown(expected)}")
+
+
+def check_calibration(value: object) -> None:
+    """Refuse measures of probabilities with other rows or columns, or outside their ranges, unless they are None."""
+    try:
+        calibration.check_calibration(value)
+    except ValueError as error:
+        raise InputError(printable(error, 200)) from None
 
 
 def check_counts(what: str, value: object, task: Task, conditions: bool = True) -> None:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from datamodules.batches.loading import Normalization
-from datamodules.conditions import MODALITIES
+from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.extraction.provenance import checked
 from datamodules.text import has_control, printable
+from ifmmin.calibration.temperatures import HIGHEST, LOWEST
 from ifmmin.tasks import task_of
 
 _DEEPEST, _MOST_VALUES, _LONGEST_NAME = 20, 100_000, 200
@@ -49,8 +50,18 @@ def check_contents(checkpoint: object, size: int, needs_data: bool = True) -> No
     for name, value in weights.items():
         if not _is_finite(value):
             raise ContentError(f"weight {printable(name)} is NaN or infinite, so its training diverged")
+    _check_temperatures(_named(record.get("temperatures", {}), "ifmmin.temperatures"))
     if "data" in record or needs_data:
         _check_data(_named(record.get("data"), "ifmmin.data"), settings, size)
+
+
+def _check_temperatures(temperatures: Mapping[str, Any]) -> None:
+    for condition, value in temperatures.items():
+        if condition not in CONDITIONS:
+            raise ContentError(f"ifmmin.temperatures has {printable(condition, 40)}, no condition")
+        if not isinstance(value, float) or not LOWEST <= value <= HIGHEST:
+            shown = printable(value, 40) if isinstance(value, (int, float)) else _kind(value)
+            raise ContentError(f"ifmmin.temperatures.{condition} is {shown}, not from {LOWEST:g} to {HIGHEST:g}")
 
 
 def check_settings(model: str, settings: Mapping[str, Any]) -> None:

@@ -48,4 +48,5 @@ def load_model(
     check_fits(model, stored, str(path))
     made = model(**stored["hyper_parameters"])
     load_part(made, stored["state_dict"], str(path))
+    made.temperatures = dict(stored["ifmmin"].get("temperatures", {}))
     return made.eval(), stored["ifmmin"]["data"]

@@ -41,10 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if not self.run.is_dir():
             raise InputError(f"{self.run}: this run's folder was deleted while it ran; start it again.")
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        write_checkpoint(checkpoint, path)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -60,6 +57,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         needed = {name: checkpoint[name] for name in _SCORED if name in checkpoint}
         # Lightning converts checkpoints of its older versions by this.
         return needed | {"pytorch-lightning_version": checkpoint.get("pytorch-lightning_version", "2.0.0")}
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint; the file of this name is the old one until the new one is on the disk.
+
+    Raises:
+        OSError: the disk is full or may not be written; it names ``path``.
+    """
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def with_atomic_checkpoints(plugins: Any, strategy: Any, run: Path, training: bool) -> list[Any]:

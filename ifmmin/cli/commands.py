@@ -40,6 +40,7 @@ from ifmmin.checkpoints.training_state import check_training_state, usable_check
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
+from ifmmin.cli.calibrating import check_calibrates, fit_on_validation
 from ifmmin.cli.callbacks import SameStart, ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
@@ -150,6 +151,13 @@ class IfmminCLI(LightningCLI):
                 type=Literal["utterances", "speakers", "none"],
                 default="utterances",
                 help="What the 95-percent bootstrap intervals of the table are over.",
+            )
+        if subcommand == "validate":
+            parser.add_argument(
+                "--calibrate",
+                type=bool,
+                default=False,
+                help="Fit a temperature per condition, and write them into the checkpoint, as fit does.",
             )
         if subcommand == "predict":
             parser.add_argument(
@@ -362,6 +370,7 @@ class IfmminCLI(LightningCLI):
                 raise
             raise InputError(f"{self.run_dir}: this run's folder was deleted while it ran; start it again.") from error
         selected = self._selected(fitted)
+        fit_on_validation(self.trainer, model, self.datamodule, fitted.checkpoint)
         if self._options.test:
             self._score("test", fitted.checkpoint, **selected)
         else:
@@ -376,7 +385,11 @@ class IfmminCLI(LightningCLI):
 
     def validate(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:
         """Score a checkpoint on the validation split."""
+        if self._options.calibrate:
+            check_calibrates(model, self.datamodule, self.checkpoint or {}, ckpt_path)
         self._start()
+        if self._options.calibrate:
+            fit_on_validation(self.trainer, model, self.datamodule, ckpt_path)
         self._score("val", ckpt_path)
 
     def predict(self, model: MissingModalityModule, ckpt_path: str, **_: Any) -> None:

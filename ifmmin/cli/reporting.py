@@ -21,6 +21,7 @@ from ifmmin.base import MissingModalityModule
 from ifmmin.cli.console import print_rank_zero, print_table
 from ifmmin.pretraining.fitting import trainable_parameters
 from ifmmin.results.breakdown import class_rows, class_table, speaker_rows, speaker_table
+from ifmmin.results.calibration import calibration_columns, calibration_rows, calibration_table
 from ifmmin.results.files import write_json, write_results
 from ifmmin.results.predictions import Predictions
 from ifmmin.results.provenance import environment_record
@@ -81,12 +82,16 @@ def report_results(
         "parameters": trainable_parameters(model),
         "data_fingerprint": data.fingerprint,
         **_extraction(data),
+        "temperatures": dict(model.temperatures),
         "devices": trainer.world_size,
         **environment_record(),
         **results.record,
     }
     tables: dict[str, list[dict[str, Any]]] = {"per_class.csv": class_rows(results)}
     if predictions is not None:
+        results.calibration = calibration_rows(predictions, model.temperatures)
+        if results.calibration is not None:
+            tables["calibration.csv"] = calibration_columns(results.calibration)
         names, counts = utterance_counts(predictions)
         who = [speaker_of(name, data.corpus_layout) for name in names]
         named = [speaker for speaker in who if speaker is not None]
@@ -172,6 +177,8 @@ def record_path(output: Path) -> Path:
 
 def _print_tables(results: Results, tables: Mapping[str, list[dict[str, Any]]]) -> None:
     print_table(results_table(results))
+    if results.calibration is not None:
+        print_table(calibration_table(results.calibration))
     if rows := tables.get("per_class.csv"):
         print_table(class_table(rows))
     rows = tables.get("per_speaker.csv", [])

@@ -12,9 +12,11 @@ import torch
 
 from datamodules.conditions import CONDITIONS
 from datamodules.files import atomic_path, write_text
+from ifmmin.results.calibration import check_calibration
 from ifmmin.results.csv_files import csv_text
 from ifmmin.results.figures import confusion_figure, save_figure
 from ifmmin.results.predictions import Predictions
+from ifmmin.results.reliability import reliability_figure
 from ifmmin.results.results import Results
 from ifmmin.results.uncertainty import intervals_from_json
 from ifmmin.tasks import task_of
@@ -40,7 +42,8 @@ def write_results(
         metrics: name of ``metrics.json`` where it has no prefix.
 
     Returns:
-        the paths: ``confusion.png``, ``metrics.csv``, those of ``tables``, ``predictions.csv`` and ``metrics.json``.
+        the paths: ``confusion.png``, ``reliability.png`` of predicted probabilities, ``metrics.csv``, those of
+        ``tables``, ``predictions.csv`` and ``metrics.json``.
 
     Raises:
         InputError: a prediction is not finite.
@@ -51,6 +54,10 @@ def write_results(
     with atomic_path(picture) as temporary:
         save_figure(confusion_figure(results), temporary)
     paths = [picture]
+    if predictions is not None and results.calibration is not None:
+        paths.append(folder / f"{prefix}reliability.png")
+        with atomic_path(paths[-1]) as temporary:
+            save_figure(reliability_figure(results, predictions), temporary)
     for name, rows in {"metrics.csv": [row.columns() for row in results.rows()], **(tables or {})}.items():
         if rows:
             paths.append(write_text(folder / f"{prefix}{name}", csv_text(rows)))
@@ -80,6 +87,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "trained_on": _plain(results.trained_on),
         "metrics": table_json(results),
         "intervals": None if results.intervals is None else results.intervals.to_json(),
+        "calibration": _plain(results.calibration),
         "validation": _plain(results.validation),
         "monitor": _plain(results.monitor),
         "class_names": list(task.class_names),
@@ -98,11 +106,12 @@ def table_json(results: Results) -> dict[str, dict[str, Any]]:
 def from_json(written: Mapping[str, Any]) -> Results:
     """Read what :func:`as_json` gave; a file without ``"task"`` (up to 0.1.0) is a classification.
 
-    Files up to 0.1.0 have neither ``"trained_on"`` nor ``"validation"``, ``"monitor"``, ``"invented"`` and
-    ``"intervals"``.
+    Files up to 0.1.0 have neither ``"trained_on"`` nor ``"validation"``, ``"monitor"``, ``"invented"``, ``"intervals"``
+    and ``"calibration"``.
 
     Raises:
         KeyError: a field is missing.
+        ValueError: one is outside its range.
     """
     task = task_of(written.get("task"), written["class_names"])
     counts = torch.tensor([written[task.counts_key][condition] for condition in CONDITIONS], dtype=task.counts_dtype)
@@ -112,6 +121,7 @@ def from_json(written: Mapping[str, Any]) -> Results:
     values["remarks"] = tuple(written.get("remarks") or ())
     if written.get("intervals") is not None:
         values["intervals"] = intervals_from_json(written["intervals"])
+    values["calibration"] = check_calibration(written.get("calibration"))
     return Results(task=task, counts=counts, **values)
 
 

@@ -100,6 +100,8 @@ class Results:
         monitor: of a fit, ``name``, ``value`` and ``epoch`` (from 1) of what selected the epoch.
         invented: whether its recordings are made up, in the form of a corpus; None if unknown, as in earlier files.
         intervals: of the scores, if they were asked for.
+        calibration: of the probabilities, by row and column (:mod:`ifmmin.results.calibration`); None of a regression,
+            and in earlier files.
         remarks: on the row, such as that the model reads earlier turns, or which frames were lost.
     """
 
@@ -118,6 +120,7 @@ class Results:
     monitor: Mapping[str, Any] | None = None
     invented: bool | None = None
     intervals: Intervals | None = None
+    calibration: Mapping[str, Mapping[str, float | None]] | None = None
     remarks: tuple[str, ...] = ()
 
     def scores(self) -> Summary:

@@ -17,18 +17,21 @@ def log_to_wandb(results: Results, experiment: wandb.Run, paths: Iterable[Path])
     Args:
         results: what to send.
         experiment: the run, for instance ``WandbLogger().experiment``.
-        paths: what :func:`write_results` returned; the PNG among them is sent as an image.
+        paths: what :func:`write_results` returned; the PNG among them are sent as images.
 
-    The table is logged as ``test/table`` and the image as ``test/confusion``; every value goes to the
-    run's summary, under a name such as ``test/pooled/UA``, in [0, 1]. ``val`` replaces
-    ``test`` if that is the split.
+    The table is logged as ``test/table``, the images under their names, such as ``test/confusion``; every value
+    goes to the run's summary, under a name such as ``test/pooled/UA``, in [0, 1]. ``val`` replaces ``test`` if that
+    is the split.
     """
     import wandb
 
     rows = [row.columns() for row in results.rows()]
     columns: list[str | int] = list(rows[0])
     table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
-    images = {f"{results.split}/confusion": wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
+    pictures = [path for path in paths if path.suffix == ".png"]
+    images = {
+        f"{results.split}/{path.stem.removeprefix(f'{results.split}_')}": wandb.Image(str(path)) for path in pictures
+    }
     experiment.log({f"{results.split}/table": table, **images})
     for row in rows:
         for name, value in row.items():

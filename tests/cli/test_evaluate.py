@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
+from matplotlib.image import imread
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from datamodules import IEMOCAP
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from ifmmin.cli.main import main
-from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, metrics, sample
+from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, metrics, same, sample, weights
+
+Array = npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +165,73 @@ def test_a_test_leaves_its_predictions_and_tables(run: Path) -> None:
     assert low <= found["metrics"]["pooled"]["WA"] <= high
     assert {row["speaker"] for row in rows_of(run / "per_speaker.csv")} == {"Ses01F"}
     assert {row["class"] for row in rows_of(run / "per_class.csv")} == set(found["class_names"])
+
+
+def test_a_fit_stores_a_temperature_per_condition_fitted_on_validation(run: Path, tmp_path: Path) -> None:
+    stored = torch.load(best(run), weights_only=True)["ifmmin"]["temperatures"]
+    assert list(stored) == list(CONDITIONS)
+    assert metrics(run)["record"]["temperatures"] == stored
+    words = ["predict", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
+    output = tmp_path / "validation.csv"
+    assert main([*words, "--data.predict_split", "val", "--output", str(output)]) == 0
+    names = metrics(run)["class_names"]
+    for condition, temperature in stored.items():
+        rows = [row for row in rows_of(output) if row["condition"] == condition]
+        assert len(rows) == 19
+        logits = np.log([[float(row[f"p_{name}"]) for name in names] for row in rows])
+        label = [names.index(row["label"]) for row in rows]
+
+        def nll(log: float, logits: Array = logits, label: list[int] = label) -> float:
+            return float(log_loss(label, softmax(logits / math.exp(log), axis=1), labels=range(len(names))))
+
+        best_log = minimize_scalar(nll, bounds=(math.log(0.05), math.log(20)), method="bounded").x
+        assert nll(math.log(temperature)) <= nll(best_log) + 1e-6
+
+
+def test_a_test_measures_calibration_before_and_after(run: Path, tmp_path: Path) -> None:
+    found, names = metrics(run), metrics(run)["class_names"]
+    table = {row["condition"]: row for row in rows_of(run / "calibration.csv")}
+    for condition in (*CONDITIONS, "pooled"):
+        counted = MISSING_CONDITIONS if condition == "pooled" else (condition,)
+        rows = [row for row in rows_of(run / "predictions.csv") if row["condition"] in counted]
+        probability = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows])
+        label = [names.index(row["label"]) for row in rows]
+        temperature = np.array([[found["calibration"][row["condition"]]["temperature"]] for row in rows])
+        after = softmax(np.log(probability) / temperature, axis=1)
+        measured = found["calibration"][condition]
+        for name, values in {"NLL": probability, "calibrated_NLL": after}.items():
+            assert measured[name] == pytest.approx(log_loss(label, values, labels=range(len(names))), abs=1e-5)
+        assert float(table[condition]["ECE"]) == pytest.approx(measured["ECE"])
+        assert (after.argmax(axis=1) == probability.argmax(axis=1)).all()
+    mean = np.mean([found["calibration"][condition]["calibrated_ECE"] for condition in MISSING_CONDITIONS])
+    assert found["calibration"]["mean"]["calibrated_ECE"] == pytest.approx(mean)
+    assert imread(run / "reliability.png").shape[:2] == (924, 1650)
+    words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path)]
+    assert main(words) == 0
+    assert metrics(tmp_path)["calibration"] == found["calibration"]
+
+
+def test_validate_gives_an_older_checkpoint_its_temperatures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(best(run), weights_only=True)
+    expected = content["ifmmin"].pop("temperatures")
+    older = tmp_path / "older.ckpt"
+    torch.save(content, older)
+    words = ["--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(older), "--intervals", "none"]
+    assert main(["test", *words, "--run_dir", str(tmp_path / "test")]) == 0
+    measured = metrics(tmp_path / "test")["calibration"]["a"]
+    assert measured["temperature"] is None
+    assert measured["calibrated_ECE"] is None
+    assert measured["ECE"] > 0
+    assert "→" not in capsys.readouterr().out
+    assert main(["validate", *words, "--calibrate", "true", "--run_dir", str(tmp_path / "val")]) == 0
+    content = torch.load(older, weights_only=True)
+    assert content["ifmmin"]["temperatures"] == expected
+    assert same(weights(older), weights(best(run)))
+    other = ["--model", "IFMMIN", *sample("MSPIMPROV"), "--ckpt_path", str(older), "--calibrate", "true"]
+    assert main(["validate", *other, "--run_dir", str(tmp_path / "other")]) == 1
+    assert "was trained on IEMOCAP; give that corpus" in capsys.readouterr().err
 
 
 def test_the_table_of_one_speaker_is_not_printed_twice(

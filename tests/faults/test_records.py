@@ -29,7 +29,7 @@ from datamodules.errors import InputError
 from ifmmin.cli.main import reported
 from ifmmin.discovery import find_model
 from ifmmin.tasks import Regression
-from tests.benchmarks.leaderboard.boards import board_records
+from tests.benchmarks.leaderboard.boards import board_records, with_calibration
 from tests.faults.cases import judged
 
 Values = dict[str, Any]
@@ -101,6 +101,13 @@ def both(values: Values) -> bytes:
     return json.dumps(values).encode()
 
 
+def calibrated(row: str, column: str, value: Any) -> Callable[[Values], bytes]:
+    """Calibration with one other value."""
+    measured = with_calibration([GOOD])[0]["calibration"]
+    measured[row][column] = value
+    return put("calibration", value=measured)
+
+
 EDITS = [
     # Scores.
     Edit("WA of 200 %", put("metrics", "a", "WA", value=2.0), "WA of {a} is 2.0, above 1"),
@@ -159,6 +166,11 @@ EDITS = [
     Edit("a name of a megabyte", put("model", value="x" * 2**20), "model has 1048576 letters, not 1 to 1000"),
     Edit("a flag as a number", put("is_synthetic", value=1), "is_synthetic is 1, not true or false"),
     Edit("a later flag as a word", put("invented", value="no"), "invented is 'no', not true or false"),
+    Edit("calibration of one row", put("calibration", value={"a": {}}), "calibration has not the rows"),
+    Edit("ECE of 200 %", calibrated("a", "ECE", 2.0), "ECE of {a} in calibration is no number in its range"),
+    Edit("an NLL of 400 digits", calibrated("av", "calibrated_NLL", 10**400), "calibrated_NLL of {a,v} in calibration"),
+    Edit("a temperature that is true", calibrated("a", "temperature", True), "temperature of {a} in calibration"),
+    Edit("calibration of another measure", calibrated("a", "x", 0.5), "calibration of {a} has not the values"),
     Edit("classes made of others", put("made_of", value={"a": ["b"]}), "made_of has a, not the class names"),
     Edit("one class", put("class_names", value=["a"]), "at least two"),
     Edit("class names in one text", put("class_names", value="abcd"), "class_names is 'abcd', not a list"),

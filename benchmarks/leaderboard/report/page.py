@@ -33,8 +33,10 @@ from benchmarks.leaderboard.report.rows import DASH, EMPTY, BoardTable, board_no
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
+from ifmmin.calibration import MEASURES
+from ifmmin.results.calibration import AFTER
 from ifmmin.results.results import readable
-from ifmmin.tasks import SUMMARY_ROWS
+from ifmmin.tasks import SUMMARY_ROWS, Score
 
 _FOLDER = Path(__file__).parent
 
@@ -70,9 +72,11 @@ def page_html(summary: Summary) -> str:
         spread=any(entry.n > 1 for entry in summary.entries),
         facts=_facts(summary),
         tables=_tables(summary),
+        row_labels=[readable(row) for row in SUMMARY_ROWS],
         notes=_notes(summary),
         with_published=bool(summary.published),
         protocol=OURS,
+        calibration=_calibration(summary),
         curves=_curves(summary),
         elsewhere=_elsewhere(summary),
         provenance=_provenance(summary.records),
@@ -194,6 +198,31 @@ def _elsewhere(summary: Summary) -> list[dict[str, Any]]:
         names = [readable(name) if name in CONDITIONS else name for name in columns]
         tables.append({"caption": f"{metric}{percent}: {protocol}", "columns": names, "rows": rows})
     return tables
+
+
+def _calibration(summary: Summary) -> list[dict[str, Any]]:
+    """A table for each measure of the probabilities, models in rows; none where no model has any."""
+    tables = []
+    for score in MEASURES:
+        rows = []
+        for entry in summary.entries:
+            before, after = (entry.calibration[prefix + score.name] for prefix in ("", AFTER))
+            if not any(before.values()):
+                continue
+            cells = [
+                {"before": _spelled(score, before[row]), "after": _spelled(score, after[row])} for row in SUMMARY_ROWS
+            ]
+            rows.append({"model": entry.model, "cells": cells})
+        unit = f"{score.name} in %" if score.percent else score.name
+        if rows:
+            tables.append({"caption": f"{unit}, {_spread(summary)}", "rows": rows})
+    return tables
+
+
+def _spelled(score: Score, cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return score.format(cell.mean) + (f" ± {score.format(cell.std)}" if cell.std is not None else "")
 
 
 def _provenance(records: Iterable[Record]) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from benchmarks.leaderboard.report import escapes
 from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.files import write_text
+from ifmmin.results.calibration import measure_of
 from ifmmin.tasks import SUMMARY_ROWS, Score
 
 COLUMNS = (
@@ -178,7 +179,8 @@ def csv_text(summary: Summary) -> str:
     ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` (on the test split),
     ``validation`` (the same epochs on the validation split) or ``published``; ``of`` is the number of runs of a
     complete model. Rank, difference to the reference and p are in the ``mean`` rows; the difference of a published row
-    is ours minus theirs. A published rate names its protocol (``modality dropping, rate 0.3``), for it is not ours.
+    is ours minus theirs. Further metrics are those of calibration, ``calibrated_ECE`` after the ``temperature`` of a
+    condition. A published rate names its protocol (``modality dropping, rate 0.3``), for it is not ours.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -196,6 +198,10 @@ def csv_text(summary: Summary) -> str:
                     writer.writerow({**shared, **place, **validated})
             for rate, cell in entry.sweep.get(score.name, {}).items():
                 writer.writerow({**shared, "metric": score.name, "condition": f"rate {rate}", **_csv_mean(cell, score)})
+        for column, by_row in entry.calibration.items():
+            for row, measure in by_row.items():
+                if measured := _csv_mean(measure, measure_of(column)):
+                    writer.writerow({**shared, "metric": column, "condition": row, **measured})
     for published in summary.published:
         score = summary.task.score(published.metric)
         writer.writerows({"corpus": corpus, **row} for row in _csv_published(published, score))

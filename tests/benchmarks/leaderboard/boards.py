@@ -15,7 +15,8 @@ from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
-from ifmmin.tasks import Classification
+from ifmmin.results.calibration import COLUMNS
+from ifmmin.tasks import SUMMARY_ROWS, Classification
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
 CLASS_COUNTS = (110, 164, 171, 108)
@@ -94,6 +95,22 @@ def _record(
         "stage1": f"stage1/fold{fold}/InvariantPretraining-seed{seed}" if pretrained else None,
         "checkpoint": f"runs/{folder}/checkpoints/epoch012.ckpt",
     }
+
+
+def with_calibration(records: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """The same records with drawn measures of their probabilities."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {
+            row: {
+                column: None if column == "temperature" and row in ("mean", "pooled") else float(rng.uniform(0.05, 1))
+                for column in COLUMNS
+            }
+            for row in SUMMARY_ROWS
+        }
+        for _ in records
+    ]
+    return [{**record, "calibration": measured} for record, measured in zip(records, rows, strict=True)]
 
 
 def draw_confusion(rng: Generator, accuracy: float) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from benchmarks.leaderboard.report.rows import BoardRow, board_notes, board_tabl
 from benchmarks.leaderboard.report.tables import csv_text, latex_text, markdown_text, terminal_tables, write_tables
 from benchmarks.leaderboard.summary import Summary
 from ifmmin.tasks import SUMMARY_ROWS, Classification, Score
-from tests.benchmarks.leaderboard.boards import board_records, summarise_board
+from tests.benchmarks.leaderboard.boards import board_records, summarise_board, with_calibration
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
 
@@ -355,3 +355,30 @@ def test_a_board_of_a_corpus_with_gaps_says_how_many_each_condition_counts() -> 
         record["metrics"]["pooled"]["n"] = 5 * 553 + 20
     (note,) = [note for note in board_notes(summarise_board(records)) if "lack a modality" in note]
     assert "{a} 553, {v} 20, {t} 553" in note
+
+
+def test_csv_and_page_show_calibration_over_runs_before_and_after() -> None:
+    records = with_calibration(board_records(["IFMMIN", "MMIN"], [1, 2], [0]))
+    records[-1]["calibration"]["a"]["calibrated_Brier"] = None  # of one run of MMIN
+    board = summarise_board(records)
+    rows = {
+        (row["model"], row["metric"], row["condition"]): row for row in csv.DictReader(io.StringIO(csv_text(board)))
+    }
+    for model, column, condition in [("IFMMIN", "ECE", "av"), ("MMIN", "calibrated_NLL", "pooled")]:
+        values = [record["calibration"][condition][column] for record in records if record["model"] == model]
+        row, factor, digits = rows[model, column, condition], *((100, 2) if column == "ECE" else (1, 3))
+        assert row["mean"] == f"{factor * mean(values):.{digits}f}"
+        assert row["std"] == f"{factor * stdev(values):.{digits}f}"
+        assert (row["n"], row["kind"]) == ("2", "measured")
+    assert ("MMIN", "calibrated_Brier", "a") not in rows
+    assert ("IFMMIN", "temperature", "avt") in rows
+    page = page_html(board)
+    section = page[page.index('id="calibration-title"') :]
+    assert re.findall("<caption>(.*?), mean", section)[:4] == ["ECE in %", "Brier", "NLL", "AURC"]
+    values = [record["calibration"]["av"]["Brier"] for record in records[:2]]
+    assert f"<td>{mean(values):.3f} ± {stdev(values):.3f}<br><small>→ " in section
+
+
+def test_boards_without_calibration_say_nothing_of_it(board: Summary) -> None:
+    assert "calibration" not in page_html(board)
+    assert "ECE" not in csv_text(board)

@@ -1,0 +1,62 @@
+"""Fitting temperatures after training, on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+
+from datamodules.base import EmotionDataModule
+from datamodules.errors import InputError
+from datamodules.text import printable
+from ifmmin.base import MissingModalityModule
+from ifmmin.calibration import fit_temperatures, store_temperatures
+from ifmmin.cli.collecting import AnswerCollector
+
+
+def check_calibrates(
+    model: MissingModalityModule, data: EmotionDataModule, checkpoint: Mapping[str, Any], source: str
+) -> None:
+    """Refuse temperatures of a regression, or fitted on another corpus than the training's.
+
+    Raises:
+        InputError: saying why.
+    """
+    if not model.task.class_names:
+        raise InputError(f"--calibrate: {source} answers with a value; only probabilities of classes are calibrated.")
+    trained_on = checkpoint["ifmmin"]["data"]["name"]
+    if trained_on != data.corpus_name:
+        raise InputError(f"--calibrate: {source} was trained on {printable(trained_on)}; give that corpus.")
+
+
+def fit_on_validation(
+    trainer: L.Trainer, model: MissingModalityModule, data: EmotionDataModule, checkpoint: str | None
+) -> None:
+    """Fit a temperature per condition that model and data answer; they go into the model and the checkpoint.
+
+    Args:
+        trainer: of the training or validation.
+        model: classes or none; a regression gets no temperatures.
+        data: set up.
+        checkpoint: whose weights answer; None: those of ``model``.
+
+    Raises:
+        OSError: the checkpoint cannot be written.
+    """
+    if not model.task.class_names:
+        return
+    # As a prediction, for nothing is logged and nothing else is scored.
+    collector, asked = AnswerCollector(), data.predict_split
+    data.predict_split = "val"
+    trainer.callbacks.append(collector)  # type: ignore[attr-defined]
+    try:
+        trainer.predict(model, datamodule=data, ckpt_path=checkpoint, return_predictions=False, weights_only=True)
+    finally:
+        data.predict_split = asked
+        trainer.callbacks.remove(collector)  # type: ignore[attr-defined]
+    found = {} if collector.predictions is None else fit_temperatures(collector.predictions)
+    model.temperatures = trainer.strategy.broadcast(found)
+    if checkpoint is not None and trainer.is_global_zero:
+        store_temperatures(checkpoint, model.temperatures)
+    trainer.strategy.barrier()
