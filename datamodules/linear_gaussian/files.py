@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import CorpusError, InputError
-from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, BoolArray, IntArray, LinearGaussianCorpus
+from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, BoolArray, LinearGaussianCorpus
+from datamodules.linear_gaussian.observation import IntArray
 from datamodules.linear_gaussian.views import View
 from datamodules.storage.targets import SPLITS
 from datamodules.storage.writing import write_features, write_targets

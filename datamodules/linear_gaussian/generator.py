@@ -55,13 +55,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MODALITIES
+from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from datamodules.errors import InputError
-from datamodules.linear_gaussian.features import FloatArray, WrittenFeatures
+from datamodules.linear_gaussian.features import FloatArray
 from datamodules.linear_gaussian.memory import LabelChain
+from datamodules.linear_gaussian.observation import IntArray, ObservedLatent, Sequences
 from datamodules.linear_gaussian.views import OVERLAP, VIEWS, View
 
-IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 VERSION = 2
@@ -84,19 +84,6 @@ CUBE = math.sqrt(8)
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """N sequences of one modality, one after the other.
-
-    Attributes:
-        values: float64 [F, D], all frames.
-        offsets: int64 [N + 1]; sequence i is ``values[offsets[i]:offsets[i + 1]]``.
-    """
-
-    values: FloatArray
-    offsets: IntArray
-
-
-@dataclass(frozen=True)
 class Sample:
     """Utterances drawn from the generator.
 
@@ -110,7 +97,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class LinearGaussianCorpus:
+class LinearGaussianCorpus(ObservedLatent):
     """The generator and its posterior; see the module's docstring for the equations.
 
     Attributes:
@@ -151,11 +138,6 @@ class LinearGaussianCorpus:
         for view in self.views:
             view.check()
 
-    @property
-    def latent_dim(self) -> int:
-        """k, the size of the semantic latent."""
-        return len(self.views[0].loadings)
-
     @cached_property
     def priors(self) -> FloatArray:
         """pi, float64 [4]."""
@@ -175,49 +157,11 @@ class LinearGaussianCorpus:
         means[:, : _EMOTIONS.shape[1]] = _EMOTIONS * (self.separation / CUBE)
         return means
 
-    @cached_property
-    def mixing(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """W_m, float64 [D_m, k], for audio, visual, text."""
-        audio, visual, text = (columns[:, : self.latent_dim] for columns in self._columns)
-        return audio, visual, text
-
-    @cached_property
-    def distraction(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """B_m, float64 [D_m, distractors], for audio, visual, text."""
-        audio, visual, text = (columns[:, self.latent_dim :] for columns in self._columns)
-        return audio, visual, text
-
-    @cached_property
-    def _columns(self) -> list[FloatArray]:
-        """[W_m B_m] of the three modalities."""
-        rng = np.random.default_rng([self.seed, 0])
-        found = []
-        for view in self.views:
-            columns, triangle = np.linalg.qr(rng.standard_normal((view.dim, self.latent_dim + view.distractors)))
-            found.append(columns * np.sign(np.diag(triangle)))  # QR leaves the signs open; this makes them unique
-        return found
-
-    @cached_property
-    def features(self) -> tuple[WrittenFeatures, WrittenFeatures, WrittenFeatures]:
-        """How the linear features of audio, visual and text are written, and read again."""
-        semantic = self.overlap**2 + self.priors @ self.class_means**2
-        # The mean of g_t^2 over an utterance of the median length.
-        gain = 1 + 4 * self.gain_swing / np.pi + self.gain_swing**2 / 2
-        written = []
-        for view in self.views:
-            signal = gain * np.sum(np.square(view.loadings) * semantic + view.nuisance**2)
-            power = (signal + view.distractors * view.distractor_std**2) / view.dim + view.noise**2
-            written.append(WrittenFeatures.of_rms(view.dim, float(power), view.rms, view.split_signs, view.outliers))
-        audio, visual, text = written
-        return audio, visual, text
-
-    def gains(self, modality: int, lengths: IntArray) -> FloatArray:
-        """g_t(T), float64 [F], of every frame of sequences with ``lengths`` int64 [N], F their sum."""
-        frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        length = np.repeat(lengths, lengths)
-        level = (self.views[modality].median_length / length) ** self.gain_decay
-        gain: FloatArray = (1 + self.gain_swing * np.sin(np.pi * (frames + 0.5) / length)) * level
-        return gain
+    @property
+    def semantic_power(self) -> FloatArray:
+        """Mean square of each coordinate of s over the classes, float64 [k]."""
+        power: FloatArray = self.overlap**2 + self.priors @ self.class_means**2
+        return power
 
     def sample(self, count: int, rng: np.random.Generator, first: BoolArray | None = None) -> Sample:
         """Draw ``count`` utterances.
@@ -304,59 +248,6 @@ class LinearGaussianCorpus:
         seen = [semantic * view.loadings + view.nuisance * rng.standard_normal(shape) for view in self.views]
         return labels, seen
 
-    def _sample_lengths(self, modality: int, count: int, rng: np.random.Generator) -> IntArray:
-        view = self.views[modality]
-        drawn = view.median_length * np.exp(view.length_spread * rng.standard_normal(count))
-        return np.clip(np.rint(drawn), view.shortest, view.longest).astype(np.int64)
-
-    def _sample_frames(self, modality: int, z: FloatArray, rng: np.random.Generator) -> Sequences:
-        lengths = self._sample_lengths(modality, len(z), rng)
-        view = self.views[modality]
-        frames = self.gains(modality, lengths)[:, None] * np.repeat(z @ self.mixing[modality].T, lengths, axis=0)
-        distractor = view.distractor_std * rng.standard_normal((len(z), view.distractors))
-        frames += np.repeat(distractor @ self.distraction[modality].T, lengths, axis=0)
-        frames += view.noise * rng.standard_normal(frames.shape)
-        return Sequences(self.features[modality].write(frames), _offsets(lengths))
-
-    def _sample_evidence(self, modality: int, z: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Draw eta_m and the diagonal of Lambda_m, float64 [N, k] each, without drawing frames."""
-        lengths = self._sample_lengths(modality, len(z), rng)
-        energy = self._energy(modality, lengths)[:, None]
-        # sum_t g_t W' x_t = G z + noise whose covariance is sigma^2 G I.
-        noise = self.views[modality].noise * np.sqrt(energy) * rng.standard_normal(z.shape)
-        return self._weigh(modality, energy * z + noise, energy)
-
-    def _evidence(
-        self, modality: int, values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]
-    ) -> tuple[FloatArray, FloatArray]:
-        """eta_m and the diagonal of Lambda_m, float64 [N, k] each, of the frames."""
-        name, width = MODALITIES[modality], self.views[modality].width
-        if values.ndim != 2 or values.shape[1] != width:
-            raise InputError(f"{name}: frames of shape {list(values.shape)}; the posterior needs [frames, {width}].")
-        if offsets[0] != 0 or offsets[-1] != len(values):
-            raise InputError(f"{name}: offsets {offsets[0]} .. {offsets[-1]}; they must span the {len(values)} frames.")
-        lengths = np.diff(offsets).astype(np.int64)
-        projected = self.features[modality].read(values) @ self.mixing[modality]
-        projected *= self.gains(modality, lengths)[:, None]
-        owner = np.repeat(np.arange(len(lengths)), lengths)
-        sums = [np.bincount(owner, weights=column, minlength=len(lengths)) for column in projected.T]
-        return self._weigh(modality, np.stack(sums, axis=1), self._energy(modality, lengths)[:, None])
-
-    def _energy(self, modality: int, lengths: IntArray) -> FloatArray:
-        """G_m, float64 [N]."""
-        distinct, position = np.unique(lengths, return_inverse=True)
-        owner = np.repeat(np.arange(len(distinct)), distinct)
-        power = np.bincount(owner, weights=self.gains(modality, distinct) ** 2, minlength=len(distinct))
-        energy: FloatArray = power[position].astype(np.float64)
-        return energy
-
-    def _weigh(self, modality: int, projected: FloatArray, energy: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """eta_m and the diagonal of Lambda_m from sum_t g_t W_m' x_t, [N, k], and G_m, [N, 1]."""
-        view = self.views[modality]
-        variance = view.nuisance**2 * energy + view.noise**2
-        loadings = np.array(view.loadings)
-        return loadings * projected / variance, loadings**2 * energy / variance
-
     def _classify(self, evidence: Sequence[tuple[FloatArray, FloatArray]], present: BoolArray) -> FloatArray:
         """Compute log p(y | x), float64 [C, N, 4], from three pairs (eta_m, Lambda_m) and bool [C, N or 1, 3]."""
         shown = present[..., None]
@@ -370,7 +261,3 @@ class LinearGaussianCorpus:
         logits -= logits.max(axis=-1, keepdims=True)
         normalised: FloatArray = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         return normalised
-
-
-def _offsets(lengths: IntArray) -> IntArray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
