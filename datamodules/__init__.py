@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datamodules.needs import DataNeeds
     from datamodules.privileged import Privileged
     from datamodules.synthetic import Synthetic
+    from datamodules.synthetic_sentiment import SyntheticSentiment
 
 __all__ = [
     "CHSIMS",
@@ -38,6 +39,7 @@ __all__ = [
     "InputError",
     "Privileged",
     "Synthetic",
+    "SyntheticSentiment",
 ]
 
 CORPORA = {
@@ -49,6 +51,7 @@ CORPORA = {
     "MSPIMPROV": "msp_improv",
     "Privileged": "privileged",
     "Synthetic": "synthetic",
+    "SyntheticSentiment": "synthetic_sentiment",
 }
 """Built-in corpora by name, and their modules: to list one here is its whole registration."""
 

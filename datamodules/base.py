@@ -674,6 +674,15 @@ class EmotionDataModule(L.LightningDataModule):
         """WA of the Bayes-optimal rule on a split by condition, None if unknown; ``memory``: from earlier turns too."""
         return None
 
+    def bayes_limit(self, split: str, memory: bool = False) -> dict[str, float] | None:
+        """Best possible score on a split by condition, None if unknown: WA of a classification, MAE of values.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            memory: whether earlier turns are read too.
+        """
+        return self.bayes_accuracy(split, memory)
+
     @property
     def labels(self) -> Tensor:
         """[N]: int64 class numbers, -1 where unknown, or float32 values, NaN where unknown."""

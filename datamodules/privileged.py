@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from datamodules.base import expanded
-from datamodules.linear_gaussian.datamodule import BuiltInCorpus, cache_folder
+from datamodules.linear_gaussian.datamodule import BuiltInClasses, cache_folder
 from datamodules.linear_gaussian.files import DIALOGUE, FEATURE_NAMES, single_fold, write_corpus
 from datamodules.linear_gaussian.generator import LinearGaussianCorpus
 from datamodules.linear_gaussian.views import View
@@ -57,7 +57,7 @@ def privileged_corpus(fold: int) -> LinearGaussianCorpus:
     return LinearGaussianCorpus(fold, overlap=1.0, separation=2.2, gain_swing=0.0, gain_decay=0.0, views=VIEWS)
 
 
-class Privileged(BuiltInCorpus):
+class Privileged(BuiltInClasses):
     """The second built-in corpus: 4 classes, 10 folds that are independent draws. No result on it is a corpus result.
 
     Each fold has mixing matrices and utterances of its own, 600 for validation and 2,000 for the test, in a folder of

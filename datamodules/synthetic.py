@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from datamodules.base import expanded
-from datamodules.linear_gaussian.datamodule import BuiltInCorpus, cache_folder
+from datamodules.linear_gaussian.datamodule import BuiltInClasses, cache_folder
 from datamodules.linear_gaussian.files import DIALOGUE, FEATURE_NAMES, SESSIONS, sessions, write_corpus
 from datamodules.linear_gaussian.generator import LinearGaussianCorpus
 from datamodules.ranges import Range, check_options
@@ -27,7 +27,7 @@ SYNTHETIC_LAYOUT = Layout(
 STAY = Range(0.1, 1, below=True)
 
 
-class Synthetic(BuiltInCorpus):
+class Synthetic(BuiltInClasses):
     """The first built-in corpus: 4 classes, 5 folds, 4,000 utterances. No result on it is a corpus result.
 
     :mod:`datamodules.linear_gaussian.generator` gives its equations and the exact posterior. Twenty successive

@@ -37,7 +37,7 @@ def conditions_figure(summary: Summary, metric: str) -> Figure:
     for number in range(len(summary.entries)):
         (_draw_bars if few else _draw_dots)(axes, summary, metric, number)
     handles, labels = axes.get_legend_handles_labels()
-    if summary.bayes is not None and metric == "WA":
+    if summary.bayes is not None and metric == summary.limited.name:
         left, right = ([place + half for place in range(len(ROWS))] for half in (-_WIDTH / 2, _WIDTH / 2))
         limits = [scale_of(summary, metric) * summary.bayes[row] for row in ROWS]
         lines = axes.hlines(limits, left, right, colors="black", linestyles="dashed", linewidth=1.4, label=BAYES)

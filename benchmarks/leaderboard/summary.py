@@ -61,7 +61,8 @@ class Entry:
         cells: by metric and :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; None unless all its runs answer the row.
         rank: by metric, in the mean of the six missing conditions: 1 is best, ties share, None without a mean.
         test: by metric; None for the reference, or where fewer than two folds can be compared.
-        gap: by row, the mean over its runs of the Bayes rule's WA minus its own; None where either is unknown.
+        gap: by row, how much worse than the Bayes rule its runs are in the mean, in the task's limited score; None
+            where either is unknown.
         sweep: by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate.
         validation: by metric and row, of the selected epochs on validation; None unless all its runs have it.
         confusion: counts [C, C] summed over its runs, by condition, and ``"pooled"`` for the six missing ones.
@@ -104,7 +105,7 @@ class Summary:
         entries: the measured models, best first.
         published: rows that others published on this corpus and its classes; none where the data are generated.
         figures: what they published by missing rate or under another protocol; likewise.
-        bayes: WA of the Bayes rule by row, the mean over folds; None if unknown.
+        bayes: the Bayes rule's score (WA of classes, MAE of values) by row, the mean over folds; None if unknown.
         bayes_turns: of the rule that reads earlier turns too; None if unknown, or where no model reads them.
         records: of the runs, by model, fold and seed.
         training_sets: the folds, those together that have the same training utterances.
@@ -132,6 +133,11 @@ class Summary:
     def scores(self) -> tuple[Score, ...]:
         """Scores of the task."""
         return self.task.scores
+
+    @property
+    def limited(self) -> Score:
+        """The score that the Bayes limit is of."""
+        return self.task.score(self.task.limited)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -394,20 +400,23 @@ def _by_fold_and_seed(runs: Iterable[Record], metric: str) -> dict[int, dict[int
 
 
 def _gap(runs: Sequence[Record], row: str) -> float | None:
-    """How far below the Bayes rule the runs stay, in WA."""
-    pairs = [(run.metrics[row].get("bayes_WA"), run.metrics[row].get("WA")) for run in runs]
-    cell = _over_runs([None if limit is None or own is None else limit - own for limit, own in pairs])
+    """How much worse than the Bayes rule the runs are."""
+    task = runs[0].task
+    score = task.score(task.limited)
+    sign = 1 if score.higher_is_better else -1
+    pairs = [(run.metrics[row].get(task.limit_column), run.metrics[row][score.name]) for run in runs]
+    cell = _over_runs([None if limit is None or own is None else sign * (limit - own) for limit, own in pairs])
     return cell.mean if cell else None
 
 
 def _bayes(records: Sequence[Record]) -> dict[str, float] | None:
-    """WA of the Bayes rule by row, each fold counted once; None where a fold lacks it."""
+    """Score of the Bayes rule by row, each fold counted once; None where a fold lacks it."""
     limits: dict[str, float] = {}
     for row in SUMMARY_ROWS:
         values: dict[int, float | None] = {}
         for record in records:
             # A model that answers nothing in a row has no limit there; another one of the fold may.
-            values[record.fold] = record.metrics[row].get("bayes_WA") or values.get(record.fold)
+            values[record.fold] = record.metrics[row].get(record.task.limit_column) or values.get(record.fold)
         cell = _over_runs(list(values.values()))
         if cell is None:
             return None

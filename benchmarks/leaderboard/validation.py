@@ -19,7 +19,7 @@ from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.text import has_control, printable
 from ifmmin.results import calibration
-from ifmmin.results.results import BAYES, readable
+from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
 SELECTED_TOLERANCE = 1e-4
@@ -166,7 +166,8 @@ def check_metrics(what: str, value: object, task: Task) -> None:
     rows = dict(_items(what, value))
     if rows.keys() != set(SUMMARY_ROWS):
         raise InputError(f"{what} has the rows {_listed(rows)}, not {', '.join(SUMMARY_ROWS)}")
-    allowed = {score.name: _range(score) for score in task.scores} | {BAYES: (0.0, 1.0)}
+    allowed = {score.name: _range(score) for score in task.scores}
+    allowed[task.limit_column] = _range(task.score(task.limited))
     for row, scores in rows.items():
         found = dict(_items(f"{what} of {readable(row)}", scores))
         if missing := [score.name for score in task.scores if score.name not in found]:

@@ -1,8 +1,9 @@
-"""The datamodule that the built-in corpora share: it knows the Bayes-optimal accuracy on its own utterances."""
+"""The datamodules that the built-in corpora share: they know the best possible scores on their own utterances."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -14,6 +15,8 @@ from datamodules.classes import ChosenClasses
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from datamodules.linear_gaussian.files import load_source
 from datamodules.linear_gaussian.generator import VERSION, LinearGaussianCorpus
+from datamodules.linear_gaussian.observation import BoolArray, IntArray
+from datamodules.linear_gaussian.sentiment import SentimentGenerator
 
 _TOGETHER = 1000  # utterances whose frames are in memory at once
 
@@ -26,7 +29,7 @@ def cache_folder(name: str, size: int, stay: float | None = None) -> Path:
 
 
 class BuiltInCorpus(EmotionDataModule):
-    """A corpus that :class:`~datamodules.linear_gaussian.generator.LinearGaussianCorpus` draws.
+    """A corpus that a generator draws.
 
     It is written once, in the public feature layout, and read by the reader of the real corpora. A subclass sets
     ``layout`` and overrides :meth:`locate`, which writes it.
@@ -34,6 +37,30 @@ class BuiltInCorpus(EmotionDataModule):
 
     schedule: ClassVar[Literal["epochs", "steps"]] = "steps"
     synthetic = True
+
+    def _in_parts(self, indices: IntArray) -> Iterator[tuple[list[npt.NDArray[np.float32]], list[IntArray]]]:
+        """Yield the frames of some utterances a few at a time, see :meth:`_stacked`."""
+        for part in np.array_split(indices, max(1, len(indices) // _TOGETHER)):
+            yield self._stacked(part)
+
+    def _shown(self, indices: IntArray) -> BoolArray:
+        """Whether an utterance has all modalities of a condition, bool [7, n]."""
+        lacks = (self.corpus.lengths == 0).numpy()[indices]
+        shown: BoolArray = ~(lacks & CONDITION_TABLE.numpy()[:, None]).any(axis=2)
+        return shown
+
+    def _stacked(self, indices: IntArray) -> tuple[list[npt.NDArray[np.float32]], list[IntArray]]:
+        """The frames of some utterances one after the other, and where each begins, by modality."""
+        values, offsets = [], []
+        for frames in self.corpus.frames:
+            parts = [frames.utterance(index).numpy() for index in indices.tolist()]
+            values.append(np.concatenate(parts))
+            offsets.append(np.cumsum([0, *map(len, parts)]))
+        return values, offsets
+
+
+class BuiltInClasses(BuiltInCorpus):
+    """Classes that :class:`~datamodules.linear_gaussian.generator.LinearGaussianCorpus` draws."""
 
     @property
     def source(self) -> LinearGaussianCorpus:
@@ -49,9 +76,8 @@ class BuiltInCorpus(EmotionDataModule):
                 that are left out with their class it knows no more than that they were there.
         """
         source, indices, labels = self.source, self.indices(split), self.corpus_layout.labels
-        parts = np.array_split(indices, max(1, len(indices) // _TOGETHER))
-        posterior = np.concatenate([source.log_posterior_batch(*self._stacked(part)) for part in parts], axis=1)
-        allowed = ((self.corpus.lengths > 0).numpy()[indices] | ~CONDITION_TABLE.numpy()[:, None]).all(axis=2)
+        posterior = np.concatenate([source.log_posterior_batch(*part) for part in self._in_parts(indices)], axis=1)
+        allowed = self._shown(indices)
         with np.errstate(divide="ignore"):  # of classes left out there is no utterance
             if memory:
                 if isinstance(labels, ChosenClasses):
@@ -59,21 +85,37 @@ class BuiltInCorpus(EmotionDataModule):
                 posterior = source.chain.filtered(posterior, self.turns[indices], allowed)
             if isinstance(labels, ChosenClasses):
                 posterior = np.log(np.exp(posterior) @ labels.membership)
-        correct = ((posterior.argmax(axis=-1) == self.labels.numpy()[indices]) & allowed).sum(axis=1)
-        counted = allowed.sum(axis=1)
-        return {
-            condition: right / number
-            for condition, right, number in zip(CONDITIONS, correct.tolist(), counted.tolist(), strict=True)
-            if number
-        }
+        return _means(posterior.argmax(axis=-1) == self.labels.numpy()[indices], allowed)
 
-    def _stacked(
-        self, indices: npt.NDArray[np.int64]
-    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.int64]]]:
-        """The frames of some utterances one after the other, and where each begins, by modality."""
-        values, offsets = [], []
-        for frames in self.corpus.frames:
-            parts = [frames.utterance(index).numpy() for index in indices.tolist()]
-            values.append(np.concatenate(parts))
-            offsets.append(np.cumsum([0, *map(len, parts)]))
-        return values, offsets
+
+class BuiltInValues(BuiltInCorpus):
+    """Values that :class:`~datamodules.linear_gaussian.sentiment.SentimentGenerator` draws."""
+
+    @property
+    def source(self) -> SentimentGenerator:
+        """The generator of this folder's utterances."""
+        return load_source(self.root, SentimentGenerator)
+
+    def bayes_answers(self, split: str) -> npt.NDArray[np.float64]:
+        """The best answer under the absolute error to each utterance of a split, float64 [7, n] by condition."""
+        source = self.source
+        parts = [source.best_answers(*part) for part in self._in_parts(self.indices(split))]
+        return np.concatenate(parts, axis=1)
+
+    def bayes_limit(self, split: str, memory: bool = False) -> dict[str, float]:
+        """MAE of the best answers per condition, on the utterances of a split that have all its modalities.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            memory: whether earlier turns are read too; they tell nothing, for values are independent.
+        """
+        indices = self.indices(split)
+        return _means(np.abs(self.bayes_answers(split) - self.labels.numpy()[indices]), self._shown(indices))
+
+
+def _means(values: npt.NDArray[np.generic], shown: BoolArray) -> dict[str, float]:
+    """Mean over the utterances that a condition shows, of [7, n]; without conditions that show none."""
+    sums, counted = np.where(shown, values, 0).sum(axis=1).tolist(), shown.sum(axis=1).tolist()
+    return {
+        condition: total / number for condition, total, number in zip(CONDITIONS, sums, counted, strict=True) if number
+    }

@@ -8,18 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from datamodules.errors import CorpusError, InputError
-from datamodules.linear_gaussian.generator import CLASS_NAMES, VERSION, BoolArray, LinearGaussianCorpus
-from datamodules.linear_gaussian.observation import IntArray
+from datamodules.linear_gaussian.generator import VERSION, LinearGaussianCorpus
+from datamodules.linear_gaussian.observation import BoolArray, IntArray
+from datamodules.linear_gaussian.sentiment import SentimentGenerator
 from datamodules.linear_gaussian.views import View
 from datamodules.storage.targets import SPLITS
 from datamodules.storage.writing import write_features, write_targets
 
-GENERATOR = "ifmmin linear-Gaussian corpus"
+Generator = LinearGaussianCorpus | SentimentGenerator
+_Kind = TypeVar("_Kind", LinearGaussianCorpus, SentimentGenerator)
+
 SOURCE_FILE = "source.json"
 """The file that marks a folder as a built-in corpus, with the parameters of its generator."""
 
@@ -105,7 +109,7 @@ def single_fold(fold: int, sizes: Mapping[str, int]) -> Arrangement:
     return Arrangement(ids, draws, {fold: places}, record, first)
 
 
-def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
+def write_corpus(folder: str | Path, corpus: Generator, arrangement: Arrangement) -> None:
     """Write a corpus in the public feature layout.
 
     The same arguments give the same values. Several processes may write the same folder at once: it appears
@@ -136,7 +140,8 @@ def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: 
             f"{folder}: the built-in corpus cannot be written ({error}); free some space or choose another folder."
         ) from error
     found = folder / SOURCE_FILE
-    record = arrangement.record if corpus.stay is None else {**arrangement.record, "stay": corpus.stay}
+    stay = getattr(corpus, "stay", None)
+    record = arrangement.record if stay is None else {**arrangement.record, "stay": stay}
     if not found.is_file() or found.read_bytes() != source.encode():
         raise CorpusError(
             f"{folder}: is something other than version {VERSION} of the built-in corpus with seed {corpus.seed} and "
@@ -144,8 +149,16 @@ def write_corpus(folder: str | Path, corpus: LinearGaussianCorpus, arrangement: 
         )
 
 
-def load_source(folder: str | Path) -> LinearGaussianCorpus:
+@overload
+def load_source(folder: str | Path) -> LinearGaussianCorpus: ...
+@overload
+def load_source(folder: str | Path, kind: type[_Kind]) -> _Kind: ...
+def load_source(folder: str | Path, kind: type[Any] = LinearGaussianCorpus) -> Any:
     """Rebuild the generator of a folder that :func:`write_corpus` wrote.
+
+    Args:
+        folder: the corpus.
+        kind: class of the generator.
 
     Raises:
         CorpusError: the folder is not such a corpus, is from another version, or its description is damaged.
@@ -154,11 +167,13 @@ def load_source(folder: str | Path) -> LinearGaussianCorpus:
     remedy = "delete the folder, and the built-in corpus is written anew."
     try:
         source = json.loads(path.read_text(encoding="utf-8"))
-        if source["generator"] != GENERATOR or source["version"] != VERSION:
-            raise CorpusError(f"{path}: made by {source['generator']} {source['version']}, not {VERSION}; {remedy}")
+        if source["generator"] != kind.title or source["version"] != VERSION:
+            raise CorpusError(
+                f"{path}: made by {source['generator']} {source['version']}, not {kind.title} {VERSION}; {remedy}"
+            )
         stored = dict(source["parameters"])
         audio, visual, text = (View(**{**view, "loadings": tuple(view["loadings"])}) for view in stored.pop("views"))
-        corpus = LinearGaussianCorpus(**stored, views=(audio, visual, text))
+        corpus = kind(**stored, views=(audio, visual, text))
     except CorpusError:
         raise
     except (OSError, InputError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -166,14 +181,14 @@ def load_source(folder: str | Path) -> LinearGaussianCorpus:
     return corpus
 
 
-def _source_text(corpus: LinearGaussianCorpus, arrangement: Arrangement) -> str:
+def _source_text(corpus: Generator, arrangement: Arrangement) -> str:
     # Folders from before there was a memory have no word of it.
     parameters = {name: value for name, value in asdict(corpus).items() if (name, value) != ("stay", None)}
     source = {
-        "generator": GENERATOR,
+        "generator": corpus.title,
         "version": VERSION,
         **arrangement.record,
-        "classes": CLASS_NAMES,
+        **corpus.meaning,
         "parameters": parameters,
     }
     return json.dumps(source, indent=2) + "\n"
@@ -196,25 +211,25 @@ def _rename_unless_there(built: Path, folder: Path) -> None:
             raise
 
 
-def _write_files(folder: Path, corpus: LinearGaussianCorpus, arrangement: Arrangement) -> None:
+def _write_files(folder: Path, corpus: Generator, arrangement: Arrangement) -> None:
     """Write features and targets, not atomically."""
     begins = np.split(arrangement.first, np.cumsum(arrangement.draws)[:-1])
-    samples = [
-        corpus.sample(count, np.random.default_rng([corpus.seed, 1, number]), first)
+    drawn = [
+        corpus.draw(count, np.random.default_rng([corpus.seed, 1, number]), first)
         for number, (count, first) in enumerate(zip(arrangement.draws, begins, strict=True))
     ]
     for modality, name in enumerate(FEATURE_FILES):
         frames = []
-        for sample in samples:
-            values, offsets = sample.frames[modality].values, sample.frames[modality].offsets
+        for _, sequences in drawn:
+            values, offsets = sequences[modality].values, sequences[modality].offsets
             frames += np.split(np.round(values, _DECIMALS).astype(np.float32), offsets[1:-1])
         write_features(folder / name, zip(arrangement.utterances, frames, strict=True))
-    _write_targets(folder / "target", arrangement, np.concatenate([sample.labels for sample in samples]))
+    _write_targets(folder / "target", arrangement, np.concatenate([labels for labels, _ in drawn]))
 
 
-def _write_targets(folder: Path, arrangement: Arrangement, labels: IntArray) -> None:
-    one_hot, names = np.eye(len(CLASS_NAMES))[labels], np.array(arrangement.utterances)
+def _write_targets(folder: Path, arrangement: Arrangement, labels: npt.NDArray[np.floating]) -> None:
+    names = np.array(arrangement.utterances)
     for fold, splits in arrangement.folds.items():
         write_targets(
-            folder / str(fold), {split: (names[chosen].tolist(), one_hot[chosen]) for split, chosen in splits.items()}
+            folder / str(fold), {split: (names[chosen].tolist(), labels[chosen]) for split, chosen in splits.items()}
         )

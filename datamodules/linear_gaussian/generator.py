@@ -51,6 +51,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,10 +60,8 @@ from datamodules.conditions import CONDITION_TABLE, CONDITIONS
 from datamodules.errors import InputError
 from datamodules.linear_gaussian.features import FloatArray
 from datamodules.linear_gaussian.memory import LabelChain
-from datamodules.linear_gaussian.observation import IntArray, ObservedLatent, Sequences
+from datamodules.linear_gaussian.observation import BoolArray, IntArray, ObservedLatent, Sequences
 from datamodules.linear_gaussian.views import OVERLAP, VIEWS, View
-
-BoolArray = npt.NDArray[np.bool_]
 
 VERSION = 2
 """Raised whenever the same parameters would give other values."""
@@ -114,6 +113,7 @@ class LinearGaussianCorpus(ObservedLatent):
         InputError: the parameters do not fit together.
     """
 
+    title: ClassVar[str] = "ifmmin linear-Gaussian corpus"
     seed: int = 0
     overlap: float = OVERLAP
     separation: float = CUBE
@@ -124,19 +124,15 @@ class LinearGaussianCorpus(ObservedLatent):
 
     def __post_init__(self) -> None:
         """Check that the parameters fit together."""
-        sizes = {len(view.loadings) for view in self.views}
-        if len(self.views) != 3 or len(sizes) != 1 or min(sizes) < _EMOTIONS.shape[1]:
-            raise InputError("linear-Gaussian corpus: give three views with as many loadings each, at least 3.")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"linear-Gaussian corpus: seed {self.seed!r}; give a whole number from 0 on.")
-        if not (self.overlap > 0 and self.separation > 0 and 0 <= self.gain_swing < 1 and self.gain_decay >= 0):
-            raise InputError(
-                "linear-Gaussian corpus: overlap > 0, separation > 0, gain_swing in [0, 1) and gain_decay >= 0 "
-                "must hold."
-            )
+        self.check(_EMOTIONS.shape[1])
+        if not (self.overlap > 0 and self.separation > 0):
+            raise InputError("linear-Gaussian corpus: overlap > 0 and separation > 0 must hold.")
         _ = self.chain  # refuses a stay that is out of range
-        for view in self.views:
-            view.check()
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the labels are, for the description of the corpus."""
+        return {"classes": CLASS_NAMES}
 
     @cached_property
     def priors(self) -> FloatArray:
@@ -174,6 +170,13 @@ class LinearGaussianCorpus(ObservedLatent):
         labels, seen = self._sample_views(count, rng, first)
         audio, visual, text = (self._sample_frames(m, z, rng) for m, z in enumerate(seen))
         return Sample(labels, (audio, visual, text))
+
+    def draw(
+        self, count: int, rng: np.random.Generator, first: BoolArray | None = None
+    ) -> tuple[npt.NDArray[np.float64], tuple[Sequences, Sequences, Sequences]]:
+        """Draw as :meth:`sample` does: one-hot labels float64 [N, 4], and frames."""
+        sample = self.sample(count, rng, first)
+        return np.eye(len(CLASS_NAMES))[sample.labels], sample.frames
 
     def log_posterior(self, frames: Sequence[npt.ArrayLike | None]) -> FloatArray:
         """Compute log p(y | what is available) of one utterance.
@@ -243,18 +246,12 @@ class LinearGaussianCorpus(ObservedLatent):
     ) -> tuple[IntArray, list[FloatArray]]:
         """Draw y, int64 [N], and z_m, float64 [N, k], of the three modalities."""
         labels = self.chain.sample(count, rng, first)
-        shape = (count, self.latent_dim)
-        semantic = self.class_means[labels] + self.overlap * rng.standard_normal(shape)
-        seen = [semantic * view.loadings + view.nuisance * rng.standard_normal(shape) for view in self.views]
-        return labels, seen
+        semantic = self.class_means[labels] + self.overlap * rng.standard_normal((count, self.latent_dim))
+        return labels, self._seen(semantic, rng)
 
     def _classify(self, evidence: Sequence[tuple[FloatArray, FloatArray]], present: BoolArray) -> FloatArray:
         """Compute log p(y | x), float64 [C, N, 4], from three pairs (eta_m, Lambda_m) and bool [C, N or 1, 3]."""
-        shown = present[..., None]
-        # where, not a product: a NaN in what is absent must not get through.
-        eta, precision = (
-            np.where(shown, np.stack(part, axis=1), 0.0).sum(axis=2) for part in zip(*evidence, strict=True)
-        )
+        eta, precision = self.available(evidence, present)
         shrink = 1 + self.overlap**2 * precision
         logits = np.log(self.priors) + (eta / shrink) @ self.class_means.T
         logits -= 0.5 * (precision / shrink) @ (self.class_means**2).T

@@ -6,8 +6,10 @@ The equations are in :mod:`datamodules.linear_gaussian.generator`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from datamodules.linear_gaussian.features import FloatArray, WrittenFeatures
 from datamodules.linear_gaussian.views import View
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class ObservedLatent(ABC):
     """Three views of a latent s of mean square ``semantic_power``; subclasses draw s.
 
     Attributes:
+        title: of the generator, which a folder that it wrote is known by.
         seed: of the mixing matrices.
         gain_swing: a.
         gain_decay: b.
         views: audio, visual, text.
     """
 
+    title: ClassVar[str]
     seed: int
     gain_swing: float
     gain_decay: float
@@ -50,8 +55,44 @@ class ObservedLatent(ABC):
 
     @property
     @abstractmethod
+    def meaning(self) -> dict[str, Any]:
+        """What the labels are, for the description of the corpus."""
+
+    @abstractmethod
+    def draw(
+        self, count: int, rng: np.random.Generator, first: BoolArray | None = None
+    ) -> tuple[npt.NDArray[np.floating], tuple[Sequences, Sequences, Sequences]]:
+        """Draw ``count`` utterances.
+
+        Args:
+            count: N.
+            rng: of everything but the mixing.
+            first: bool [N], where a dialogue begins; None: they are one.
+
+        Returns:
+            labels as they are written, floats [N] or [N, C]; frames of audio, visual and text, features as written.
+        """
+
+    @property
+    @abstractmethod
     def semantic_power(self) -> FloatArray:
         """Mean square of each coordinate of s, float64 [k]."""
+
+    def check(self, least: int) -> None:
+        """Check that the shared parameters fit together, and that the latent has at least ``least`` coordinates.
+
+        Raises:
+            InputError: they do not.
+        """
+        sizes = {len(view.loadings) for view in self.views}
+        if len(self.views) != 3 or len(sizes) != 1 or min(sizes) < least:
+            raise InputError(f"linear-Gaussian corpus: give three views with as many loadings each, at least {least}.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"linear-Gaussian corpus: seed {self.seed!r}; give a whole number from 0 on.")
+        if not (0 <= self.gain_swing < 1 and self.gain_decay >= 0):
+            raise InputError("linear-Gaussian corpus: gain_swing in [0, 1) and gain_decay >= 0 must hold.")
+        for view in self.views:
+            view.check()
 
     @property
     def latent_dim(self) -> int:
@@ -101,9 +142,29 @@ class ObservedLatent(ABC):
         gain: FloatArray = (1 + self.gain_swing * np.sin(np.pi * (frames + 0.5) / length)) * level
         return gain
 
+    def available(
+        self, evidence: Sequence[tuple[FloatArray, FloatArray]], present: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum eta_m and Lambda_m, pairs of float64 [N, k], over what bool [C, N or 1, 3] shows: float64 [C, N, k]."""
+        shown = present[..., None]
+        # where, not a product: a NaN in what is absent must not get through.
+        eta, precision = (
+            np.where(shown, np.stack(part, axis=1), 0.0).sum(axis=2) for part in zip(*evidence, strict=True)
+        )
+        return eta, precision
+
+    def _seen(self, semantic: FloatArray, rng: np.random.Generator) -> list[FloatArray]:
+        """Draw z_m, float64 [N, k] of each modality, of latents s [N, k]."""
+        return [semantic * view.loadings + view.nuisance * rng.standard_normal(semantic.shape) for view in self.views]
+
     def _sample_lengths(self, modality: int, count: int, rng: np.random.Generator) -> IntArray:
         view = self.views[modality]
-        drawn = view.median_length * np.exp(view.length_spread * rng.standard_normal(count))
+        return self._clipped_lengths(
+            modality, view.median_length * np.exp(view.length_spread * rng.standard_normal(count))
+        )
+
+    def _clipped_lengths(self, modality: int, drawn: FloatArray) -> IntArray:
+        view = self.views[modality]
         return np.clip(np.rint(drawn), view.shortest, view.longest).astype(np.int64)
 
     def _sample_frames(self, modality: int, z: FloatArray, rng: np.random.Generator) -> Sequences:

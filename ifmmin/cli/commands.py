@@ -475,7 +475,7 @@ class IfmminCLI(LightningCLI):
             task=self.model.task,
             counts=counts,
             # The rule reads whole frames.
-            bayes=None if data.eval_pattern else data.bayes_accuracy(split, memory=self.model.needs.turns),
+            bayes=None if data.eval_pattern else data.bayes_limit(split, memory=self.model.needs.turns),
             record=record,
             trained_on=trained_on,
             **selected,

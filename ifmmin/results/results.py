@@ -19,9 +19,6 @@ from datamodules.text import printable
 from ifmmin.results.uncertainty import Intervals
 from ifmmin.tasks import SUMMARY_ROWS, Summary, Task
 
-BAYES = "bayes_WA"
-"""Name of the column of the Bayes rule's WA."""
-
 
 def corpus_title(corpus: str, is_synthetic: bool, invented: bool | None = None) -> str:
     """Name a corpus in titles, so that a built-in one is never taken for a corpus of speech.
@@ -65,19 +62,18 @@ class Row:
     Attributes:
         condition: one of the seven conditions, ``"mean"`` or ``"pooled"``.
         scores: by name, None if not answered.
-        bayes_WA: WA of the Bayes rule on the same utterances, if it is known.
+        bayes: the score of the Bayes rule on the same utterances, None if unknown, by its column (``bayes_WA``).
         n: the number of rows counted; None for ``"mean"``.
     """
 
     condition: str
     scores: Mapping[str, float | None]
-    bayes_WA: float | None  # noqa: N815 - the name of its column
+    bayes: Mapping[str, float | None]
     n: int | None
 
     def columns(self) -> dict[str, Any]:
         """All values by column name, as in files."""
-        bayes = {BAYES: self.bayes_WA} if "WA" in self.scores else {}
-        return {"condition": self.condition, **self.scores, **bayes, "n": self.n}
+        return {"condition": self.condition, **self.scores, **self.bayes, "n": self.n}
 
 
 @dataclass
@@ -93,7 +89,8 @@ class Results:
         split: ``"test"`` or ``"val"``.
         task: what was predicted.
         counts: ``[7, *shape]``, as the task's metric computes them.
-        bayes: per condition, the WA in [0, 1] of the Bayes rule that reads what the model reads; None if unknown.
+        bayes: per condition, the score (WA of classes, MAE of values) of the Bayes rule that reads what the model
+            reads; None if unknown.
         record: what it takes to repeat the run: config, versions, commit, data fingerprint, checkpoint, ...
         trained_on: ``corpus``, ``fold`` and ``seed`` of the training; None if unknown (files up to 0.1.0).
         validation: of a fit, the table of its selected epoch on the validation split, by row and column.
@@ -136,8 +133,8 @@ class Results:
         counted = self.numbers()
         numbers: dict[str, int | None] = {**counted, "mean": None}
         numbers["pooled"] = sum(counted[condition] for condition in MISSING_CONDITIONS)
-        bayes, scores = self._bayes_rows(), self.scores()
-        return [Row(name, scores[name], bayes.get(name), numbers[name]) for name in SUMMARY_ROWS]
+        bayes, scores, column = self._bayes_rows(), self.scores(), self.task.limit_column
+        return [Row(name, scores[name], {column: bayes.get(name)}, numbers[name]) for name in SUMMARY_ROWS]
 
     def matrices(self) -> dict[str, Tensor]:
         """Confusion matrices [L, L] over the task's levels, by condition and ``"pooled"``."""
@@ -178,7 +175,7 @@ class Results:
         return f"pooled{by_n}"
 
     def _bayes_rows(self) -> dict[str, float]:
-        """Bayes WA of the conditions, and their mean and pooled values if these are defined."""
+        """Score of the Bayes rule under the conditions, and its mean and pooled values if these are defined."""
         if self.bayes is None:
             return {}
         rows = {condition: float(value) for condition, value in self.bayes.items()}
@@ -187,8 +184,8 @@ class Results:
         numbers = self.numbers()
         counted = {condition: numbers[condition] for condition in MISSING_CONDITIONS if numbers[condition]}
         if counted and all(condition in rows for condition in counted):
-            right = sum(rows[condition] * count for condition, count in counted.items())
-            rows["pooled"] = right / sum(counted.values())
+            total = sum(rows[condition] * count for condition, count in counted.items())
+            rows["pooled"] = total / sum(counted.values())
         return rows
 
 

@@ -9,8 +9,6 @@ from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.results.results import Results
 from ifmmin.tasks import Score
 
-WA = Score("WA")
-
 _WITH_INTERVALS = 2
 """How many scores, the first of the task, are shown with their intervals."""
 
@@ -22,7 +20,7 @@ def results_table(results: Results) -> Table:
     column gives them, and the pooled row says that it weighs conditions by them. The first two scores are followed by
     their intervals, if there are any.
     """
-    title, scores = results.title(), results.task.scores
+    title, scores, limited = results.title(), results.task.scores, results.task.score(results.task.limited)
     table = Table(title=Text(title), title_justify="left", min_width=max(map(len, title.splitlines())))
     with_bayes, with_n = results.bayes is not None, results.common_number() is None
     captions = [] if results.intervals is None else [results.intervals.caption()]
@@ -33,7 +31,7 @@ def results_table(results: Results) -> Table:
     table.add_column("condition", no_wrap=True)
     headings = [score.name for score in scores]
     if with_bayes:
-        headings.append("Bayes WA")
+        headings.append(f"Bayes {limited.name}")
     if with_n:
         headings.append("n")
     for heading in headings:
@@ -44,7 +42,7 @@ def results_table(results: Results) -> Table:
             for place, score in enumerate(scores[:_WITH_INTERVALS]):
                 cells[place] += interval_text(score, results.intervals.values[row.condition][score.name])
         if with_bayes:
-            cells.append(WA.format(row.bayes_WA))
+            cells.append(limited.format(row.bayes[results.task.limit_column]))
         if with_n:
             cells.append(str(row.n or "–"))
         # Lines separate the six conditions, their two averages and the complete condition.

@@ -54,6 +54,7 @@ class Task(ABC):
     Attributes:
         outputs: the width of a model's output.
         scores: the metrics, in the order of their columns.
+        limited: name of the score whose limit a corpus may know, that of the Bayes rule.
         class_names: in label order; () where labels are not classes.
         levels: names of the rows and columns of :meth:`matrix`.
         shape: of the counts of one condition.
@@ -66,6 +67,8 @@ class Task(ABC):
     """The key of the counts in ``metrics.json`` and in records."""
 
     counts_dtype: ClassVar[torch.dtype]
+
+    limited: ClassVar[str]
 
     outputs: int
     scores: tuple[Score, ...]
@@ -132,6 +135,11 @@ class Task(ABC):
             if score.name == name:
                 return score
         raise KeyError(name)
+
+    @property
+    def limit_column(self) -> str:
+        """Column of the Bayes rule's score in files, such as ``bayes_WA``."""
+        return f"bayes_{self.limited}"
 
     def mode(self, name: str) -> Literal["min", "max"]:
         """Direction of "best" of a score, as Lightning's checkpoints want it."""

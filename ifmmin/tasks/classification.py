@@ -26,6 +26,7 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     counts_key: ClassVar[str] = "confusion"
     counts_dtype: ClassVar[torch.dtype] = torch.int64
+    limited: ClassVar[str] = "WA"
     scores = (Score("WA"), Score("UA"), Score("F1"))
 
     def __init__(self, class_names: Sequence[str]) -> None:

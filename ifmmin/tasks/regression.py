@@ -57,6 +57,7 @@ class Regression(Task):
     name: ClassVar[str] = "regression"
     counts_key: ClassVar[str] = "sums"
     counts_dtype: ClassVar[torch.dtype] = torch.float64
+    limited: ClassVar[str] = "MAE"
     outputs = 1
     class_names: tuple[str, ...] = ()
 

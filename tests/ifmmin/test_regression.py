@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sklearn.metrics import mean_absolute_error
 
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.report.page import write_page
-from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
-from benchmarks.leaderboard.summary import summarise_board
+from benchmarks.leaderboard.report.rows import board_table
+from benchmarks.leaderboard.report.tables import csv_text, terminal_tables, write_tables
+from benchmarks.leaderboard.summary import Summary, summarise_board
+from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
 from ifmmin import Predictor
 from ifmmin.cli import main
 from ifmmin.discovery import discover_models
+from ifmmin.results.files import table_json
+from ifmmin.results.results import Results
+from ifmmin.results.tables import results_table
 from ifmmin.tasks import SUMMARY_ROWS, Regression
 from tests.cli.running import best, metrics
 from tests.datamodules.corpora import write_regression_corpus
@@ -69,7 +76,7 @@ def test_it_learns_and_the_best_epoch_has_the_least_error(run: Path, corpus: Pat
     written = metrics(run)
     assert written["task"] == {"name": "regression", "low": -3.0, "high": 3.0}
     assert list(written["metrics"]) == list(SUMMARY_ROWS)
-    assert list(written["metrics"]["pooled"]) == [*SCORES, "n"]
+    assert list(written["metrics"]["pooled"]) == [*SCORES, "bayes_MAE", "n"]
     full = written["metrics"]["avt"]
     assert full["MAE"] < 1.0 < 1.5  # the mean of uniform values has an error of 1.5
     assert full["Corr"] > 0.8
@@ -96,19 +103,69 @@ def test_a_monitor_of_another_task_is_refused() -> None:
         MODELS["MeanFusion"](feature_dims=[5, 6, 7], task=Regression().spec(), monitor="UA")
 
 
-def test_a_board_of_values_ranks_the_least_error_first(run: Path, tmp_path: Path) -> None:
+BETTER = 0.1
+"""How much better than `Good` the Bayes rule of these records is."""
+
+
+def board_of_values(run: Path) -> Summary:
+    """Two models on two folds, one half a point worse, beside the MAE of a Bayes rule."""
     result = metrics(run)
     made = result.pop("record")
     identity = {"config": "c", "code": "c", "data": "d", "threads": 1, "versions": {}}
     rest = {"identity": identity, "monitor": "MAE", "run": "r", "checkpoint": "c", "sweep": {}}
     records = []
     for name, worse in (("Good", 0.0), ("Bad", 0.5)):
-        values = {row: {**scores, "MAE": scores["MAE"] + worse} for row, scores in result["metrics"].items()}
-        records.append(Record.from_json({**made, **result, **rest, "model": name, "metrics": values}))
-    summary = summarise_board(records)
+        values = {
+            row: {**scores, "MAE": scores["MAE"] + worse, "bayes_MAE": scores["MAE"] - BETTER}
+            for row, scores in result["metrics"].items()
+        }
+        for fold in (1, 2):
+            own = {"model": name, "metrics": values, "fold": fold, "trained_on": None}
+            records.append(Record.from_json({**made, **result, **rest, **own}))
+    return summarise_board(records, reference="Bad")
+
+
+def test_a_board_of_values_ranks_the_least_error_first(run: Path, tmp_path: Path) -> None:
+    summary = board_of_values(run)
     assert [entry.model for entry in summary.entries] == ["Good", "Bad"]
-    assert summary.leaders("MAE", "mean")[0] == {"Good"}
+    assert [entry.rank["MAE"] for entry in summary.entries] == [1, 2]
+    assert [set(models) for models in summary.leaders("MAE", "mean")] == [{"Good"}, {"Bad"}]
+    test = summary.entries[0].test["MAE"]
+    assert test is not None and test.difference == pytest.approx(-0.5)
     assert len(terminal_tables(summary)) == len(SCORES)
     for path in [*write_tables(summary, tmp_path), write_page(summary, tmp_path / "board.html")]:
         assert "MAE" in path.read_text(encoding="utf-8")
-    assert "MAE: one run a model" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "MAE: mean ± sample standard deviation" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_a_board_of_values_has_the_limit_below_its_errors(run: Path) -> None:
+    summary = board_of_values(run)
+    result = metrics(run)["metrics"]
+    assert summary.bayes == pytest.approx({row: result[row]["MAE"] - BETTER for row in SUMMARY_ROWS})
+    for entry, gap in zip(summary.entries, (BETTER, BETTER + 0.5), strict=True):
+        assert entry.gap == pytest.approx(dict.fromkeys(SUMMARY_ROWS, gap))
+    for score in summary.scores:
+        table = board_table(summary, score)
+        limits = [row for row in table.rows if row.kind == "limit"]
+        assert len(limits) == (score.name == "MAE")
+        assert ("gap" in [column.key for column in table.columns]) == (score.name == "MAE")
+    (limit,) = (row for row in board_table(summary, summary.task.score("MAE")).rows if row.kind == "limit")
+    assert limit.cells["avt"].text == f"{result['avt']['MAE'] - BETTER:.3f}"
+    for row in csv.DictReader(io.StringIO(csv_text(summary))):
+        if row["kind"] == "measured" and row["metric"] == "MAE":
+            assert float(row["bayes"]) == pytest.approx(result[row["condition"]]["MAE"] - BETTER, abs=0.0006)
+            assert float(row["gap"]) == pytest.approx(float(row["mean"]) - float(row["bayes"]), abs=0.0011)
+        else:
+            assert row["bayes"] == row["gap"] == ""
+
+
+def test_the_table_of_a_run_has_the_limit_where_it_is_known(run: Path) -> None:
+    counts = torch.tensor([metrics(run)["sums"][condition] for condition in CONDITIONS], dtype=torch.float64)
+    limits = dict(zip(CONDITIONS, (1.1, 1.2, 0.9, 1.0, 0.8, 0.7, 0.6), strict=True))
+    results = Results("SyntheticSentiment", True, "MeanFusion", 1, 0, "test", Regression(), counts, limits)
+    written = table_json(results)
+    assert written["avt"]["bayes_MAE"] == 0.6 and written["mean"]["bayes_MAE"] == pytest.approx(5.7 / 6)
+    shown = Console(width=200, record=True, file=io.StringIO())
+    shown.print(results_table(results))
+    text = shown.export_text()
+    assert "Bayes MAE" in text and "0.950" in text and "Bayes WA" not in text

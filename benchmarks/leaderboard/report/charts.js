@@ -133,7 +133,7 @@ function drawConditions(box, board, metric, models, fromZero) {
   const dots = models.length > MOST_BARS;
   const groups = board.rows.filter((row) => row !== "pooled");
   const cells = (row) => models.map((model) => board.models[model].cells[metric][row]);
-  const bayes = (metric === "WA" && board.bayes) || {};
+  const bayes = (metric === board.limited && board.bayes) || {};
   const pairs = groups.flatMap(cells).filter((cell) => cell !== null);
   if (!pairs.length) return nothing(box);
   const limited = groups.filter((row) => row in bayes).map((row) => [bayes[row], 0]);
@@ -171,7 +171,7 @@ function drawConditions(box, board, metric, models, fromZero) {
     });
     if (row in bayes) {
       const mark = svg("path", { class: "limit", d: `M${start - 4} ${y(bayes[row])}h${models.length * pitch + 8}` });
-      mark.append(svg("title", {}, `Bayes limit, ${board.labels[row]}: WA ${percent(bayes[row])}`));
+      mark.append(svg("title", {}, `Bayes limit, ${board.labels[row]}: ${metric} ${shown(board, metric, bayes[row])}`));
       root.append(mark);
     }
     root.append(svg("text", { x: left + group / 2, y: bottom + 20, "text-anchor": "middle" }, board.labels[row]));

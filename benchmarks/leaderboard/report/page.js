@@ -45,7 +45,7 @@ function headButton(head, first, sort) {
   head.replaceChildren(button);
   button.addEventListener("click", () => {
     const now = head.getAttribute("aria-sort");
-    sort(now ? now === "ascending" : first === "descending");
+    sort(now ? now === "ascending" : first() === "descending");
   });
 }
 
@@ -56,12 +56,13 @@ function markSorted(heads, column, descending) {
   });
 }
 
-// The tables of all metrics are sorted alike, so that switching the metric keeps the column.
-function sortResults(column, descending) {
+// The tables of all metrics are sorted alike, from best to worst or back, so that switching the metric keeps the column.
+function sortResults(column, reversed) {
   for (const table of all("table.results")) {
     const heads = [...table.tHead.rows[0].cells];
     if (!heads[column]) continue; // only one metric has the gap
     const numeric = heads[column].dataset.kind === "number";
+    const descending = (heads[column].dataset.first === "descending") !== reversed;
     const value = (row) => {
       const text = row.cells[column].dataset.value;
       return numeric && text !== "" ? Number(text) : text;
@@ -112,7 +113,7 @@ const runColumns = () => [
     label: board.labels[row],
     value: (run) => run.metrics[state.metric][number],
     show: (value) => shown(board, state.metric, value),
-    first: "descending",
+    first: board.lower.includes(state.metric) ? "ascending" : "descending",
   })),
   { label: "wall time", value: (run) => run.wall_time_s, show: (seconds) => `${seconds.toFixed(0)} s` },
   { label: "run folder", value: (run) => run.run, kind: "path" },
@@ -158,10 +159,10 @@ function makeRuns() {
   for (const run of board.runs) {
     run.search = Object.values(run).filter((value) => typeof value === "string").join("\n").toLowerCase();
   }
-  const heads = runColumns().map(({ label, kind, first }, column) => {
+  const heads = runColumns().map(({ label, kind }, column) => {
     const head = element("th", { scope: "col" }, label);
     head.dataset.kind = kind ? "text" : "number";
-    headButton(head, first, (descending) => {
+    headButton(head, () => runColumns()[column].first, (descending) => {
       Object.assign(state, { runColumn: column, runDescending: descending, page: 0 });
       markSorted(heads, column, descending);
       drawRuns();
@@ -238,7 +239,10 @@ function start() {
   makeRuns();
   for (const table of all("table.results")) {
     const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => headButton(head, head.dataset.first, (descending) => sortResults(column, descending)));
+    heads.forEach((head, column) => {
+      const first = () => head.dataset.first;
+      headButton(head, first, (descending) => sortResults(column, descending !== (first() === "descending")));
+    });
     markSorted(heads, 0, false);
   }
   all(".measured td.runs").forEach(linkRuns);

@@ -247,6 +247,8 @@ def _data(summary: Summary) -> dict[str, Any]:
     return {
         "metrics": summary.score_names,
         "percent": {score.name: score.percent for score in summary.scores},
+        "lower": [score.name for score in summary.scores if not score.higher_is_better],
+        "limited": summary.limited.name,
         "monitor": summary.monitor,
         "rows": SUMMARY_ROWS,
         "conditions": CONDITIONS,

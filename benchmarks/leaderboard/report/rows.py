@@ -90,7 +90,7 @@ class BoardTable:
     Attributes:
         score: its metric.
         columns: in order.
-        rows: measured models, best first; then the Bayes limits (WA); then published rows.
+        rows: measured models, best first; then the Bayes limits (of one score); then published rows.
         notes: remarks below, a sentence or two each.
     """
 
@@ -118,7 +118,7 @@ class BoardTable:
 def board_table(summary: Summary, score: Score) -> BoardTable:
     """Lay out the table of one score."""
     name = score.name
-    limits = _limits(summary) if name == "WA" else {}
+    limits = _limits(summary) if score == summary.limited else {}
     entries = sorted(summary.entries, key=lambda entry: (entry.rank[name] is None, entry.rank[name] or 0, entry.model))
     rows = [_measured(summary, entry, score) for entry in entries]
     for title, limit in limits.items():
@@ -139,7 +139,7 @@ def board_table(summary: Summary, score: Score) -> BoardTable:
 
 
 def _limits(summary: Summary) -> dict[str, dict[str, float]]:
-    """WA of the Bayes rules by title and row; one rule where earlier turns tell nothing."""
+    """Scores of the Bayes rules by title and row; one rule where earlier turns tell nothing."""
     known = {"Bayes limit": summary.bayes}
     if summary.bayes_turns != summary.bayes:
         known[f"Bayes limit, {EARLIER_TURNS}"] = summary.bayes_turns

@@ -191,7 +191,11 @@ def csv_text(summary: Summary) -> str:
         shared |= {"note": escapes.csv(", ".join(entry.remarks))}
         for score in summary.scores:
             for row in SUMMARY_ROWS:
-                cells = {"metric": score.name, "condition": row, **_csv_cell(entry, score, row)}
+                cells = {
+                    "metric": score.name,
+                    "condition": row,
+                    **_csv_cell(entry, score, row, score == summary.limited),
+                }
                 writer.writerow({**shared, **cells})
                 if validated := _csv_mean(entry.validation[score.name][row], score):
                     place = {"kind": "validation", "metric": score.name, "condition": row}
@@ -212,14 +216,15 @@ def csv_text(summary: Summary) -> str:
     return text.getvalue()
 
 
-def _csv_cell(entry: Entry, score: Score, row: str) -> dict[str, str]:
-    """Values of one row of a measured model."""
+def _csv_cell(entry: Entry, score: Score, row: str, limited: bool) -> dict[str, str]:
+    """Values of one row of a measured model; ``limited``: whether the Bayes limit is of this score."""
     name = score.name
     cell, gap, test, rank = entry.cells[name][row], entry.gap[row], entry.test[name], entry.rank[name]
     values = _csv_mean(cell, score)
-    if name == "WA" and cell and gap is not None:
+    if limited and cell and gap is not None:
         # The limit over the runs of this model, which may not be all.
-        values |= {"bayes": score.format(cell.mean + gap), "gap": score.format(gap)}
+        limit = cell.mean + gap if score.higher_is_better else cell.mean - gap
+        values |= {"bayes": score.format(limit), "gap": score.format(gap)}
     if row == "mean" and rank:
         values["rank"] = str(rank)
     if row == "mean" and test:
