@@ -14,7 +14,7 @@ from typing import Any
 LIBRARY = ("ifmmin", "datamodules")
 """The packages whose modules count where a model or corpus imports them."""
 
-ALWAYS_RUN = ("benchmarks.leaderboard.protocols",)
+ALWAYS_RUN = ("ifmmin.curves",)
 """Modules that every run of a board executes, whatever its model and corpus."""
 
 VERSIONS = ("torch", "lightning")

@@ -28,7 +28,7 @@ PROTOCOLS: Mapping[str, str] = {
 """Protocols with a curve over the rate, and what their rate is."""
 
 OURS = "each is absent with this probability, and one is given back where none is left"
-"""Our protocol, see :mod:`benchmarks.leaderboard.protocols`; at rate r the share that is absent is r - r³/3."""
+"""Our protocol, see :mod:`ifmmin.curves`; at rate r the share that is absent is r - r³/3."""
 
 _SCORES: Mapping[str, str] = {
     "ACC": "WA",

@@ -69,6 +69,8 @@ class Record:
         made_of: by class, the classes of the label files in it, where some were merged, renamed or left out.
         remarks: on the model, such as that it reads earlier turns; none in earlier records.
         calibration: of the probabilities, by row and column; None of a regression, and in earlier records.
+        curves: the task's counts by pattern and rate, of those :data:`~ifmmin.curves.CURVES` that it answers, but for
+            ``modalities``, which is ``sweep``; none in earlier records.
 
     Raises:
         InputError: a field is of another kind or outside its range; it names the field.
@@ -109,6 +111,7 @@ class Record:
     made_of: Mapping[str, list[str]] | None = None
     remarks: tuple[str, ...] = ()
     calibration: Mapping[str, Mapping[str, float | None]] | None = None
+    curves: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no run gives."""
@@ -121,6 +124,7 @@ class Record:
         valid.check_metrics("metrics", self.metrics, self.task)
         valid.check_counts(self.task.counts_key, self.counts, self.task)
         valid.check_counts("sweep", self.sweep, self.task, conditions=False)
+        valid.check_curves(self.curves, self.task)
         if self.monitor not in [score.name for score in self.task.scores]:
             raise InputError(f"monitor {printable(repr(self.monitor), 60)} is no score of its task")
         valid.check_identity(self.identity, FIELDS)

@@ -1,4 +1,4 @@
-"""One run, in a process of its own: ``fit``, the missing-rate sweep, and the record of both.
+"""One run, in a process of its own: ``fit``, the rate curves, and the record of both.
 
 What is done already is not done again: a finished run gives its record, an interrupted one goes on.
 """
@@ -203,8 +203,8 @@ def make_record(job: Job, board: Path) -> Record:
     Raises:
         InputError: the data have changed meanwhile.
     """
-    from benchmarks.leaderboard.protocols import missing_rate_sweep
     from datamodules.classes import ChosenClasses
+    from ifmmin.curves import by_rate, curve_counts
 
     folder = board / job.folder
     result = _metrics(folder)
@@ -216,7 +216,13 @@ def make_record(job: Job, board: Path) -> Record:
         raise InputError(f"{data.root}: changed while the board ran; start the board again.")
     made["run"], made["stage1"] = job.folder, job.stage1.folder if job.stage1 else None
     made |= {"checkpoint": str(checkpoint.relative_to(board)), "monitor": data.monitor, "identity": job.identity}
-    made["sweep"] = missing_rate_sweep(model, data, job.seed)
+    _, counts = curve_counts(model, data)
+    curves = {
+        name: {rate: total.tolist() for rate, total in by_rate(name, each.sum(dim=0)).items()}
+        for name, each in counts.items()
+    }
+    made["sweep"] = curves.pop("modalities", {})
+    made["curves"] = curves
     assert data.targets is not None
     train = sorted(data.targets["train"].utterances)
     made |= {"training": digest(name.encode() for name in train), "train_size": len(train)}

@@ -18,6 +18,7 @@ import torch
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from datamodules.text import has_control, printable
+from ifmmin.curves import CURVES
 from ifmmin.results import calibration
 from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS, Score, Task
@@ -233,6 +234,19 @@ def check_counts(what: str, value: object, task: Task, conditions: bool = True) 
         raise InputError(f"{what} has {_listed(counts)}, not missing rates from 0.0 to below 1")
     for name, nested in counts.items():
         _check_array(f"{what} of {readable(name)}", nested, task)
+
+
+def check_curves(value: object, task: Task) -> None:
+    """Refuse what does not give counts at every rate of some curves that a record has beside its sweep."""
+    for name, counts in _items("curves", value):
+        curve = CURVES.get(name) if name != "modalities" else None
+        if curve is None:
+            raise InputError(f"curves has {_shown(name)}, which is none of {', '.join(CURVES)}")
+        found = dict(_items(f"curve {name}", counts))
+        if found.keys() != {f"{rate:.1f}" for rate in curve.rates}:
+            raise InputError(f"curve {name} has {_listed(found)}, not its rates from {curve.span}")
+        for rate, nested in found.items():
+            _check_array(f"curve {name} of {rate}", nested, task)
 
 
 def check_scores(metrics: Mapping[str, Mapping[str, Any]], counts: Mapping[str, Any], task: Task) -> None:

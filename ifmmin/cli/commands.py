@@ -49,9 +49,17 @@ from ifmmin.cli.help import shorten_help
 from ifmmin.cli.loggers import check_loggers
 from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.memory import MemoryCap
-from ifmmin.cli.reporting import check_units, print_header, record_path, report_predictions, report_results
+from ifmmin.cli.reporting import (
+    check_units,
+    print_header,
+    record_path,
+    report_curves,
+    report_predictions,
+    report_results,
+)
 from ifmmin.cli.resuming import name_devices
 from ifmmin.cli.trainer_options import check_monitors, check_trainer_options
+from ifmmin.curves import CURVES, chosen_curves
 from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
 from ifmmin.results.files import table_json
 from ifmmin.results.predictions import Predictions, check_predictions_path
@@ -146,6 +154,12 @@ class IfmminCLI(LightningCLI):
                 help="Test the best epoch; false leaves the test split alone, and the result is validation's.",
             )
         if subcommand != "predict":
+            parser.add_argument(
+                "--curves",
+                type=str | None,
+                default=None,
+                help=f"Rate curves with the area below them: all, or some of {','.join(CURVES)}.",
+            )
             parser.add_argument(
                 "--intervals",
                 type=Literal["utterances", "speakers", "none"],
@@ -251,8 +265,10 @@ class IfmminCLI(LightningCLI):
                 self._place_logger(logger, f"{name}-{data}-fold{fold}")
 
     def _check_options(self) -> None:
-        """Refuse options of the trainer that cannot work; give the default corpus, a class only, its empty settings."""
+        """Refuse options that cannot work; give the default corpus, a class only, its empty settings."""
         options = self._options
+        if options.get("curves") is not None:
+            chosen_curves(options.curves)
         name_devices(options.trainer.get("callbacks"))
         check_trainer_options(vars(options.trainer), self.config.subcommand)
         check_loggers(options.trainer.get("logger"))
@@ -490,6 +506,8 @@ class IfmminCLI(LightningCLI):
         report_results(
             self.model, self.datamodule, self.trainer, self.run_dir, results, predictions=predictions, over=over
         )
+        if self._options.curves is not None:
+            report_curves(self.model, self.datamodule, self.run_dir, results, chosen_curves(self._options.curves), over)
 
     def _evaluate(self, split: str, checkpoint: str | None) -> Predictions | None:
         """Count a split into ``model.evaluated``; its answers on the first device."""

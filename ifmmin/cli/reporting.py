@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from datamodules.base import EmotionDataModule
 from datamodules.classes import ChosenClasses
 from datamodules.errors import InputError
+from datamodules.files import write_text
 from datamodules.storage.layouts import speaker_of
 from datamodules.text import printable
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.cli.console import print_rank_zero, print_table
+from ifmmin.curves import curve_counts
 from ifmmin.pretraining.fitting import trainable_parameters
 from ifmmin.results.breakdown import class_rows, class_table, speaker_rows, speaker_table
 from ifmmin.results.calibration import calibration_columns, calibration_rows, calibration_table
+from ifmmin.results.csv_files import csv_text
+from ifmmin.results.curves import curve_rows, curve_table, score_curves
 from ifmmin.results.files import write_json, write_results
 from ifmmin.results.predictions import Predictions
 from ifmmin.results.provenance import environment_record
@@ -118,6 +123,39 @@ def report_results(
         if isinstance(logger, WandbLogger):
             log_to_wandb(results, logger.experiment, paths)
             logger.experiment.finish()  # or the next run of this process would write into this one
+
+
+@rank_zero_only
+def report_curves(
+    model: MissingModalityModule,
+    data: EmotionDataModule,
+    run_dir: Path,
+    results: Results,
+    names: Sequence[str],
+    over: str,
+) -> None:
+    """Read a split at every rate of some curves, print the table and write ``curves.csv``.
+
+    Args:
+        model: that was scored.
+        data: it was scored on.
+        run_dir: where the file goes.
+        results: of the same split.
+        names: of the curves.
+        over: what the intervals are over, ``"none"`` for none.
+    """
+    utterances, counts = curve_counts(model, data, results.split, names)
+    if left := [name for name in names if name not in counts]:
+        print_rank_zero(f"no curve of {', '.join(left)}: {results.model} does not answer the conditions that it takes")
+    if not counts:
+        return
+    groups = speakers(utterances, data.corpus_layout) if over == "speakers" else None
+    curves = score_curves(results.task, counts, groups, intervals=over != "none")
+    title = replace(results, remarks=tuple(model.remarks)).title()  # curves have rates of their own
+    print_table(curve_table(title, results.task.score(data.monitor), curves))
+    prefix = "" if results.split == "test" else f"{results.split}_"
+    path = write_text(run_dir / f"{prefix}curves.csv", csv_text(curve_rows(results.task, curves)))
+    print_rank_zero(f"written: {path}")
 
 
 @rank_zero_only

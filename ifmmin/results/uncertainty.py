@@ -129,15 +129,20 @@ def bootstrap_intervals(task: Task, counts: Tensor, over: Units = "utterances", 
 
 
 def percentiles(
-    task: Task, counts: Tensor, scores: Callable[[Tensor], npt.NDArray[np.float64]], seed: int = 0
+    task: Task,
+    counts: Tensor,
+    scores: Callable[[Tensor], npt.NDArray[np.float64]],
+    seed: int = 0,
+    rows: Sequence[str] = SUMMARY_ROWS,
 ) -> dict[str, dict[str, tuple[float, float] | None]]:
     """Ends of the percentile interval of every value of a table, by row and score.
 
     Args:
         task: what was predicted.
         counts: ``[N, ...]`` of N >= 2 units.
-        scores: computes [B, 9, S] of the summed counts ``[B, ...]`` of B resamples.
+        scores: computes [B, rows, S] of the summed counts ``[B, ...]`` of B resamples.
         seed: of the draws.
+        rows: of the table.
     """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
@@ -166,10 +171,8 @@ def percentiles(
             rng=np.random.default_rng(seed),
         ).confidence_interval
     names = [score.name for score in task.scores]
-    low, high = (ends.reshape(len(SUMMARY_ROWS), len(names)).tolist() for ends in (found.low, found.high))
-    return {
-        row: {name: _ends(low[i][j], high[i][j]) for j, name in enumerate(names)} for i, row in enumerate(SUMMARY_ROWS)
-    }
+    low, high = (ends.reshape(len(rows), len(names)).tolist() for ends in (found.low, found.high))
+    return {row: {name: _ends(low[i][j], high[i][j]) for j, name in enumerate(names)} for i, row in enumerate(rows)}
 
 
 def table_scores(task: Task, counts: Tensor) -> npt.NDArray[np.float64]:

@@ -71,6 +71,7 @@ def files(folder: Path) -> list[Path]:
             ["check", "--data", "Synthetic", "--data.train_pattern", "dust:1"],
             "--data.train_pattern 'dust:1': give frames:",
         ),
+        (["fit", "--model", "IFMMIN", *SMALL, "--curves", "frame"], "--curves frame: give all, or some of modalities"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.conditions", '["x"]'], "condition 'x'"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.batch_size", "0"], "batch_size 0"),
         (["fit", "--model", "IFMMIN", *SMALL, "--model.pretrained", "none.ckpt"], "none.ckpt"),

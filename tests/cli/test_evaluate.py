@@ -4,6 +4,7 @@ import csv
 import math
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -331,3 +332,23 @@ def test_check_says_what_masks_and_patterns_take_away(capsys: pytest.CaptureFixt
     lost, noisy = said("--data.train_pattern", "frames:0.2,0.5,0.8", "--data.eval_pattern", "noise:0.5")
     assert lost.startswith("train_pattern frames:0.2,0.5,0.8: loses 20.0 % of audio, ")
     assert noisy.endswith("in standard deviations of the training frames 0.5 of audio, 0.5 of visual, 0.5 of text")
+
+
+def test_curves_of_a_checkpoint(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
+    for command, prefix in (("test", ""), ("validate", "val_")):
+        out = tmp_path / command
+        assert main([command, *words, "--run_dir", str(out), "--curves", "frames,modalities"]) == 0
+        printed = capsys.readouterr().out
+        assert "UA by rate" in printed and "0.0–1.0" in printed
+        rows = rows_of(out / f"{prefix}curves.csv")
+        assert [row["curve"] for row in rows] == ["modalities"] * 9 + ["frames"] * 12
+        assert [rows[8]["rate"], rows[-1]["rate"]] == ["area", "area"]
+        full = metrics(out, f"{prefix}metrics.json")["metrics"]["avt"]
+        for row in (rows[0], rows[9]):  # nothing is missing
+            assert float(row["WA"]) == pytest.approx(full["WA"])
+            assert int(row["n"]) == full["n"]
+        heights = [float(row["WA"]) for row in rows[9:-1]]
+        expected = sum((one + other) / 20 for one, other in pairwise(heights))
+        assert float(rows[-1]["WA"]) == pytest.approx(expected)
+        assert float(rows[-1]["WA_low"]) <= expected <= float(rows[-1]["WA_high"])

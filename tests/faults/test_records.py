@@ -149,6 +149,12 @@ EDITS = [
     Edit("a sweep at rate 1.5", put("sweep", "1.5", value=[]), "not missing rates from 0.0 to below 1"),
     Edit("a sweep at rate nan", put("sweep", "nan", value=[]), "not missing rates"),
     Edit("a sweep that is text", put("sweep", value="none"), "sweep is 'none', not a mapping"),
+    Edit("a curve nobody knows", put("curves", "frame", value={}), "curves has 'frame', which is none of modalities"),
+    Edit("a curve of the sweep", put("curves", "modalities", value={}), "curves has 'modalities'"),
+    Edit("a curve without a rate", drop("curves", "frames", "0.3"), "curve frames has 0.0, 0.1, 0.2, 0.4"),
+    Edit("a curve at rate 3", put("curves", "noise", "3.0", value=[]), "curve noise has 0.0, 0.5, 1.0, 1.5, 2.0, 3.0"),
+    Edit("a curve of another shape", put("curves", "noise", "0.5", value=[1]), "curve noise of 0.5 has the shape [1]"),
+    Edit("curves that are text", put("curves", value="none"), "curves is 'none', not a mapping"),
     # What was run.
     Edit("fold 0", put("fold", value=0), "fold is 0, below 1"),
     Edit("a fold that is a list", put("fold", value=[1]), "fold is a list of 1, not a whole number"),

@@ -15,6 +15,7 @@ from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.summary import Summary
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
+from ifmmin.curves import CURVES
 from ifmmin.results.calibration import COLUMNS
 from ifmmin.tasks import SUMMARY_ROWS, Classification
 
@@ -63,6 +64,12 @@ def _record(
         for condition in CONDITIONS
     }
     sweep = {} if complete_only else {rate: draw_confusion(rng, 0.77 - 0.25 * float(rate) + shift) for rate in RATES}
+    apart = np.random.default_rng([zlib.crc32(model.encode()), fold, seed, 1])
+    curves = {
+        name: {f"{rate:.1f}": draw_confusion(apart, 0.77 - 0.2 * rate + shift).tolist() for rate in CURVES[name].rates}
+        for name in ("share", "frames", "bursts", "noise")
+        if not (complete_only and name == "share")
+    }
     folder = f"fold{fold}/{model}-seed{seed}"
     pretrained = model in ("IFMMIN", "MMIN", "MMINWithoutCycle")
     return {
@@ -76,6 +83,7 @@ def _record(
         "metrics": _metrics(confusion, fold if is_synthetic else None),
         "confusion": {condition: matrix.tolist() for condition, matrix in confusion.items()},
         "sweep": {rate: matrix.tolist() for rate, matrix in sweep.items()},
+        "curves": curves,
         "monitor": "F1" if corpus.startswith("MSP") else "UA",
         "parameters": 2_000_000 + 100_000 * place,
         "wall_time_s": round(float(rng.uniform(60, 90)), 3),

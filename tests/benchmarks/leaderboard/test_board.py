@@ -51,9 +51,12 @@ def test_a_record_is_what_a_fit_of_its_own_gives(board: Path, tmp_path: Path) ->
     assert shared.keys() == own.keys() and all(torch.equal(shared[name], own[name]) for name in own)
 
 
-def test_sweep_without_anything_missing_is_the_complete_condition(board: Path) -> None:
+def test_curves_without_anything_missing_are_the_complete_condition(board: Path) -> None:
     for record in read_records(board / RECORDS):
-        assert record.sweep["0.0"] == record.counts["avt"]
+        assert list(record.curves) == ["share", "frames", "bursts", "noise"]
+        for counts in (record.sweep, *record.curves.values()):
+            assert counts["0.0"] == record.counts["avt"]
+        assert record.curves["frames"]["1.0"] != record.counts["avt"]
 
 
 def test_started_again_it_does_nothing_and_a_change_is_named(
