@@ -294,7 +294,7 @@ def test_a_regression_of_sums_is_read_and_its_edits_named() -> None:
         sums[-8 + 3] = sums[-4 + 3] = 2.0
         counts[condition] = sums
     metrics = REGRESSION.summarise(torch.tensor(list(counts.values()), dtype=torch.float64))
-    values = deepcopy(GOOD) | {"task": REGRESSION.spec(), "class_names": [], "sums": counts, "sweep": {}}
+    values = deepcopy(GOOD) | {"task": REGRESSION.spec(), "class_names": [], "sums": counts, "sweep": {}, "curves": {}}
     values |= {"monitor": "MAE", "metrics": {row: {**scores} for row, scores in metrics.items()}}
     del values["confusion"]
     assert Record.from_line(json.dumps(values).encode()).task == REGRESSION
