@@ -1,7 +1,8 @@
 """Predict utterances with a trained model, from whatever modalities they have."""
 
 from ifmmin.inference.answer import Answer
+from ifmmin.inference.explanation import Explanation
 from ifmmin.inference.features import Features
 from ifmmin.inference.predictor import Predictor
 
-__all__ = ["Answer", "Features", "Predictor"]
+__all__ = ["Answer", "Explanation", "Features", "Predictor"]

@@ -16,9 +16,11 @@ class Answer(dict[str, float]):
     Args:
         values: by name.
         frames: see the attribute.
+        abstained: see the attribute.
 
     Attributes:
         frames: how many frames of each modality that the model saw.
+        abstained: whether no class was as probable as the caller wanted.
 
     >>> answer = Answer({"angry": 0.3, "sad": 0.7}, frames={"audio": 40, "text": 22})
     >>> answer["sad"], answer.prediction, answer.condition, answer == {"angry": 0.3, "sad": 0.7}
@@ -26,15 +28,20 @@ class Answer(dict[str, float]):
     """
 
     def __init__(
-        self, values: Mapping[str, float] | Iterable[tuple[str, float]] = (), *, frames: Mapping[str, int] | None = None
+        self,
+        values: Mapping[str, float] | Iterable[tuple[str, float]] = (),
+        *,
+        frames: Mapping[str, int] | None = None,
+        abstained: bool = False,
     ) -> None:
         super().__init__(values)
         self.frames: dict[str, int] = dict(frames or {})
+        self.abstained = abstained
 
     @property
     def prediction(self) -> str | float | None:
-        """Name of the most probable class, or the value of a regression."""
-        return most_probable(self)
+        """Name of the most probable class, or the value of a regression; None where it abstained."""
+        return None if self.abstained else most_probable(self)
 
     @property
     def present(self) -> tuple[str, ...]:

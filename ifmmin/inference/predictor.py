@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from datamodules.batches.batch import Batch
+from datamodules.batches.visible import under_conditions
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
+from ifmmin.calibration.shapley import shapley_values, uninformed
+from ifmmin.calibration.temperatures import calibrated as tempered
+from ifmmin.calibration.temperatures import check_confidence, check_temperatures
 from ifmmin.checkpoints import load_model
 from ifmmin.inference.answer import Answer
+from ifmmin.inference.explanation import Explanation
 from ifmmin.inference.features import Features, FrameReader
 
 if TYPE_CHECKING:
@@ -68,13 +74,15 @@ class Predictor:
         loaded, trained_on = load_model(checkpoint, model)
         return cls(loaded.to(device), trained_on, str(checkpoint))
 
-    def predict(self, features: Features) -> Answer:
+    def predict(self, features: Features, *, calibrated: bool = False, abstain_below: float | None = None) -> Answer:
         """Predict from the modalities that are there.
 
         Args:
             features: frames [T, D] of one utterance, as in the corpus (not normalised), under
                 ``"audio"``, ``"visual"``, ``"text"``; an absent modality is left out or None. D is that
                 of the training data, T at least 1.
+            calibrated: give probabilities at the temperature of the condition, which ``fit`` found on validation.
+            abstain_below: abstain where no class is at least this probable.
 
         Returns:
             the probability of each class by name, or ``{"value": ...}`` from a regression.
@@ -82,16 +90,68 @@ class Predictor:
         Raises:
             InputError: no modality is there, or only such as the model does not answer; a name is unknown;
                 frames are empty, not finite, no real numbers, not [T, D], of the wrong width, or above
-                :data:`~datamodules.storage.features.LONGEST`; the answer is not finite.
+                :data:`~datamodules.storage.features.LONGEST`; the answer is not finite; the model is of a
+                regression, or its checkpoint has no temperatures, but calibration is asked for.
         """
+        check_confidence(self.model.task, calibrated, abstain_below)
         batch = self.batch(features)
+        frames = _frames(batch)
+        temperatures = self._temperatures(["".join(name[0] for name in frames)]) if calibrated else None
+        answers = self._answers(batch)
+        if temperatures is not None:
+            answers = tempered(answers, temperatures)
+        return Answer(
+            self.model.task.named(answers[0]),
+            frames=frames,
+            abstained=abstain_below is not None and float(answers[0].max()) < abstain_below,
+        )
+
+    def explain(self, features: Features, *, calibrated: bool = False) -> Explanation:
+        """Predict, and say how much each modality gave to the answer: exact Shapley values, in one pass.
+
+        They rest on the answers from every part of what is there, and on the probability 1 / C of every class (or the
+        middle of a regression's scale) from nothing.
+
+        Args:
+            features: see :meth:`predict`.
+            calibrated: explain probabilities at the temperature of each condition.
+
+        Raises:
+            InputError: see :meth:`predict`; or the model does not answer from some part of what is there.
+        """
+        check_confidence(self.model.task, calibrated, None)
+        batch = self.batch(features)
+        rows, condition = under_conditions(batch, CONDITIONS)
+        parts = [CONDITIONS[place] for place in condition.tolist()]
+        if unanswered := [part for part in parts if not self.model.answers(part)]:
+            name = type(self.model).__name__
+            raise InputError(
+                f"{self.source}: {name} does not answer {', '.join(unanswered)}, which shares of {parts[-1]} rest on; "
+                "give fewer modalities, or choose another model."
+            )
+        temperatures = self._temperatures(parts) if calibrated else None
+        answers = self._answers(rows)
+        if temperatures is not None:
+            answers = tempered(answers, temperatures)
+        task, nothing = self.model.task, uninformed(self.model.task)
+        values = answers.new_full((1, len(CONDITIONS), answers.shape[1]), torch.nan)
+        values[0, condition.cpu()] = answers
+        shares = shapley_values(values, batch.available.cpu(), nothing)[0]
+        answer = Answer(task.named(values[0, condition[-1].cpu()]), frames=_frames(batch))
+        return Explanation(answer, task.named(nothing), shares.numpy())
+
+    def _answers(self, batch: Batch) -> Tensor:
+        """Answers [B, P] of the task, on the CPU."""
         with torch.inference_mode():
             answers = self.model.task.answers(self.model(batch))
         if not bool(answers.isfinite().all()):
             raise InputError(f"{self.source}: no finite answer to these features; see that they are of the usual size.")
-        lengths = batch.lengths[0].tolist()
-        frames = {name: length for name, length in zip(MODALITIES, lengths, strict=True) if length}
-        return Answer(self.model.task.named(answers[0]), frames=frames)
+        return answers.cpu()
+
+    def _temperatures(self, conditions: Sequence[str]) -> Tensor:
+        """Temperature of each of ``conditions``, float64 [B]."""
+        check_temperatures(self.model.temperatures, conditions, self.source)
+        return torch.tensor([self.model.temperatures[name] for name in conditions], dtype=torch.float64)
 
     def batch(self, features: Features) -> Batch:
         """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
@@ -118,3 +178,9 @@ class Predictor:
             present=torch.tensor([present], device=device),
             turn=torch.zeros(1, 3, dtype=torch.int64, device=device) if self.model.needs.turns else None,
         )
+
+
+def _frames(batch: Batch) -> dict[str, int]:
+    """Number of frames of each modality of a batch of one utterance, of those that are there."""
+    lengths = batch.lengths[0].tolist()
+    return {name: length for name, length in zip(MODALITIES, lengths, strict=True) if length}
