@@ -24,6 +24,7 @@ DIMS = (130, 342, 1024)
 MEDIAN_AUDIO, SPREAD_AUDIO, LONGEST_AUDIO = 40, 0.6, 340  # log-normal
 VISUAL_FRAMES, TEXT_FRAMES = 50, 22
 TEXT_OUTLIERS = 4  # of its 1024 features
+MEAN_TURNS, SPREAD_TURNS, MOST_TURNS = 18.4, 9.0, 56  # of one speaker in one dialogue: normal
 
 
 class RandomCorpus(EmotionDataModule):
@@ -97,7 +98,7 @@ class RandomCorpus(EmotionDataModule):
         audio = np.exp(random.normal(np.log(MEDIAN_AUDIO), SPREAD_AUDIO, count)).round().clip(1, LONGEST_AUDIO)
         fixed = [np.full(count, length) for length in (VISUAL_FRAMES, TEXT_FRAMES)]
         lengths = (np.stack([audio, *fixed], axis=1) * factor).astype(np.int64).clip(min=1)
-        names = [f"Ses{1 + number % 5:02d}F_impro00_F{number:06d}" for number in range(count)]
+        names = self._names(count)
         labels = random.integers(0, len(self.class_names), count)
         edges = [0, count * 8 // 10, count * 9 // 10, count]
         spans = [slice(start, stop) for start, stop in pairwise(edges)]
@@ -106,6 +107,16 @@ class RandomCorpus(EmotionDataModule):
             for split, span in zip(("train", "val", "test"), spans, strict=True)
         }
         return lengths, targets
+
+    def _names(self, count: int) -> list[str]:
+        """IEMOCAP's ids of so many utterances, dialogue after dialogue, each with two chains of turns."""
+        random, names = np.random.default_rng((self.seed, 1)), list[str]()
+        while len(names) < count:
+            turns = random.normal(MEAN_TURNS, SPREAD_TURNS, 2).round().clip(1, MOST_TURNS)
+            dialogue = len(names)  # rises, so that no two have one number
+            for speaker, most in zip("FM", turns.astype(int).tolist(), strict=True):
+                names += [f"Ses{1 + dialogue % 5:02d}F_impro{dialogue}_{speaker}{turn:03d}" for turn in range(most)]
+        return names[:count]
 
 
 def _of_real_scale(values: Tensor, modality: int) -> Tensor:
