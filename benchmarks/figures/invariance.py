@@ -1,16 +1,18 @@
-"""What a model with invariant features has learnt: figure 3a of the IF-MMIN paper, of one run."""
+"""What a model with invariant features has learnt: figure 3a of the IF-MMIN paper, of one run, and the same by class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.style import fold_and_seed, model_and_corpus
+from benchmarks.figures.style import fold_and_seed, model_and_corpus, plain
 from benchmarks.leaderboard.looks import COLOURS, MARKERS
 from datamodules.base import EmotionDataModule
 from datamodules.batches.masks import random_bits, utterance_keys
@@ -35,11 +37,13 @@ class Points:
     Attributes:
         features: float32 [n, D], H'.
         condition: int64 [n], positions in :data:`~datamodules.conditions.CONDITIONS`.
+        label: [n], true classes as int64 class numbers, or true values as float32.
         utterances: ids of the utterances, each of which occurs under every condition.
     """
 
     features: npt.NDArray[np.float32]
     condition: npt.NDArray[np.int64]
+    label: npt.NDArray[Any]
     utterances: tuple[str, ...]
 
 
@@ -61,7 +65,7 @@ def predicted_invariant_points(model: MissingModalityModule, data: EmotionDataMo
         InputError: the model predicts no invariant features.
     """
     chosen = torch.from_numpy(chosen_utterances(data, split))
-    features, conditions = [], []
+    features, conditions, labels = [], [], []
     for batch in data.in_order(split):
         rows, condition = under_conditions(batch, MISSING_CONDITIONS)
         kept = torch.isin(batch.index[rows.row], chosen)
@@ -71,8 +75,9 @@ def predicted_invariant_points(model: MissingModalityModule, data: EmotionDataMo
                 raise InputError(f"{type(model).__name__} predicts no invariant features.")
             features.append(H.flatten(1))
             conditions.append(condition[kept])
+            labels.append(rows.label[kept])
     names = tuple(data.corpus.utterances[row] for row in chosen.tolist())
-    return Points(torch.cat(features).float().numpy(), torch.cat(conditions).numpy(), names)
+    return Points(torch.cat(features).float().numpy(), torch.cat(conditions).numpy(), torch.cat(labels).numpy(), names)
 
 
 def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -96,7 +101,7 @@ def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def features_figure(run: FinishedRun) -> Figure:
-    """t-SNE of H' under the six missing conditions.
+    """t-SNE of H' under the six missing conditions, by condition and by class.
 
     Raises:
         InputError: the model predicts no invariant features; or its data, its checkpoint or
@@ -113,19 +118,38 @@ def features_figure(run: FinishedRun) -> Figure:
 
 
 def draw_features(run: FinishedRun, points: Points, places: npt.NDArray[Any]) -> Figure:
-    """One mark per utterance and condition at ``places`` [n, 2]."""
-    figure = empty_figure(7, 7.2)
-    axes = figure.subplots()
-    for condition, colour, marker in zip(MISSING_CONDITIONS, COLOURS, MARKERS, strict=False):
-        here = places[points.condition == CONDITIONS.index(condition)]
-        axes.scatter(here[:, 0], here[:, 1], s=22, c=colour, marker=marker, alpha=0.8, lw=0, label=readable(condition))
+    """One mark per utterance and condition at ``places`` [n, 2], coloured by condition on the left and by class or
+    value on the right: invariant features mix the conditions and part the classes."""
+    figure = empty_figure(13, 7.4)
+    left, right = figure.subplots(1, 2)
+    of_condition = [CONDITIONS.index(condition) for condition in MISSING_CONDITIONS]
+    _scatter(left, places, points.condition, of_condition, [readable(name) for name in MISSING_CONDITIONS])
+    left.set_title("by what is available", fontsize=12)
+    task = run.results.task
+    if task.class_names:
+        classes = list(range(len(task.class_names)))
+        _scatter(right, places, points.label, classes, [plain(name) for name in task.class_names])
+    else:
+        drawn = right.scatter(places[:, 0], places[:, 1], s=22, c=points.label, cmap="viridis", alpha=0.8, lw=0)
+        figure.colorbar(drawn, ax=right, orientation="horizontal", shrink=0.7, pad=0.02)
+    right.set_title("by class" if task.class_names else "by true value", fontsize=12)
+    # t-SNE hides the scale: features that have collapsed look as rich as others.
+    spread = float(points.features.std(axis=0).mean())
+    figure.supxlabel(f"t-SNE (no unit); H' itself has a standard deviation of {spread:.2g} per coordinate", fontsize=11)
+    size = f"{fold_and_seed(run)} · {run.results.split} · {len(points.utterances)} utterances under each condition"
+    figure.suptitle(f"Predicted invariant features H'\n{model_and_corpus(run)}\n{size}", fontsize=12)
+    return figure
+
+
+def _scatter(
+    axes: Axes, places: npt.NDArray[Any], group: npt.NDArray[Any], groups: Sequence[int], names: Sequence[str]
+) -> None:
+    """Points of each group in a colour and shape of its own, named below."""
+    for place, (number, name) in enumerate(zip(groups, names, strict=True)):
+        here = places[group == number]
+        look = {"c": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        axes.scatter(here[:, 0], here[:, 1], s=22, alpha=0.8, lw=0, label=name, **look)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", adjustable="datalim")
-    # t-SNE hides the scale: features that have collapsed look as rich as others.
-    spread = float(points.features.std(axis=0).mean())
-    axes.set_xlabel(f"t-SNE (no unit); H' itself has a standard deviation of {spread:.2g} per coordinate", fontsize=11)
-    size = f"{fold_and_seed(run)} · {run.results.split} · {len(points.utterances)} utterances under each condition"
-    figure.suptitle(f"Predicted invariant features H'\n{model_and_corpus(run)}\n{size}", fontsize=12)
-    figure.legend(loc="outside lower center", ncols=6, fontsize=12, frameon=False, markerscale=1.6, title="available")
-    return figure
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=6, fontsize=11, frameon=False, markerscale=1.6)

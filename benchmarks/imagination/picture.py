@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from benchmarks.figures.style import plain
 from benchmarks.imagination.dead_units import ALL
 from benchmarks.imagination.entries import Entry
-from benchmarks.imagination.tables import FEATURES, NONE
+from benchmarks.imagination.tables import FEATURES, NONE, meaning
 from benchmarks.leaderboard.looks import COLOURS
 from benchmarks.leaderboard.summary import Cell
 from datamodules.conditions import MODALITIES
@@ -58,7 +58,7 @@ class Band:
 
 
 def imagination_figure(entries: Sequence[Entry]) -> Figure:
-    """Draw all entries: mean over runs, ± one standard deviation, without panels that no entry has anything for."""
+    """Draw all entries: mean over runs, ± one standard deviation of several, without panels that no entry has anything for."""
     panels = [panel for panel in PANELS if any(panel.has(entry) for entry in entries)]
     bands, place = [], 0.0
     for entry in entries:
@@ -80,9 +80,9 @@ def imagination_figure(entries: Sequence[Entry]) -> Figure:
         label.set_parse_math(False)
     corpora = [corpus for corpus, _ in groupby(entries, key=lambda entry: entry.corpus)]
     counts = sorted({len(entry.runs) for entry in entries})
-    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    title = f"What is imagined, and what is inside\n{plain(' · '.join(corpora))}\nvalidation split · mean ± standard "
-    figure.suptitle(f"{title}deviation over folds and seeds, {runs}", fontsize=13, parse_math=False)
+    runs = "" if counts == [1] else f", n = {counts[0]}" + f" to {counts[-1]}" * (len(counts) > 1)
+    title = f"What is imagined, and what is inside\n{plain(' · '.join(corpora))}\nvalidation split · {meaning(entries)}"
+    figure.suptitle(f"{title}{runs}", fontsize=13, parse_math=False)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=8, fontsize=11, frameon=False)
     return figure
 

@@ -28,6 +28,13 @@ def tables_of(entries: Sequence[Entry]) -> Iterable[Table]:
         yield _training(corpus, own)
 
 
+def meaning(entries: Iterable[Entry], spread: bool = True) -> str:
+    """What a number is of: one run a model, or a mean over its runs, with their standard deviation if it is shown."""
+    if all(len(entry.runs) == 1 for entry in entries):
+        return "one run a model"
+    return "mean ± standard deviation over folds and seeds" if spread else "mean over folds and seeds"
+
+
 def _table(title: str, caption: str) -> Table:
     return Table(
         title=Text(title),
@@ -42,8 +49,7 @@ def _table(title: str, caption: str) -> Table:
 def _inside(corpus: str, entries: Sequence[Entry]) -> Table:
     modality, emotion = (_chance(entries, f"{target}_told") for target in ("modality", "emotion"))
     table = _table(
-        f"What is imagined, and what features tell, on the validation split\n{corpus}\nmean ± standard deviation over "
-        "folds and seeds",
+        f"What is imagined, and what features tell, on the validation split\n{corpus}\n{meaning(entries)}",
         "explained variance where a modality is absent: 1 is perfect, 0 the training mean. H/h: ratio of standard "
         "deviations over utterances. Probes: logistic regression on the features of one modality. Dead: share of "
         "ReLU and LeakyReLU units that are never positive.",
@@ -67,7 +73,7 @@ def _inside(corpus: str, entries: Sequence[Entry]) -> Table:
 
 def _training(corpus: str, entries: Sequence[Entry]) -> Table:
     table = _table(
-        f"Losses, gradients and dead units\n{corpus}\nmeans over folds and seeds",
+        f"Losses, gradients and dead units\n{corpus}\n{meaning(entries, spread=False)}",
         "start and end: mean of the first and the last epoch, not weighted. weighted, and norm of the gradient in each "
         "trained part: first training batch, dropout off.",
     )

@@ -217,15 +217,20 @@ def test_the_choice_of_utterances_depends_on_their_names_alone(run: Path) -> Non
 
 
 def test_a_mark_for_every_point(run: Path) -> None:
-    condition = np.repeat(np.arange(6), 5)
+    condition, label = np.repeat(np.arange(6), 5), np.arange(30) % 4
     features = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
     places = np.arange(60.0).reshape(30, 2)
-    figure = draw_features(read_run(run), Points(features, condition, tuple("abcde")), places)
-    (axes,) = figure.axes
-    marks = [marks for marks in axes.collections if isinstance(marks, PathCollection)]
-    assert [str(one.get_label()) for one in marks] == ["{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}"]
-    for number, one in enumerate(marks):
-        np.testing.assert_array_equal(np.asarray(one.get_offsets()), places[5 * number : 5 * number + 5])
+    figure = draw_features(read_run(run), Points(features, condition, label, tuple("abcde")), places)
+    by_condition, by_class = (
+        {str(marks.get_label()): np.asarray(marks.get_offsets()) for marks in axes.collections}
+        for axes in figure.axes
+    )
+    assert list(by_condition) == ["{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}"]
+    for number, found in enumerate(by_condition.values()):
+        np.testing.assert_array_equal(found, places[5 * number : 5 * number + 5])
+    assert list(by_class) == ["angry", "happy", "neutral", "sad"]
+    for number, found in enumerate(by_class.values()):
+        np.testing.assert_array_equal(found, places[label == number])
     assert SYNTHETIC in title(figure) and "5 utterances under each" in title(figure)
 
 

@@ -345,6 +345,19 @@ def test_page_fits_a_telephone_and_a_dark_room(page: Page) -> None:
 
 
 @needs_browser
+def test_print_repeats_the_heads_of_tables_and_hides_what_is_for_the_mouse(page: Page) -> None:
+    page.send("Emulation.setEmulatedMedia", media="print")
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    for table in (".results", "#runs"):
+        assert page.evaluate(style.format(f"{table} thead", "display")) == "table-header-group"
+        # Chromium paints the cells of a repeated head, but no button's box in them.
+        assert page.evaluate(style.format(f"{table} thead button", "display")) == "contents"
+    assert page.evaluate(style.format("#confusion-title + p", "breakAfter")) == "avoid"
+    assert page.evaluate(style.format("#controls", "display")) == "none"
+    page.send("Emulation.setEmulatedMedia", media="")
+
+
+@needs_browser
 def test_built_in_corpus_is_named_and_shows_its_limit(browser: Page, tmp_path: Path) -> None:
     records = board_records(["IFMMIN", "MMIN"], [1, 2], [0], corpus="Synthetic", is_synthetic=True)
     records.pop()
