@@ -1,4 +1,4 @@
-"""What a model with invariant features has learnt: figure 3a of the IF-MMIN paper, of one run, and the same by class."""
+"""What a model with invariant features has learnt: figure 3a of the IF-MMIN paper, of one run, and by class."""
 
 from __future__ import annotations
 
@@ -118,8 +118,10 @@ def features_figure(run: FinishedRun) -> Figure:
 
 
 def draw_features(run: FinishedRun, points: Points, places: npt.NDArray[Any]) -> Figure:
-    """One mark per utterance and condition at ``places`` [n, 2], coloured by condition on the left and by class or
-    value on the right: invariant features mix the conditions and part the classes."""
+    """One mark per utterance and condition at ``places`` [n, 2]: by condition on the left, by class or value right.
+
+    Invariant features mix the conditions and part the classes.
+    """
     figure = empty_figure(13, 7.4)
     left, right = figure.subplots(1, 2)
     of_condition = [CONDITIONS.index(condition) for condition in MISSING_CONDITIONS]

@@ -58,7 +58,7 @@ class Band:
 
 
 def imagination_figure(entries: Sequence[Entry]) -> Figure:
-    """Draw all entries: mean over runs, ± one standard deviation of several, without panels that no entry has anything for."""
+    """Draw all entries: mean over runs, ± one standard deviation of several; no panel that no entry fills."""
     panels = [panel for panel in PANELS if any(panel.has(entry) for entry in entries)]
     bands, place = [], 0.0
     for entry in entries:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.collections import PathCollection
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -222,8 +221,7 @@ def test_a_mark_for_every_point(run: Path) -> None:
     places = np.arange(60.0).reshape(30, 2)
     figure = draw_features(read_run(run), Points(features, condition, label, tuple("abcde")), places)
     by_condition, by_class = (
-        {str(marks.get_label()): np.asarray(marks.get_offsets()) for marks in axes.collections}
-        for axes in figure.axes
+        {str(marks.get_label()): np.asarray(marks.get_offsets()) for marks in axes.collections} for axes in figure.axes
     )
     assert list(by_condition) == ["{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}"]
     for number, found in enumerate(by_condition.values()):
