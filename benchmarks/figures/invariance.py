@@ -149,7 +149,7 @@ def _scatter(
     """Points of each group in a colour and shape of its own, named below."""
     for place, (number, name) in enumerate(zip(groups, names, strict=True)):
         here = places[group == number]
-        look = {"c": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        look: dict[str, Any] = {"c": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         axes.scatter(here[:, 0], here[:, 1], s=22, alpha=0.8, lw=0, label=name, **look)
     axes.set_xticks([])
     axes.set_yticks([])
