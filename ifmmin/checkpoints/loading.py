@@ -29,8 +29,10 @@ def load_model(
 
     Raises:
         InputError: it cannot be read, something else wrote it, its model is not installed or another than ``model``,
-            or its weights do not fit or are no finite numbers.
+            its weights do not fit or are no finite numbers, or ``model`` is no class of a model.
     """
+    if model is not None:
+        _check_class(model)
     path = Path(checkpoint)
     stored = read_checkpoint(path)
     name = trained_model(stored["ifmmin"])
@@ -50,3 +52,14 @@ def load_model(
     load_part(made, stored["state_dict"], str(path))
     made.temperatures = dict(stored["ifmmin"].get("temperatures", {}))
     return made.eval(), stored["ifmmin"]["data"]
+
+
+def _check_class(model: object) -> None:
+    """Refuse what is no class of a model.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not (isinstance(model, type) and issubclass(model, MissingModalityModule)):
+        what = repr(model) if isinstance(model, str | type) else f"a {type(model).__name__}"
+        raise InputError(f"model: {printable(what, 100)} is no class of a model; import the class and give it.")

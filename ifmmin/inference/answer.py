@@ -16,13 +16,15 @@ class Answer(dict[str, float]):
     Args:
         values: by name.
         frames: see the attribute.
+        lost: see the attribute.
         abstained: see the attribute.
 
     Attributes:
-        frames: how many frames of each modality that the model saw.
+        frames: how many frames of each modality that the model saw, without lost ones.
+        lost: how many frames were lost, by modality, of those that lost any, all of theirs included.
         abstained: whether no class was as probable as the caller wanted.
 
-    >>> answer = Answer({"angry": 0.3, "sad": 0.7}, frames={"audio": 40, "text": 22})
+    >>> answer = Answer({"angry": 0.3, "sad": 0.7}, frames={"audio": 40, "text": 22}, lost={"audio": 2})
     >>> answer["sad"], answer.prediction, answer.condition, answer == {"angry": 0.3, "sad": 0.7}
     (0.7, 'sad', 'at', True)
     """
@@ -32,16 +34,23 @@ class Answer(dict[str, float]):
         values: Mapping[str, float] | Iterable[tuple[str, float]] = (),
         *,
         frames: Mapping[str, int] | None = None,
+        lost: Mapping[str, int] | None = None,
         abstained: bool = False,
     ) -> None:
         super().__init__(values)
         self.frames: dict[str, int] = dict(frames or {})
+        self.lost: dict[str, int] = dict(lost or {})
         self.abstained = abstained
 
     @property
     def prediction(self) -> str | float | None:
         """Name of the most probable class, or the value of a regression; None where it abstained."""
         return None if self.abstained else most_probable(self)
+
+    @property
+    def lost_frames(self) -> int:
+        """How many frames were lost of all modalities together."""
+        return sum(self.lost.values())
 
     @property
     def present(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batches.loading import normalized
-from datamodules.conditions import MODALITIES
+from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
 from datamodules.storage.features import LONGEST
 from datamodules.storage.statistics import Statistics
@@ -20,26 +20,87 @@ from datamodules.text import printable
 Features = Mapping[str, npt.ArrayLike | Tensor | None]
 """Frames [T, D] of one utterance under ``"audio"``, ``"visual"``, ``"text"``; what is absent is left out or None."""
 
+_RAW: Mapping[str, Any] = {"normalization": ["none"] * len(MODALITIES), "statistics": {}}
+
+
+class ReadFrames(NamedTuple):
+    """Frames of one utterance as a model reads them.
+
+    Attributes:
+        frames: float32 [T, D] of audio, visual and text, normalised; None where one is absent.
+        lost: how many frames have a NaN, by modality, of those that have any.
+    """
+
+    frames: list[Tensor | None]
+    lost: dict[str, int]
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """What there is of audio, visual and text."""
+        return tuple(frames is not None for frames in self.frames)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many frames there are of audio, visual and text, lost ones included."""
+        return tuple(0 if frames is None else len(frames) for frames in self.frames)
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """How many frames that are not lost there are of each modality that is present."""
+        lengths = zip(MODALITIES, self.lengths, strict=True)
+        return {name: length - self.lost.get(name, 0) for name, length in lengths if length}
+
+    @property
+    def condition(self) -> str:
+        """What is present, as a name of :data:`~datamodules.conditions.CONDITIONS`."""
+        return next(name for name in CONDITIONS if present_under(name) == self.present)
+
 
 class FrameReader:
     """Checks and normalises frames, as those of a model's training data were.
 
     Args:
         feature_dims: frame widths of audio, visual, text.
-        trained_on: a checkpoint's record of the training data.
+        trained_on: a checkpoint's record of the training data; None: frames are normalised already.
         source: the checkpoint, for messages.
     """
 
-    def __init__(self, feature_dims: list[int], trained_on: Mapping[str, Any], source: str) -> None:
+    def __init__(self, feature_dims: list[int], trained_on: Mapping[str, Any] | None, source: str) -> None:
         self.feature_dims = feature_dims
         self.source = source
+        trained_on = _RAW if trained_on is None else trained_on
+        if missing := [name for name in _RAW if name not in trained_on]:
+            raise InputError(
+                f"{source}: the record of the training data has no {missing[0]}; give datamodule.checkpoint_record(), "
+                "or none for frames that are normalised already."
+            )
         self.normalization = trained_on["normalization"]
         self.statistics = [
             Statistics(**found) if (found := trained_on["statistics"].get(name)) else None for name in MODALITIES
         ]
 
-    def read(self, features: Features) -> list[Tensor | None]:
-        """Float32 [T, D] of audio, visual and text, normalised; None where one is absent.
+    def read(self, features: Features) -> ReadFrames:
+        """Check and normalise the frames of one utterance.
+
+        Raises:
+            InputError: see :meth:`ifmmin.Predictor.predict`.
+        """
+        found: list[Tensor | None] = [None, None, None]
+        lost: dict[str, int] = {}
+        for modality, frames in self.check(features).items():
+            name, count = MODALITIES[modality], count_lost(frames)
+            if count:
+                lost[name] = count
+            if count < len(frames):
+                found[modality] = self.normalise(modality, frames)
+        if not any(frames is not None for frames in found):
+            if lost:
+                raise InputError(f"every frame of {' and '.join(lost)} is NaN, so that none is left to answer from.")
+            raise InputError(f"no modality is given: at least one of {', '.join(MODALITIES)} must be there.")
+        return ReadFrames(found, lost)
+
+    def check(self, features: Features) -> dict[int, Tensor]:
+        """Float32 [T, D] by position in :data:`~datamodules.conditions.MODALITIES`, a copy, as given; lost frames NaN.
 
         Raises:
             InputError: see :meth:`ifmmin.Predictor.predict`.
@@ -48,11 +109,25 @@ class FrameReader:
             raise InputError(f"features: a {type(features).__name__}; give frames by name, {{'audio': frames, ...}}.")
         if unknown := sorted(printable(repr(name), 60) for name in features if name not in MODALITIES):
             raise InputError(f"{unknown[0]} is no modality: give {', '.join(MODALITIES)}, those that are there.")
-        given = [features.get(name) for name in MODALITIES]
-        return [None if frames is None else self._frames(modality, frames) for modality, frames in enumerate(given)]
+        given = {modality: features.get(name) for modality, name in enumerate(MODALITIES)}
+        return {modality: self._checked(modality, frames) for modality, frames in given.items() if frames is not None}
 
-    def _frames(self, modality: int, given: npt.ArrayLike | Tensor) -> Tensor:
-        """Float32 [T, D], normalised."""
+    def normalise(self, modality: int, frames: Tensor) -> Tensor:
+        """Normalise frames [T, D] of one modality, at least one of which is not lost; lost ones become zeros.
+
+        So they are where a corpus is read with lost frames: zero after normalisation, in their place.
+        """
+        lost = frames.isnan().any(dim=1)
+        how, statistics = self.normalization[modality], self.statistics[modality]
+        if not bool(lost.any()):
+            return normalized(frames[None], ~lost[None], how, statistics)[0]
+        kept = frames[~lost]
+        true = torch.ones(1, len(kept), dtype=torch.bool)
+        # An utterance's own mean is of the frames that are left.
+        normal = normalized(kept[None], true, how, statistics)[0]
+        return torch.zeros_like(frames).index_copy(0, (~lost).nonzero()[:, 0], normal)
+
+    def _checked(self, modality: int, given: npt.ArrayLike | Tensor) -> Tensor:
         name, dim = MODALITIES[modality], self.feature_dims[modality]
         try:
             array = _numbers(given)
@@ -66,10 +141,14 @@ class FrameReader:
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             reason = printable(str(error).partition("\n")[0])
             raise InputError(f"{name}: not an array of numbers ({reason}); give frames [T, {dim}].") from error
-        if not bool(frames.isfinite().all()):
-            raise InputError(f"{name}: NaN or infinite values; correct the features, or leave {name} out.")
-        true = torch.ones(1, len(frames), dtype=torch.bool)
-        return normalized(frames[None], true, self.normalization[modality], self.statistics[modality])[0]
+        if bool(frames.isinf().any()):
+            raise InputError(f"{name}: infinite values; correct the features, or give NaN for frames that are lost.")
+        return frames
+
+
+def count_lost(frames: Tensor) -> int:
+    """How many of the frames [T, D] have a NaN."""
+    return int(frames.isnan().any(dim=1).sum())
 
 
 def _numbers(given: npt.ArrayLike | Tensor) -> npt.NDArray[Any] | Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from datamodules.batches.batch import Batch
 from datamodules.batches.visible import under_conditions
-from datamodules.conditions import CONDITIONS, MODALITIES, present_under
+from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.calibration.shapley import shapley_values, uninformed
@@ -19,15 +20,20 @@ from ifmmin.calibration.temperatures import calibrated as tempered
 from ifmmin.calibration.temperatures import check_confidence, check_temperatures
 from ifmmin.checkpoints import load_model
 from ifmmin.inference.answer import Answer
+from ifmmin.inference.batching import batch_of, by_length
+from ifmmin.inference.description import description
 from ifmmin.inference.explanation import Explanation
-from ifmmin.inference.features import Features, FrameReader
+from ifmmin.inference.features import Features, FrameReader, ReadFrames
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+POOL = 16
+"""Batches' worth of utterances that are sorted by length together."""
+
 
 class Predictor:
-    """Answers for single utterances, as ``predict`` on the command line does.
+    """Answers for utterances, as ``predict`` on the command line does.
 
     To a model that reads a speaker's earlier turns (``needs.turns``) each of them is the first of its dialogue:
     ``predict --data.root`` reads dialogues.
@@ -35,23 +41,41 @@ class Predictor:
     Args:
         model: a trained model; it is set to evaluation.
         trained_on: its checkpoint's record of the training data, from
-            :meth:`~datamodules.base.EmotionDataModule.checkpoint_record`: frames are normalised as they were.
+            :meth:`~datamodules.base.EmotionDataModule.checkpoint_record`: frames are normalised as they were. None:
+            they are normalised already.
         source: the checkpoint, for messages.
 
     Attributes:
         model: the model.
         class_names: in label order, empty for a regression.
         feature_dims: frame widths of audio, visual, text.
+        trained_on: the record; empty without one.
+        source: the checkpoint.
+
+    Raises:
+        InputError: ``model`` is no model, or the record lacks how frames were normalised.
     """
 
     def __init__(
-        self, model: MissingModalityModule, trained_on: Mapping[str, Any], source: str = "the checkpoint"
+        self,
+        model: MissingModalityModule,
+        trained_on: Mapping[str, Any] | None = None,
+        source: str = "the checkpoint",
     ) -> None:
+        given: object = model
+        if not isinstance(given, MissingModalityModule):
+            what = given.__name__ if isinstance(given, type) else type(given).__name__
+            raise InputError(f"model: {what} is no trained model; give an instance, or a file to Predictor.load.")
         self.model = model.eval()
         self.class_names: list[str] = list(model.class_names)
         self.feature_dims: list[int] = list(model.feature_dims)
+        self.trained_on: Mapping[str, Any] = trained_on or {}
         self.source = source
         self._reader = FrameReader(self.feature_dims, trained_on, source)
+
+    def __repr__(self) -> str:
+        """Model, task, training data, frames and device, in a few lines."""
+        return description(self.model, self.trained_on, self._reader.normalization, self.source)
 
     @classmethod
     def load(
@@ -77,6 +101,9 @@ class Predictor:
     def predict(self, features: Features, *, calibrated: bool = False, abstain_below: float | None = None) -> Answer:
         """Predict from the modalities that are there.
 
+        A frame with a NaN is lost: it is read as zeros after normalisation, and counted in the answer's ``lost``. A
+        modality of which every frame is lost is absent.
+
         Args:
             features: frames [T, D] of one utterance, as in the corpus (not normalised), under
                 ``"audio"``, ``"visual"``, ``"text"``; an absent modality is left out or None. D is that
@@ -89,22 +116,52 @@ class Predictor:
 
         Raises:
             InputError: no modality is there, or only such as the model does not answer; a name is unknown;
-                frames are empty, not finite, no real numbers, not [T, D], of the wrong width, or above
+                frames are empty, infinite, no real numbers, not [T, D], of the wrong width, or above
                 :data:`~datamodules.storage.features.LONGEST`; the answer is not finite; the model is of a
                 regression, or its checkpoint has no temperatures, but calibration is asked for.
         """
         check_confidence(self.model.task, calibrated, abstain_below)
-        batch = self.batch(features)
-        frames = _frames(batch)
-        temperatures = self._temperatures(["".join(name[0] for name in frames)]) if calibrated else None
-        answers = self._answers(batch)
-        if temperatures is not None:
-            answers = tempered(answers, temperatures)
-        return Answer(
-            self.model.task.named(answers[0]),
-            frames=frames,
-            abstained=abstain_below is not None and float(answers[0].max()) < abstain_below,
-        )
+        return self._answer([self._read(features)], calibrated, abstain_below)[0]
+
+    def predict_many(
+        self,
+        utterances: Iterable[Features],
+        batch_size: int = 64,
+        *,
+        calibrated: bool = False,
+        abstain_below: float | None = None,
+    ) -> list[Answer]:
+        """Predict many utterances, batched by length so that little padding is computed.
+
+        The answers are those of :meth:`predict`, up to rounding.
+
+        Args:
+            utterances: each as in :meth:`predict`, whatever modalities it has; a generator is read as it goes.
+            batch_size: utterances at a time at most.
+            calibrated: see :meth:`predict`.
+            abstain_below: see :meth:`predict`.
+
+        Returns:
+            an answer to each, in their order.
+
+        Raises:
+            InputError: as in :meth:`predict`, for one of them, which the message names by its position from 0.
+        """
+        check_confidence(self.model.task, calibrated, abstain_below)
+        if isinstance(utterances, Mapping):
+            raise InputError("utterances: a single one; give a list of them, or call predict.")
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: give at least 1.")
+        given, answers = enumerate(utterances), []
+        # As in training: among so many batches' worth of utterances, lengths are similar once sorted.
+        while pool := [*islice(given, POOL * batch_size)]:
+            read = [self._read(features, f"utterances[{position}]: ") for position, features in pool]
+            found: dict[int, Answer] = {}
+            for batch in by_length([each.lengths for each in read], self.feature_dims, batch_size):
+                answered = self._answer([read[position] for position in batch], calibrated, abstain_below)
+                found |= zip(batch, answered, strict=True)
+            answers += [found[position] for position in range(len(pool))]
+        return answers
 
     def explain(self, features: Features, *, calibrated: bool = False) -> Explanation:
         """Predict, and say how much each modality gave to the answer: exact Shapley values, in one pass.
@@ -120,7 +177,8 @@ class Predictor:
             InputError: see :meth:`predict`; or the model does not answer from some part of what is there.
         """
         check_confidence(self.model.task, calibrated, None)
-        batch = self.batch(features)
+        read = self._read(features)
+        batch = self._batch([read])
         rows, condition = under_conditions(batch, CONDITIONS)
         parts = [CONDITIONS[place] for place in condition.tolist()]
         if unanswered := [part for part in parts if not self.model.answers(part)]:
@@ -137,8 +195,57 @@ class Predictor:
         values = answers.new_full((1, len(CONDITIONS), answers.shape[1]), torch.nan)
         values[0, condition.cpu()] = answers
         shares = shapley_values(values, batch.available.cpu(), nothing)[0]
-        answer = Answer(task.named(values[0, condition[-1].cpu()]), frames=_frames(batch))
+        answer = Answer(task.named(values[0, condition[-1].cpu()]), frames=read.seen, lost=read.lost)
         return Explanation(answer, task.named(nothing), shares.numpy())
+
+    def batch(self, features: Features) -> Batch:
+        """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
+        return self._batch([self._read(features)])
+
+    def _read(self, features: Features, where: str = "") -> ReadFrames:
+        """Frames of an utterance that the model can answer; ``where`` begins an error's message."""
+        try:
+            read = self._reader.read(features)
+            self._check_answers(read)
+        except InputError as error:
+            raise InputError(f"{where}{error}") from error
+        return read
+
+    def _check_answers(self, read: ReadFrames) -> None:
+        """Refuse a condition that the model does not answer.
+
+        Raises:
+            InputError: it is one.
+        """
+        condition = read.condition
+        if not self.model.answers(condition):
+            answered = ", ".join(name for name in CONDITIONS if self.model.answers(name))
+            gone = [
+                name for name, there in zip(MODALITIES, read.present, strict=True) if name in read.lost and not there
+            ]
+            why = f": every frame of {' and '.join(gone)} is NaN" if gone else ""
+            raise InputError(f"{self.source}: {type(self.model).__name__} answers {answered}, not {condition}{why}.")
+
+    def _batch(self, utterances: Sequence[ReadFrames]) -> Batch:
+        return batch_of(utterances, self.feature_dims, self.model.device, self.model.needs.turns)
+
+    def _answer(
+        self, utterances: Sequence[ReadFrames], calibrated: bool = False, abstain_below: float | None = None
+    ) -> list[Answer]:
+        """Answer utterances in one batch; arguments as of :meth:`predict`."""
+        temperatures = self._temperatures([read.condition for read in utterances]) if calibrated else None
+        answers = self._answers(self._batch(utterances))
+        if temperatures is not None:
+            answers = tempered(answers, temperatures)
+        return [
+            Answer(
+                self.model.task.named(values),
+                frames=read.seen,
+                lost=read.lost,
+                abstained=abstain_below is not None and float(values.max()) < abstain_below,
+            )
+            for values, read in zip(answers, utterances, strict=True)
+        ]
 
     def _answers(self, batch: Batch) -> Tensor:
         """Answers [B, P] of the task, on the CPU."""
@@ -152,35 +259,3 @@ class Predictor:
         """Temperature of each of ``conditions``, float64 [B]."""
         check_temperatures(self.model.temperatures, conditions, self.source)
         return torch.tensor([self.model.temperatures[name] for name in conditions], dtype=torch.float64)
-
-    def batch(self, features: Features) -> Batch:
-        """Batch of one row that :meth:`predict` gives to the model; arguments and errors as there."""
-        given = self._reader.read(features)
-        present = tuple(frames is not None for frames in given)
-        if not any(present):
-            raise InputError(f"no modality is given: at least one of {', '.join(MODALITIES)} must be there.")
-        condition = next(name for name in CONDITIONS if present_under(name) == present)
-        if not self.model.answers(condition):
-            answered = ", ".join(name for name in CONDITIONS if self.model.answers(name))
-            raise InputError(f"{self.source}: {type(self.model).__name__} answers {answered}, not {condition}.")
-        audio, visual, text = (
-            torch.zeros(1, 0, dim) if frames is None else frames[None]
-            for frames, dim in zip(given, self.feature_dims, strict=True)
-        )
-        device = self.model.device
-        return Batch(
-            frames=(audio.to(device), visual.to(device), text.to(device)),
-            lengths=torch.tensor([[audio.shape[1], visual.shape[1], text.shape[1]]], device=device),
-            index=torch.zeros(1, dtype=torch.int64, device=device),
-            labels=torch.full((1,), -1, device=device),
-            utterances=[""],
-            row=torch.zeros(1, dtype=torch.int64, device=device),
-            present=torch.tensor([present], device=device),
-            turn=torch.zeros(1, 3, dtype=torch.int64, device=device) if self.model.needs.turns else None,
-        )
-
-
-def _frames(batch: Batch) -> dict[str, int]:
-    """Number of frames of each modality of a batch of one utterance, of those that are there."""
-    lengths = batch.lengths[0].tolist()
-    return {name: length for name, length in zip(MODALITIES, lengths, strict=True) if length}

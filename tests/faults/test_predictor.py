@@ -42,7 +42,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("bytes", {"audio": np.full((2, D), b"1")}, "audio: not an array of numbers (|S1)"),
     ("ragged lists", {"audio": [[1.0] * D, [1.0]]}, "audio: not an array of numbers (setting an array"),
     ("objects", {"audio": np.full((2, D), object())}, "audio: not an array of numbers (float() argument"),
-    ("None inside", {"audio": spoilt(None, object)}, "audio: NaN or infinite values"),
     ("a dictionary", {"audio": {"frames": 1}}, "audio: shape [], but small.ckpt was trained on frames [T, 5]."),
     ("a number", {"audio": 3.0}, "audio: shape [], but"),
     ("complex", {"audio": spoilt(1j, complex)}, "audio: not an array of numbers (complex128)"),
@@ -53,11 +52,16 @@ REFUSED: list[tuple[str, Any, str]] = [
         {"audio": torch.zeros(2, D, device="meta")},
         "audio: not an array of numbers (Cannot copy",
     ),
-    ("NaN", {"audio": spoilt(math.nan)}, "audio: NaN or infinite values"),
-    ("infinite", {"audio": spoilt(-math.inf)}, "audio: NaN or infinite values"),
-    ("more than float32 can hold", {"audio": spoilt(1e39)}, "audio: NaN or infinite values"),
+    ("all NaN", {"audio": np.full((3, D), math.nan)}, "every frame of audio is NaN, so that none is left"),
+    (
+        "NaN in every frame",
+        {"audio": np.where(np.eye(3, D), math.nan, 0.0), "text": np.full((1, DIMS[2]), math.nan)},
+        "every frame of audio and text is NaN",
+    ),
+    ("infinite", {"audio": spoilt(-math.inf)}, "audio: infinite values; correct the features, or give NaN for frames"),
+    ("infinite beside NaN", {"audio": np.array([[math.nan] * D, [math.inf] * D])}, "audio: infinite values"),
+    ("more than float32 can hold", {"audio": spoilt(1e39)}, "audio: infinite values"),
     ("a whole number without end", {"audio": spoilt(10**400, object)}, "audio: not an array of numbers ("),
-    ("a masked value", {"audio": np.ma.masked_equal(spoilt(7.0), 7.0)}, "audio: NaN or infinite values"),
     ("a batch of utterances", {"audio": np.zeros((1, 2, D))}, "audio: shape [1, 2, 5], but small.ckpt was trained on"),
     ("turned", {"audio": np.zeros((D, 2))}, "audio: shape [5, 2], but small.ckpt was trained on frames [T, 5]."),
     ("no frames", {"audio": np.zeros((0, D))}, "audio: no frames; leave audio out where it is absent"),
@@ -100,6 +104,86 @@ ANSWERED: list[tuple[str, Any]] = [
     ("a sparse tensor", torch.ones(2, D).to_sparse()),
     ("a tensor with a gradient", torch.ones(2, D, requires_grad=True)),
 ]
+
+
+LOST: list[tuple[str, Any]] = [
+    ("NaN", spoilt(math.nan)),
+    ("None", spoilt(None, object)),
+    ("a masked value", np.ma.masked_equal(spoilt(7.0), 7.0)),
+    ("a tensor", torch.tensor(spoilt(math.nan), dtype=torch.float16)),
+]
+
+
+@pytest.mark.parametrize("frames", [pytest.param(case[1], id=case[0]) for case in LOST])
+def test_a_lost_frame_however_it_is_given(frames: Any) -> None:
+    answer = small().predict({"audio": frames})
+    assert answer.lost == {"audio": 1}
+    assert answer == small().predict({"audio": np.zeros((3, D))})
+
+
+def test_what_is_left_after_losses_is_not_answered() -> None:
+    class Words(Small):
+        def answers(self, condition: str) -> bool:
+            return "t" in condition
+
+    predictor = Predictor(Words(feature_dims=list(DIMS), class_names=CLASSES), source="words.ckpt")
+    lost = np.full((2, DIMS[2]), math.nan)
+    with pytest.raises(InputError, match=r"Words answers t, at, vt, avt, not a: every frame of text is NaN\.$"):
+        predictor.predict({"audio": np.zeros((2, D)), "text": lost})
+
+
+MANY: list[tuple[str, Any, str]] = [
+    ("one utterance", {"audio": np.zeros((2, D))}, "utterances: a single one; give a list of them, or call predict."),
+    ("no utterance", [{"audio": np.zeros((2, D))}, None], "utterances[1]: features: a NoneType"),
+    ("nothing there", [{"audio": np.zeros((2, D))}, {"text": None}], "utterances[1]: no modality is given"),
+    ("infinite", [{"audio": spoilt(math.inf)}] * 2, "utterances[0]: audio: infinite values"),
+]
+
+
+@pytest.mark.parametrize(("utterances", "expected"), [pytest.param(*case[1:], id=case[0]) for case in MANY])
+def test_many_refused_in_one_line(utterances: Any, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        small().predict_many(utterances)
+    assert expected in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_a_batch_of_nothing() -> None:
+    with pytest.raises(InputError, match="batch_size 0: give at least 1"):
+        small().predict_many([], batch_size=0)
+
+
+NO_MODELS: list[tuple[str, Any, str]] = [
+    ("a class", Small, "model: Small is no trained model; give an instance, or a file to Predictor.load."),
+    ("a file", "small.ckpt", "model: str is no trained model"),
+    ("a network", torch.nn.Linear(1, 1), "model: Linear is no trained model"),
+]
+
+
+@pytest.mark.parametrize(("model", "expected"), [pytest.param(*case[1:], id=case[0]) for case in NO_MODELS])
+def test_no_model(model: Any, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Predictor(model)
+    assert expected in str(refused.value)
+
+
+def test_a_record_that_does_not_say_how_frames_were_normalised() -> None:
+    with pytest.raises(InputError, match="the record of the training data has no normalization; give datamodule"):
+        Predictor(small().model, {"name": "IEMOCAP"})
+
+
+NO_CLASSES: list[tuple[str, Any, str]] = [
+    ("a name", "IFMMIN", "model: 'IFMMIN' is no class of a model; import the class and give it."),
+    ("an instance", small().model, "model: a Small is no class of a model"),
+    ("another class", dict, "model: <class 'dict'> is no class of a model"),
+]
+
+
+@pytest.mark.parametrize(("model", "expected"), [pytest.param(*case[1:], id=case[0]) for case in NO_CLASSES])
+def test_no_class(model: Any, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Predictor.load("none.ckpt", model=model)
+    assert expected in str(refused.value)
 
 
 @pytest.mark.parametrize("frames", [pytest.param(case[1], id=case[0]) for case in ANSWERED])

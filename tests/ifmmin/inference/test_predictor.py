@@ -11,7 +11,7 @@ import torch
 
 from datamodules.conditions import MODALITIES, present_under
 from datamodules.errors import InputError
-from ifmmin import Predictor
+from ifmmin import IFMMIN, Predictor
 from ifmmin.cli.main import main
 from ifmmin.inference import Features
 from tests.batches import CLASSES, DIMS
@@ -19,6 +19,7 @@ from tests.cli.running import SAMPLES, best, fit, sample
 from tests.ifmmin.models import MODELS, Small, build
 
 RAW = {"normalization": ["none", "none", "none"], "statistics": {}}
+SAMPLE = "Ses01F_impro00_F0000"
 FILES = ("A/comparE.h5", "V/denseface.h5", "L/bert_large.h5")
 
 
@@ -86,12 +87,6 @@ def test_frames_may_be_lists_or_tensors_and_stay_as_they_are() -> None:
     assert torch.equal(held, torch.tensor(audio, dtype=torch.float32))
 
 
-def with_nan() -> Any:
-    frames = np.zeros((3, DIMS[2]))
-    frames[1, 2] = np.nan
-    return frames
-
-
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
@@ -101,7 +96,7 @@ def with_nan() -> Any:
         ({"audio": np.zeros((2, 9))}, r"audio: shape \[2, 9\], but small.ckpt was trained on frames \[T, 5\]"),
         ({"audio": np.zeros(DIMS[0])}, r"audio: shape \[5\]"),
         ({"audio": np.zeros((0, DIMS[0]))}, "audio: no frames; leave audio out"),
-        ({"text": with_nan()}, "text: NaN or infinite values"),
+        ({"text": np.full((1, DIMS[2]), np.inf)}, "text: infinite values"),
         ({"visual": [[1.0], [1.0, 2.0]]}, "visual: not an array of numbers"),
         ({"visual": "frames.npy"}, "visual: not an array of numbers"),
     ],
@@ -129,3 +124,60 @@ def test_a_model_that_is_not_installed(checkpoint: Path, tmp_path: Path) -> None
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such checkpoint file"):
         Predictor.load(tmp_path / "none.ckpt")
+
+
+def test_a_class_that_is_not_installed_is_given(checkpoint: Path, tmp_path: Path) -> None:
+    """The class has another module, and a name that is among no installed ones."""
+
+    class Mine(IFMMIN):
+        pass
+
+    theirs = torch.load(checkpoint, weights_only=True)
+    theirs["ifmmin"]["model"] = "Mine"
+    torch.save(theirs, tmp_path / "mine.ckpt")
+    features = frames_of(SAMPLE, "avt")
+    predictor = Predictor.load(tmp_path / "mine.ckpt", model=Mine)
+    assert type(predictor.model) is Mine
+    assert predictor.predict(features) == Predictor.load(checkpoint).predict(features)
+    with pytest.raises(InputError, match="a checkpoint of Mine, not of IFMMIN; give its class"):
+        Predictor.load(tmp_path / "mine.ckpt", model=IFMMIN)
+
+
+def test_a_model_that_was_just_made(checkpoint: Path) -> None:
+    loaded = Predictor.load(checkpoint)
+    made = Predictor(model=loaded.model, trained_on=loaded.trained_on)
+    assert made.predict(frames_of(SAMPLE, "at")) == loaded.predict(frames_of(SAMPLE, "at"))
+    features = whole()
+    assert Predictor(small().model.train()).predict(features) == small().predict(features)  # normalised already
+
+
+def test_it_describes_itself(checkpoint: Path) -> None:
+    lines = repr(Predictor.load(checkpoint)).splitlines()
+    assert lines[0] == f"Predictor: IFMMIN of {checkpoint}"
+    assert [line.strip().partition(":")[0] for line in lines[1:]] == ["task", "trained on", "frames", "device"]
+    said = "\n".join(lines)
+    for words in (
+        "classification of angry, happy, neutral, sad",
+        "IEMOCAP, fold 1, seed 0",
+        "audio comparE [T, 26] (normalised by training frames)",
+        "visual denseface [T, 34] (normalised by themselves)",
+        "text bert_large [T, 48] (as given)",
+        "cpu",
+    ):
+        assert words in said
+
+
+def test_it_describes_what_it_knows() -> None:
+    class Words(Small):
+        def answers(self, condition: str) -> bool:
+            return "t" in condition
+
+    scale = {"name": "regression", "low": -3.0, "high": 3.0}
+    said = repr(Predictor(Words(feature_dims=list(DIMS), task=scale)))
+    assert said.splitlines() == [
+        "Predictor: Words of the checkpoint",
+        "  task:       regression, low -3.0, high 3.0",
+        "  frames:     audio [T, 5] (as given), visual [T, 6] (as given), text [T, 7] (as given)",
+        "  answers:    t, at, vt, avt",
+        "  device:     cpu",
+    ]
