@@ -26,7 +26,7 @@ from ifmmin.results.files import table_json
 from ifmmin.results.results import Results
 from ifmmin.results.tables import results_table
 from ifmmin.tasks import SUMMARY_ROWS, Regression
-from tests.cli.running import best, metrics
+from tests.cli.running import SMALL, best, end_to_end, fit, metrics
 from tests.datamodules.corpora import write_regression_corpus
 
 CORPUS = "tests.datamodules.corpora.RegressionSample"
@@ -62,6 +62,29 @@ def test_every_model_that_claims_regression_has_a_finite_loss_and_one_output(nam
     model.total_loss(losses).backward()
     assert model.eval()(batch).shape == (6, 1)
     assert model.feature_dims == list(DIMS)
+
+
+@pytest.mark.parametrize("name", end_to_end(MODELS))
+def test_every_model_of_values_trains_is_scored_and_predicts(name: str, tmp_path: Path) -> None:
+    small = ["--data", "SyntheticSentiment", *SMALL]
+    run = fit(tmp_path / "run", *small, model=name, epochs=2)
+    written = metrics(run)
+    limits = {row: scores["bayes_MAE"] for row, scores in written["metrics"].items()}
+    assert {row for row, limit in limits.items() if limit is None} <= {"mean", "pooled"}  # where not all is answered
+    assert written["monitor"]["name"].endswith("/MAE")
+    answered = {row: scores for row, scores in written["metrics"].items() if scores["n"]}
+    assert "avt" in answered
+    assert all(0 < scores["MAE"] < 6 for scores in answered.values())
+    output = tmp_path / "predictions.csv"
+    words = ["--model", name, *small, "--ckpt_path", str(best(run)), "--output", str(output)]
+    assert main(["predict", *words, "--run_dir", str(tmp_path / "predict")]) == 0
+    rows = list(csv.DictReader(output.open(encoding="utf-8")))
+    for condition in CONDITIONS:
+        own = [row for row in rows if row["condition"] == condition]
+        assert len(own) == (answered[condition]["n"] if condition in answered else 0)
+        if own:
+            predicted, label = ([float(row[column]) for row in own] for column in ("prediction", "label"))
+            assert mean_absolute_error(label, predicted) == pytest.approx(answered[condition]["MAE"], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted({*discover_models()} - {*MODELS}))
