@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.labels import add_legend, error, finish, label, scale_of
+from benchmarks.figures.labels import BAYES, add_legend, error, finish, label, scale_of
 from benchmarks.figures.style import HATCHES, marks_of, plain
 from benchmarks.leaderboard.looks import COLOURS, look_of
 from benchmarks.leaderboard.summary import Summary
@@ -20,7 +20,6 @@ ROWS = tuple(row for row in SUMMARY_ROWS if row != "pooled")
 MOST_BARS = 8
 """Models that bars can show; more are dots."""
 
-BAYES = "Bayes limit"
 _WIDTH = 0.84  # of one condition; the rest keeps it apart from the next
 _SPREAD = {"elinewidth": 0.9, "ecolor": "#303030"}
 

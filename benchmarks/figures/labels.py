@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.text import printable
 
+BAYES = "Bayes limit"
+
 MOST_BELOW = 8
 """Models whose legend is below a picture; that of more is beside it, in the order of their marks."""
 

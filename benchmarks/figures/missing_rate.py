@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.labels import MOST_BELOW, error, finish, label, scale_of, unit
+from benchmarks.figures.labels import BAYES, MOST_BELOW, error, finish, label, scale_of, unit
 from benchmarks.figures.style import DASHES, marks_of, plain
 from benchmarks.leaderboard.looks import look_of
 from benchmarks.leaderboard.published_rates import OURS, PROTOCOLS, Figures, curves, source_notes
@@ -38,6 +38,8 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
     figure = empty_figure(11.5, sum(heights) + 1.0)
     first, *others = figure.subplots(len(heights), 1, sharey=True, squeeze=False, height_ratios=heights)[:, 0]
     _draw_ours(first, summary, metric, entries)
+    _draw_limit(first, summary, metric)
+    _add_legend(first)
     finish(figure, first, summary, f"{metric} by missing rate", metric, *(["mean over runs"] if many else []))
     for axes, (protocol, group) in zip(others, published.items(), strict=True):
         _draw_published(axes, protocol, group, scale_of(summary, metric))
@@ -67,7 +69,16 @@ def _draw_ours(axes: Axes, summary: Summary, metric: str, entries: Sequence[Entr
         )
     axes.set_xlabel(f"missing rate of the modalities\n{OURS}", fontsize=11)
     axes.tick_params(labelsize=11)
-    _add_legend(axes)
+
+
+def _draw_limit(axes: Axes, summary: Summary, metric: str) -> None:
+    """Draw the Bayes limit, expected over what is missing, where it is known of this score."""
+    limit = summary.bayes_over_rates() if metric == summary.limited.name else {}
+    if limit:
+        values = [scale_of(summary, metric) * value for value in limit.values()]
+        axes.plot(
+            [float(rate) for rate in limit], values, color="black", linestyle="dashed", linewidth=1.4, label=BAYES
+        )
 
 
 def _draw_published(axes: Axes, protocol: str, group: Sequence[Figures], scale: int) -> None:

@@ -166,11 +166,15 @@ class Record:
         corpus, fold = self.trained_on["corpus"], self.trained_on["fold"]
         return "" if (corpus, fold) == (self.corpus, self.fold) else f"trained on {corpus} fold {fold}"
 
+    def numbers(self) -> dict[str, int]:
+        """Number of utterances counted under each condition, 0 if not answered."""
+        counted = torch.tensor([self.counts[name] for name in CONDITIONS], dtype=self.task.counts_dtype)
+        return dict(zip(CONDITIONS, self.task.number(counted).tolist(), strict=True))
+
     @property
     def test_size(self) -> int:
         """Number of utterances tested."""
-        counted = torch.tensor([self.counts[name] for name in CONDITIONS], dtype=self.task.counts_dtype)
-        return int(self.task.number(counted).max())
+        return max(self.numbers().values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of a line of ``records.jsonl``."""

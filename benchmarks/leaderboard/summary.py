@@ -14,6 +14,7 @@ from statistics import fmean, median, stdev
 
 import torch
 
+from benchmarks.leaderboard.limits import bayes_limit, gap, over_rates
 from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
@@ -138,6 +139,12 @@ class Summary:
     def limited(self) -> Score:
         """The score that the Bayes limit is of."""
         return self.task.score(self.task.limited)
+
+    def bayes_over_rates(self) -> dict[str, float]:
+        """The Bayes limit by missing rate of the sweep; {} where it is unknown, or utterances lack a modality."""
+        rates = {rate for entry in self.entries for rate in entry.sweep.get(self.limited.name, {})}
+        complete = all(len({*record.numbers().values()} - {0}) <= 1 for record in self.records)
+        return over_rates(self.bayes, rates) if self.bayes is not None and complete else {}
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -268,7 +275,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             cells={metric: {row: _cell(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names},
             rank={metric: ranks[metric][model] for metric in names},
             test={metric: tests[metric].get(model) for metric in names},
-            gap={row: _gap(runs[model], row) for row in SUMMARY_ROWS},
+            gap={row: gap(runs[model], row) for row in SUMMARY_ROWS},
             sweep=_sweep(runs[model]),
             validation={
                 metric: {row: _validated(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names
@@ -294,8 +301,8 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
         entries=entries,
         published=() if alone else _published(first, entries),
         figures=() if alone else read_figures(first.corpus, _told_apart(first)),
-        bayes=_bayes([record for record in records if EARLIER_TURNS not in record.remarks]),
-        bayes_turns=_bayes([record for record in records if EARLIER_TURNS in record.remarks]),
+        bayes=bayes_limit([record for record in records if EARLIER_TURNS not in record.remarks]),
+        bayes_turns=bayes_limit([record for record in records if EARLIER_TURNS in record.remarks]),
         records=tuple(records),
         training_sets=tuple(
             tuple(fold for fold in folds if splits[fold].training == training)
@@ -397,31 +404,6 @@ def _by_fold_and_seed(runs: Iterable[Record], metric: str) -> dict[int, dict[int
         if value is not None:
             values[run.fold][run.seed] = value
     return values
-
-
-def _gap(runs: Sequence[Record], row: str) -> float | None:
-    """How much worse than the Bayes rule the runs are."""
-    task = runs[0].task
-    score = task.score(task.limited)
-    sign = 1 if score.higher_is_better else -1
-    pairs = [(run.metrics[row].get(task.limit_column), run.metrics[row][score.name]) for run in runs]
-    cell = _over_runs([None if limit is None or own is None else sign * (limit - own) for limit, own in pairs])
-    return cell.mean if cell else None
-
-
-def _bayes(records: Sequence[Record]) -> dict[str, float] | None:
-    """Score of the Bayes rule by row, each fold counted once; None where a fold lacks it."""
-    limits: dict[str, float] = {}
-    for row in SUMMARY_ROWS:
-        values: dict[int, float | None] = {}
-        for record in records:
-            # A model that answers nothing in a row has no limit there; another one of the fold may.
-            values[record.fold] = record.metrics[row].get(record.task.limit_column) or values.get(record.fold)
-        cell = _over_runs(list(values.values()))
-        if cell is None:
-            return None
-        limits[row] = cell.mean
-    return limits
 
 
 def _sweep(runs: Sequence[Record]) -> dict[str, dict[str, Cell]]:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmarks.leaderboard.published import METRICS, Metric
 from benchmarks.leaderboard.published_rates import RATES_FILE
 from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.summary import Summary
+from datamodules.batches.masks import MissingRate, utterance_keys
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from tests.benchmarks.figure_titles import SYNTHETIC, title
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records, summarise_board
@@ -74,6 +76,34 @@ def test_the_bayes_limit_is_its_mean_over_folds(summary: Summary) -> None:
     np.testing.assert_allclose(heights, expected)
     (axes,) = conditions_figure(summarise_board(board_records(["MMIN"], [1, 2], [0])), "WA").axes
     assert "Bayes limit" not in axes.get_legend_handles_labels()[1]
+
+
+def test_the_bayes_limit_over_the_missing_rate_weighs_conditions_by_how_often_masks_leave_them(
+    summary: Summary,
+) -> None:
+    assert summary.bayes is not None
+    keys = utterance_keys([f"utterance {number}" for number in range(20_000)])
+    (axes,) = missing_rate_figure(summary, "WA").axes
+    (line,) = (one for one in axes.lines if one.get_label() == "Bayes limit")
+    rates, heights = np.asarray(line.get_xydata()).T
+    assert rates.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    for rate, height in zip(rates.tolist(), heights.tolist(), strict=True):
+        shown = ["".join(np.array(["a", "v", "t"])[row]) for row in MissingRate(rate)(keys, 0, 0)]
+        assert height == pytest.approx(100 * np.mean([summary.bayes[name] for name in shown]), abs=0.3), rate
+    found = re.search(r'id="data">(.*?)</script>', page_html(summary))
+    assert found is not None
+    on_page = json.loads(found.group(1))["bayes_over_rates"]
+    np.testing.assert_allclose(np.array(on_page) * (1, 100), np.stack([rates, heights], axis=1))
+    for metric in ("UA", "F1"):
+        assert "Bayes limit" not in missing_rate_figure(summary, metric).axes[0].get_legend_handles_labels()[1]
+    assert summarise_board(board_records(["MMIN"], [1, 2], [0])).bayes_over_rates() == {}
+
+
+def test_no_limit_over_the_missing_rate_where_utterances_lack_a_modality(summary: Summary) -> None:
+    first, *others = summary.records
+    counts = {**first.counts, "a": [[2 * n for n in row] for row in first.counts["a"]]}
+    gaps = replace(summary, records=(replace(first, counts=counts), *others))
+    assert summary.bayes_over_rates() and gaps.bayes_over_rates() == {}
 
 
 def test_what_is_not_answered_or_not_finished_shows() -> None:

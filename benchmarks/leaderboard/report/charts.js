@@ -178,15 +178,18 @@ function drawConditions(box, board, metric, models, fromZero) {
   });
   const series = models.map((model) => ({ key: model, ...board.models[model] }));
   const names = legend(root, series, dots ? "dot" : "bar");
-  if (Object.keys(bayes).length) {
-    const dash = svg("svg", { width: 22, height: 12 }, svg("path", { class: "limit", d: "M0 6H22" }));
-    names.append(element("li", {}, dash, "Bayes limit"));
-  }
+  if (Object.keys(bayes).length) names.append(limitItem());
   box.replaceChildren(root, names);
 }
 
-// A line over the missing rate for each of "series": its key, name, look and points [rate, mean, std].
-function drawLines(box, board, metric, series, label, [low, high]) {
+// The Bayes limit in a legend.
+function limitItem() {
+  const dash = svg("svg", { width: 22, height: 12 }, svg("path", { class: "limit", d: "M0 6H22" }));
+  return element("li", {}, dash, "Bayes limit");
+}
+
+// A line over the missing rate for each of "series": its key, name, look and points [rate, mean, std]; and [rate, limit].
+function drawLines(box, board, metric, series, label, [low, high], limit = []) {
   const all = series.flatMap(({ points }) => points);
   const rates = [...new Set(all.map(([rate]) => rate))].sort((one, other) => one - other);
   const width = Math.max(280, box.clientWidth);
@@ -212,7 +215,16 @@ function drawLines(box, board, metric, series, label, [low, high]) {
     }
     root.append(parts);
   }
-  box.replaceChildren(root, legend(root, series, "line"));
+  const names = legend(root, series, "line");
+  if (limit.length) {
+    root.append(svg("path", { class: "limit", d: path(limit) }));
+    for (const [rate, value] of limit) {
+      const title = svg("title", {}, `Bayes limit, rate ${rate.toFixed(1)}: ${metric} ${shown(board, metric, value)}`);
+      root.append(svg("circle", { cx: x(rate), cy: y(value), r: 4, opacity: 0 }, title));
+    }
+    names.append(limitItem());
+  }
+  box.replaceChildren(root, names);
 }
 
 // Ours, and below it what others published, a chart for each protocol, all with the same vertical axis.
@@ -225,8 +237,10 @@ function drawCurves(box, others, board, metric, models, withPublished) {
   }));
   const published = board.curves.map(({ lines }) => (lines[metric] ?? []).map((line, key) => ({ key, ...line })));
   const drawn = [...ours, ...(withPublished ? published.flat() : [])].flatMap(({ points }) => points);
-  const range = drawn.length ? limits(drawn.map(([, mean, std]) => [mean, std]), false, board.percent[metric] ? 1 : Infinity) : null;
-  if (ours.length) drawLines(box, board, metric, ours, "missing rate", range);
+  const limit = metric === board.limited && ours.length ? board.bayes_over_rates : [];
+  const heights = [...drawn.map(([, mean, std]) => [mean, std]), ...limit.map(([, value]) => [value, 0])];
+  const range = drawn.length ? limits(heights, false, board.percent[metric] ? 1 : Infinity) : null;
+  if (ours.length) drawLines(box, board, metric, ours, "missing rate", range, limit);
   else nothing(box);
   others.forEach((figure, number) => {
     figure.hidden = !(withPublished && published[number].length);

@@ -257,6 +257,7 @@ def _data(summary: Summary) -> dict[str, Any]:
         "folds": summary.folds,
         "seeds": summary.seeds,
         "bayes": summary.bayes,
+        "bayes_over_rates": [[float(rate), value] for rate, value in summary.bayes_over_rates().items()],
         "models": [_model(entry) for entry in summary.entries],
         "curves": [{"lines": group["lines"]} for group in _curves(summary)],
         "runs": _runs(summary),

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-
 from benchmarks.leaderboard.published import MARKS, Published
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import CONDITIONS
@@ -269,7 +267,7 @@ def _numbers_note(summary: Summary) -> list[str]:
     largest = dict.fromkeys(CONDITIONS, 0)
     unequal = False
     for record in summary.records:
-        counts = {name: int(summary.task.number(torch.tensor(record.counts[name]))) for name in CONDITIONS}
+        counts = record.numbers()
         unequal |= len(set(counts.values()) - {0}) > 1
         largest = {name: max(number, counts[name]) for name, number in largest.items()}
     if not unequal:
