@@ -4,5 +4,6 @@ from ifmmin.inference.answer import Answer
 from ifmmin.inference.explanation import Explanation
 from ifmmin.inference.features import Features
 from ifmmin.inference.predictor import Predictor
+from ifmmin.inference.stream import Stream
 
-__all__ = ["Answer", "Explanation", "Features", "Predictor"]
+__all__ = ["Answer", "Explanation", "Features", "Predictor", "Stream"]

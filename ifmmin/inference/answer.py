@@ -23,6 +23,7 @@ class Answer(dict[str, float]):
         frames: how many frames of each modality that the model saw, without lost ones.
         lost: how many frames were lost, by modality, of those that lost any, all of theirs included.
         abstained: whether no class was as probable as the caller wanted.
+        seconds: of a stream, the time of the answer; otherwise None.
 
     >>> answer = Answer({"angry": 0.3, "sad": 0.7}, frames={"audio": 40, "text": 22}, lost={"audio": 2})
     >>> answer["sad"], answer.prediction, answer.condition, answer == {"angry": 0.3, "sad": 0.7}
@@ -41,6 +42,7 @@ class Answer(dict[str, float]):
         self.frames: dict[str, int] = dict(frames or {})
         self.lost: dict[str, int] = dict(lost or {})
         self.abstained = abstained
+        self.seconds: float | None = None
 
     @property
     def prediction(self) -> str | float | None:

@@ -24,6 +24,7 @@ from ifmmin.inference.batching import batch_of, by_length
 from ifmmin.inference.description import description
 from ifmmin.inference.explanation import Explanation
 from ifmmin.inference.features import Features, FrameReader, ReadFrames
+from ifmmin.inference.stream import Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,6 +52,7 @@ class Predictor:
         feature_dims: frame widths of audio, visual, text.
         trained_on: the record; empty without one.
         source: the checkpoint.
+        reader: checks and normalises frames.
 
     Raises:
         InputError: ``model`` is no model, or the record lacks how frames were normalised.
@@ -71,11 +73,11 @@ class Predictor:
         self.feature_dims: list[int] = list(model.feature_dims)
         self.trained_on: Mapping[str, Any] = trained_on or {}
         self.source = source
-        self._reader = FrameReader(self.feature_dims, trained_on, source)
+        self.reader = FrameReader(self.feature_dims, trained_on, source)
 
     def __repr__(self) -> str:
         """Model, task, training data, frames and device, in a few lines."""
-        return description(self.model, self.trained_on, self._reader.normalization, self.source)
+        return description(self.model, self.trained_on, self.reader.normalization, self.source)
 
     @classmethod
     def load(
@@ -121,7 +123,7 @@ class Predictor:
                 regression, or its checkpoint has no temperatures, but calibration is asked for.
         """
         check_confidence(self.model.task, calibrated, abstain_below)
-        return self._answer([self._read(features)], calibrated, abstain_below)[0]
+        return self.answer_read([self._read(features)], calibrated, abstain_below)[0]
 
     def predict_many(
         self,
@@ -158,10 +160,26 @@ class Predictor:
             read = [self._read(features, f"utterances[{position}]: ") for position, features in pool]
             found: dict[int, Answer] = {}
             for batch in by_length([each.lengths for each in read], self.feature_dims, batch_size):
-                answered = self._answer([read[position] for position in batch], calibrated, abstain_below)
+                answered = self.answer_read([read[position] for position in batch], calibrated, abstain_below)
                 found |= zip(batch, answered, strict=True)
             answers += [found[position] for position in range(len(pool))]
         return answers
+
+    def stream(
+        self, every: float = 1.0, rate: Mapping[str, float] | None = None, window_seconds: float | None = None
+    ) -> Stream:
+        """Start a stream: frames arrive, and an answer comes every ``every`` seconds.
+
+        Args:
+            every: seconds from answer to answer.
+            rate: frames a second of the modalities that tell the time, at least of one; see
+                :class:`~ifmmin.inference.Stream`.
+            window_seconds: how far back an answer looks; None: to the start.
+
+        Raises:
+            InputError: there is no rate, or a number is out of range.
+        """
+        return Stream(self, every, rate or {}, window_seconds)
 
     def explain(self, features: Features, *, calibrated: bool = False) -> Explanation:
         """Predict, and say how much each modality gave to the answer: exact Shapley values, in one pass.
@@ -205,13 +223,13 @@ class Predictor:
     def _read(self, features: Features, where: str = "") -> ReadFrames:
         """Frames of an utterance that the model can answer; ``where`` begins an error's message."""
         try:
-            read = self._reader.read(features)
-            self._check_answers(read)
+            read = self.reader.read(features)
+            self.check_answered(read)
         except InputError as error:
             raise InputError(f"{where}{error}") from error
         return read
 
-    def _check_answers(self, read: ReadFrames) -> None:
+    def check_answered(self, read: ReadFrames) -> None:
         """Refuse a condition that the model does not answer.
 
         Raises:
@@ -229,12 +247,23 @@ class Predictor:
     def _batch(self, utterances: Sequence[ReadFrames]) -> Batch:
         return batch_of(utterances, self.feature_dims, self.model.device, self.model.needs.turns)
 
-    def _answer(
-        self, utterances: Sequence[ReadFrames], calibrated: bool = False, abstain_below: float | None = None
+    def answer_read(
+        self,
+        utterances: Sequence[ReadFrames],
+        calibrated: bool = False,
+        abstain_below: float | None = None,
+        model: MissingModalityModule | None = None,
     ) -> list[Answer]:
-        """Answer utterances in one batch; arguments as of :meth:`predict`."""
+        """Answer utterances that were read, in one batch.
+
+        Args:
+            utterances: at least one, under conditions that the model answers.
+            calibrated: see :meth:`predict`.
+            abstain_below: see :meth:`predict`.
+            model: a view of the model to ask instead.
+        """
         temperatures = self._temperatures([read.condition for read in utterances]) if calibrated else None
-        answers = self._answers(self._batch(utterances))
+        answers = self._answers(self._batch(utterances), model)
         if temperatures is not None:
             answers = tempered(answers, temperatures)
         return [
@@ -247,10 +276,10 @@ class Predictor:
             for values, read in zip(answers, utterances, strict=True)
         ]
 
-    def _answers(self, batch: Batch) -> Tensor:
+    def _answers(self, batch: Batch, model: MissingModalityModule | None = None) -> Tensor:
         """Answers [B, P] of the task, on the CPU."""
         with torch.inference_mode():
-            answers = self.model.task.answers(self.model(batch))
+            answers = self.model.task.answers((model or self.model)(batch))
         if not bool(answers.isfinite().all()):
             raise InputError(f"{self.source}: no finite answer to these features; see that they are of the usual size.")
         return answers.cpu()

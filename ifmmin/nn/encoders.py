@@ -22,6 +22,7 @@ from datamodules.conditions import MODALITIES
 from ifmmin.nn.kernels.winning_window import winning_responses
 from ifmmin.nn.padding import by_time, checked_lengths, padding_mask
 from ifmmin.nn.precision import in_autocast, lstm_states
+from ifmmin.nn.running import RunningConvolutions, RunningLSTM, RunningPool
 
 Pooling = Literal["max", "last", "attention"]
 
@@ -75,6 +76,10 @@ class SequenceEncoder(nn.Module, ABC):
     def absent(self) -> Tensor:
         """[E]: the embedding of a modality that is not there."""
         return self.head(self.pool_absent())[0]
+
+    def running(self) -> RunningPool | None:
+        """Pool of a stream, whose frames come one after the other; None where a new frame changes what was before."""
+        return None
 
     def embed(self, seen: Visible, rows: int) -> Tensor:
         """[rows, E]: each row's embedding; every sequence is pooled once, the zero frames only where a row needs them.
@@ -143,6 +148,11 @@ class LSTMEncoder(SequenceEncoder):
         # In training one more sequence in the same run costs less than a run of its own.
         return self.pool(frames, F.pad(lengths, (0, 1), value=self.absent_frames))
 
+    def running(self) -> RunningPool:
+        """See :class:`SequenceEncoder`."""
+        attention = (self.attention, self.attention_vector) if self.pooling == "attention" else None
+        return RunningLSTM(self.rnn, attention, last=self.pooling == "last")
+
 
 class TextCNN(SequenceEncoder):
     """Convolutions over words, max over time, dropout, linear, ReLU (text in IF-MMIN and MMIN).
@@ -195,6 +205,10 @@ class TextCNN(SequenceEncoder):
             parameter for name, parameter in self.convolutions.named_parameters() if name.endswith("bias")
         ]
         return torch.cat(biases).relu()[None]
+
+    def running(self) -> RunningPool:
+        """See :class:`SequenceEncoder`."""
+        return RunningConvolutions(list(self.convolutions), self.widest)
 
     def head(self, pooled: Tensor) -> Tensor:
         """See :class:`SequenceEncoder`."""

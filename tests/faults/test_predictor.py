@@ -189,3 +189,57 @@ def test_no_class(model: Any, expected: str) -> None:
 @pytest.mark.parametrize("frames", [pytest.param(case[1], id=case[0]) for case in ANSWERED])
 def test_answered_like_plain_frames(frames: Any) -> None:
     assert small().predict({"audio": frames}) == small().predict({"audio": np.ones((2, D))})
+
+
+CLOCKS: list[tuple[str, dict[str, Any], str]] = [
+    ("no rate", {}, 'rate: give the frames a second of at least one modality, such as {"audio": 100}.'),
+    ("an unknown modality", {"rate": {"video": 30}}, "rate: 'video' is no modality: give frames a second of audio"),
+    ("no frames a second", {"rate": {"audio": 0}}, "rate of audio 0: give a number above 0."),
+    ("NaN frames a second", {"rate": {"audio": math.nan}}, "rate of audio nan: give a number above 0."),
+    ("text as a number", {"rate": {"audio": "30"}}, "rate of audio '30': give a number above 0."),
+    ("a negative time", {"rate": {"audio": 1}, "every": -1}, "every -1: give a number above 0."),
+    ("an endless window", {"rate": {"audio": 1}, "window_seconds": math.inf}, "window_seconds inf: give a number"),
+    ("a short window", {"rate": {"audio": 1}, "window_seconds": 0.5}, "window_seconds 0.5: give at least every, 1."),
+    (
+        "a long window",
+        {"rate": {"audio": 100}, "window_seconds": 1e6},
+        "window_seconds 1e+06: 100000000 frames, more than 100000; give fewer.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), [pytest.param(*case[1:], id=case[0]) for case in CLOCKS])
+def test_a_stream_refused_in_one_line(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        small().stream(**options)
+    assert expected in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+PUSHES: list[tuple[str, dict[str, Any], str]] = [
+    ("an unknown modality", {"video": np.zeros((2, D))}, "'video' is no modality"),
+    ("infinite", {"audio": spoilt(math.inf)}, "audio: infinite values"),
+    ("infinite beside what is right", {"audio": np.ones((3, D)), "text": np.full((1, DIMS[2]), math.inf)}, "text: inf"),
+    ("a single frame without its axis", {"audio": np.zeros(D)}, "audio: shape [5], but small.ckpt"),
+    ("no frames", {"audio": np.zeros((0, D))}, "audio: no frames; leave audio out where it is absent"),
+]
+
+
+@pytest.mark.parametrize(("frames", "expected"), [pytest.param(*case[1:], id=case[0]) for case in PUSHES])
+def test_a_push_that_is_refused_changes_nothing(frames: dict[str, Any], expected: str) -> None:
+    stream = small().stream(rate={"audio": 2})
+    (before,) = stream.push(audio=np.ones((2, D)))
+    with pytest.raises(InputError) as refused:
+        stream.push(**frames)
+    assert expected in str(refused.value)
+    assert (stream.answer(), stream.seconds) == (before, 1.0)
+
+
+def test_a_stream_that_has_seen_nothing() -> None:
+    stream = small().stream(rate={"audio": 2})
+    with pytest.raises(InputError, match="the stream has seen nothing yet; push frames of audio, visual, text"):
+        stream.answer()
+    assert stream.push() == []
+    assert stream.push(audio=np.full((4, D), math.nan)) == []
+    with pytest.raises(InputError, match="the stream has seen nothing yet but audio whose every frame is NaN; push"):
+        stream.answer()
