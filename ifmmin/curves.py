@@ -65,17 +65,17 @@ CURVES: Mapping[str, Curve] = {
     "frames": Curve(
         TENTHS,
         "rate of lost frames",
-        "nothing else is missing; each frame of every modality is zero with this probability, and one always stays",
+        "all modalities are there; each of their frames is zero with this probability, and one always stays",
     ),
     "bursts": Curve(
         TENTHS,
         "rate of frames lost in bursts",
-        "as many frames are zero as above, in bursts of 10 frames on average",
+        "all modalities are there; as many of their frames are zero, in bursts of 10 on average",
     ),
     "noise": Curve(
         (0.0, 0.5, 1.0, 1.5, 2.0),
         "standard deviation of noise on the frames",
-        "nothing is missing; normal noise on every frame, in standard deviations of the training frames",
+        "all modalities are there; normal noise on each of their frames, in standard deviations of the training frames",
     ),
 }
 """Curves by name; those of frames have the names of :data:`~datamodules.batches.patterns.PATTERNS`."""

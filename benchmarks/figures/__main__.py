@@ -4,7 +4,8 @@
     python -m benchmarks.figures runs/Synthetic/fold1/IFMMIN-seed0/run-1 --output pictures
 
 Of a board: WA, UA and F1 per condition as bars, of more than eight models as dots; the missing-rate curves, and
-below them what others published, each protocol in a panel of its own; the confusion matrices of all models
+below them what others published, each protocol in a panel of its own; curves over the rate of lost frames, bursts
+and noise with their areas; the confusion matrices of all models
 together and of each. Of a run: its confusion matrices; for a model with invariant features, t-SNE of the
 predicted ones (H') and the curve of L_inv; of RedCore the curves of its adaptive weights. A board shows these
 of its best such model, first fold, first seed. A picture that cannot be drawn is named with the reason.
@@ -28,6 +29,7 @@ from benchmarks.figures.confusion import pooled_confusion_figure
 from benchmarks.figures.curves import loss_figure, weights_figure
 from benchmarks.figures.invariance import features_figure
 from benchmarks.figures.missing_rate import missing_rate_figure
+from benchmarks.figures.rate_curves import rate_curves_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, latest_records
 from benchmarks.leaderboard.summary import Summary, summarise_board
@@ -59,6 +61,8 @@ def drawings_of_board(folder: Path, summary: Summary) -> Iterator[Drawing]:
         yield f"conditions_{metric}", partial(conditions_figure, summary, metric)
     for metric in summary.score_names:
         yield f"missing_rate_{metric}", partial(missing_rate_figure, summary, metric)
+    for metric in summary.score_names:
+        yield f"rate_curves_{metric}", partial(rate_curves_figure, summary, metric)
     yield "confusion", partial(pooled_confusion_figure, summary)
     for entry in summary.entries:
         yield f"confusion_{file_name(entry.model)}", partial(confusions_of, summary, entry)

@@ -27,8 +27,11 @@ PROTOCOLS: Mapping[str, str] = {
 }
 """Protocols with a curve over the rate, and what their rate is."""
 
-OURS = "each is absent with this probability, and one is given back where none is left"
-"""Our protocol, see :mod:`ifmmin.curves`; at rate r the share that is absent is r - r³/3."""
+IN_THEIRS: Mapping[str, str] = {"modality dropping, rate": "share"}
+"""Our curve in the same protocol; another one's rate is another thing, and never on its axis."""
+
+AREA_PROTOCOL = "frame dropping, area under the curve over rates"
+"""Published areas below the curve ``frames``: the same rates and rule, of a model trained at each rate."""
 
 _SCORES: Mapping[str, str] = {
     "ACC": "WA",
@@ -75,14 +78,26 @@ class Figures:
         return self.protocol in PROTOCOLS
 
     @property
+    def is_area(self) -> bool:
+        """Whether it is an area below a curve, one value."""
+        return self.protocol == AREA_PROTOCOL and len(self.printed) == 1
+
+    @property
     def score(self) -> str | None:
         """Our name of the metric, None where ours is defined otherwise."""
         return _SCORES.get(self.metric)
 
     def points(self) -> list[tuple[float, float]]:
         """Rates and values of a curve, a percentage in [0, 1], by rate."""
-        scale = 1.0 if self.metric in PLAIN_METRICS else 100.0
-        return sorted((float(rate), float(value) / scale) for rate, value in self.printed.items())
+        return sorted((float(rate), self._plain(value)) for rate, value in self.printed.items())
+
+    def area(self) -> float:
+        """Value of an area, a percentage in [0, 1]."""
+        (value,) = self.printed.values()
+        return self._plain(value)
+
+    def _plain(self, value: str) -> float:
+        return float(value) / (1.0 if self.metric in PLAIN_METRICS else 100.0)
 
     @property
     def reference(self) -> str:
@@ -143,6 +158,11 @@ def curves(figures: Collection[Figures], scores: Collection[str]) -> dict[str, d
     return found
 
 
+def published_areas(figures: Collection[Figures], score: str) -> list[Figures]:
+    """Areas below the curve of lost frames, in one of our scores."""
+    return [each for each in figures if each.is_area and each.score == score]
+
+
 def source_notes(group: Sequence[Figures]) -> dict[str, str]:
     """Marks and notes of curves by source, in the order of the sources; a mark of some models names them."""
     notes = {}
@@ -159,10 +179,10 @@ def source_notes(group: Sequence[Figures]) -> dict[str, str]:
 
 
 def other_tables(figures: Collection[Figures], scores: Collection[str]) -> dict[tuple[str, str], list[Figures]]:
-    """What is no curve of a board's score, by protocol and published metric: each for a table of its own."""
+    """What is neither curve nor area of a board's score, by protocol and metric: each for a table of its own."""
     found: dict[tuple[str, str], list[Figures]] = {}
     for each in figures:
-        if not (each.is_curve and each.score in scores):
+        if not ((each.is_curve or each.is_area) and each.score in scores):
             found.setdefault((each.protocol, each.metric), []).append(each)
     return found
 

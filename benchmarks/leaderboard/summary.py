@@ -10,16 +10,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from statistics import fmean, median, stdev
+from statistics import median
 
 import torch
 
+from benchmarks.leaderboard.cells import Cell as Cell
+from benchmarks.leaderboard.cells import over_runs
 from benchmarks.leaderboard.limits import bayes_limit, gap, over_rates
 from benchmarks.leaderboard.paired import DECIMALS, Fold, paired_tests, smallest_p
 from benchmarks.leaderboard.paired import PairedTest as PairedTest  # re-exported: fields of the dataclasses below
 from benchmarks.leaderboard.published import Published as Published
 from benchmarks.leaderboard.published import published_beside, published_classes
 from benchmarks.leaderboard.published_rates import Figures, read_figures
+from benchmarks.leaderboard.rate_curves import RateCurve, rate_curves
 from benchmarks.leaderboard.records import Record
 from datamodules.batches.patterns import EVALUATED_WITH
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
@@ -31,21 +34,6 @@ from ifmmin.tasks import SUMMARY_ROWS, Score, Task
 
 DEFAULT_REFERENCE = "IFMMIN"
 """The model the others are tested against, where it is on the board and no other is chosen."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value over runs.
-
-    Attributes:
-        mean: over all runs, in [0, 1].
-        std: the sample standard deviation over runs; None if there is one run.
-        n: the number of runs.
-    """
-
-    mean: float
-    std: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ class Entry:
         test: by metric; None for the reference, or where fewer than two folds can be compared.
         gap: by row, how much worse than the Bayes rule its runs are in the mean, in the task's limited score; None
             where either is unknown.
-        sweep: by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate.
+        curves: by name of :data:`~ifmmin.curves.CURVES`; without those that not all its runs have.
         validation: by metric and row, of the selected epochs on validation; None unless all its runs have it.
         confusion: counts [C, C] summed over its runs, by condition, and ``"pooled"`` for the six missing ones.
         calibration: by column of :mod:`ifmmin.results.calibration` and row; None unless all its runs have the value.
@@ -82,12 +70,17 @@ class Entry:
     rank: dict[str, int | None]
     test: dict[str, PairedTest | None]
     gap: dict[str, float | None]
-    sweep: dict[str, dict[str, Cell]]
+    curves: dict[str, RateCurve]
     validation: dict[str, dict[str, Cell | None]]
     confusion: dict[str, list[list[int]]]
     calibration: dict[str, dict[str, Cell | None]]
     parameters: int
     wall_time_s: float
+
+    @property
+    def sweep(self) -> dict[str, dict[str, Cell]]:
+        """Cells by metric and missing rate ``"0.0"`` to ``"0.7"``; {} unless all its runs answer every rate."""
+        return self.curves["modalities"].cells if "modalities" in self.curves else {}
 
 
 @dataclass(frozen=True)
@@ -276,7 +269,7 @@ def summarise_board(records: Sequence[Record], reference: str | None = None) -> 
             rank={metric: ranks[metric][model] for metric in names},
             test={metric: tests[metric].get(model) for metric in names},
             gap={row: gap(runs[model], row) for row in SUMMARY_ROWS},
-            sweep=_sweep(runs[model]),
+            curves=rate_curves(runs[model], splits),
             validation={
                 metric: {row: _validated(runs[model], metric, row) for row in SUMMARY_ROWS} for metric in names
             },
@@ -364,27 +357,19 @@ def _distinct(numbers: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def _over_runs(values: Sequence[float | None]) -> Cell | None:
-    """Mean and spread; None unless every run has a value."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
-    return Cell(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
-
-
 def _cell(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
     """One metric of one row over the runs of a model."""
-    return _over_runs([run.metrics[row][metric] for run in runs])
+    return over_runs([run.metrics[row][metric] for run in runs])
 
 
 def _validated(runs: Sequence[Record], metric: str, row: str) -> Cell | None:
     """One metric of one row on validation, over the runs of a model."""
-    return _over_runs([run.validation[row][metric] if run.validation else None for run in runs])
+    return over_runs([run.validation[row][metric] if run.validation else None for run in runs])
 
 
 def _calibration(runs: Sequence[Record], column: str, row: str) -> Cell | None:
     """One measure of the probabilities of one row, over the runs of a model."""
-    return _over_runs([run.calibration[row][column] if run.calibration else None for run in runs])
+    return over_runs([run.calibration[row][column] if run.calibration else None for run in runs])
 
 
 def _ranks(cells: Mapping[str, Cell | None], higher_is_better: bool) -> dict[str, int | None]:
@@ -404,22 +389,6 @@ def _by_fold_and_seed(runs: Iterable[Record], metric: str) -> dict[int, dict[int
         if value is not None:
             values[run.fold][run.seed] = value
     return values
-
-
-def _sweep(runs: Sequence[Record]) -> dict[str, dict[str, Cell]]:
-    """By metric and missing rate; {} unless all runs answer the same rates."""
-    task, rates = runs[0].task, sorted(runs[0].sweep, key=float)
-    if not rates or any(run.sweep.keys() != set(rates) for run in runs):
-        return {}
-    counts = torch.tensor([[run.sweep[rate] for rate in rates] for run in runs], dtype=task.counts_dtype)
-    if not bool(task.number(counts).all()):
-        return {}
-    result: dict[str, dict[str, Cell]] = {}
-    for metric, values in task.evaluate(counts).items():
-        columns = [[None if value != value else value for value in column] for column in values.T.tolist()]
-        cells = {rate: _over_runs(column) for rate, column in zip(rates, columns, strict=True)}
-        result[metric] = {rate: cell for rate, cell in cells.items() if cell}
-    return result
 
 
 def _confusion(runs: Sequence[Record]) -> dict[str, list[list[int]]]:

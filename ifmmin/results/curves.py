@@ -14,7 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ifmmin.curves import CURVES, area
-from ifmmin.results.tables import interval_text
+from ifmmin.results.tables import interval_text, short
 from ifmmin.results.uncertainty import LEVEL, add_up, percentiles
 from ifmmin.tasks import Score, Task
 
@@ -98,14 +98,11 @@ def curve_table(title: str, score: Score, curves: Sequence[CurveScores]) -> Tabl
     for heading in ("area", "over", *rates):
         table.add_column(heading, justify="right", no_wrap=True)
     for curve in curves:
-        known = {
-            rate: None if values[score.name] != values[score.name] else values[score.name]
-            for rate, values in curve.values.items()
-        }
+        known = {rate: values[score.name] for rate, values in curve.values.items()}
         ends = curve.intervals.get(AREA, {}).get(score.name)
-        cells = [score.format(known[rate])[:-1] if rate in known else "" for rate in rates]
+        cells = [_cell(score, known[rate]) if rate in known else "" for rate in rates]
         table.add_row(
-            curve.name, score.format(known[AREA]) + interval_text(score, ends), CURVES[curve.name].span, *cells
+            curve.name, _cell(score, known[AREA]) + interval_text(score, ends), CURVES[curve.name].span, *cells
         )
     table.caption_justify = "left"
     table.caption = Text(
@@ -118,3 +115,7 @@ def curve_table(title: str, score: Score, curves: Sequence[CurveScores]) -> Tabl
         )
     )
     return table
+
+
+def _cell(score: Score, value: float) -> str:
+    return "–" if value != value else short(score, value)

@@ -59,5 +59,14 @@ def interval_text(score: Score, ends: tuple[float, float] | None) -> str:
     """
     if ends is None:
         return ""
-    low, high = (f"{100 * end:.1f}" if score.percent else f"{end:.2f}" for end in ends)
+    low, high = (short(score, end) for end in ends)
     return f" [{low}, {high}]"
+
+
+def short(score: Score, value: float) -> str:
+    """Write a value with one digit less than tables.
+
+    >>> short(Score("WA"), 0.64678), short(Score("MAE", False, False), 0.9)
+    ('64.7', '0.90')
+    """
+    return f"{100 * value:.1f}" if score.percent else f"{value:.2f}"

@@ -21,6 +21,7 @@ from sklearn.metrics import f1_score, recall_score
 from benchmarks.figures.conditions import conditions_figure
 from benchmarks.figures.confusion import confusion_figure, pooled_confusion_figure
 from benchmarks.figures.missing_rate import missing_rate_figure
+from benchmarks.figures.rate_curves import rate_curves_figure
 from benchmarks.figures.style import DASHES
 from benchmarks.leaderboard.looks import COLOURS, MARKERS, NAMED, look_of
 from benchmarks.leaderboard.published import METRICS, Metric
@@ -29,6 +30,8 @@ from benchmarks.leaderboard.report.page import page_html
 from benchmarks.leaderboard.summary import Summary
 from datamodules.batches.masks import MissingRate, utterance_keys
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
+from datamodules.errors import InputError
+from ifmmin.curves import CURVES
 from tests.benchmarks.figure_titles import SYNTHETIC, title
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records, summarise_board
 from tests.cli.running import CHECKOUT
@@ -117,7 +120,7 @@ def test_what_is_not_answered_or_not_finished_shows() -> None:
     errors = bars["MCTN (only 1 run)"].errorbar
     assert errors is not None and np.isnan(ends_of(errors)).all()
     axes = missing_rate_figure(summary, "UA").axes[0]
-    assert [one.get_label() for one in axes.containers] == ["IFMMIN"]
+    assert [name_of(one) for one in axes.containers] == ["IFMMIN"]
 
 
 def ends_of(errors: ErrorbarContainer) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -136,7 +139,7 @@ def test_missing_rate_curves_are_metrics_of_the_sweep(summary: Summary) -> None:
     }
     for metric in METRICS:
         (axes,) = missing_rate_figure(summary, metric).axes
-        curves = {str(one.get_label()): one for one in axes.containers if isinstance(one, ErrorbarContainer)}
+        curves = {name_of(one): one for one in axes.containers if isinstance(one, ErrorbarContainer)}
         assert curves.keys() == set(MODELS)
         for model, container in curves.items():
             sweeps = [record["sweep"] for record in RECORDS if record["model"] == model]
@@ -146,6 +149,32 @@ def test_missing_rate_curves_are_metrics_of_the_sweep(summary: Summary) -> None:
             np.testing.assert_allclose(np.asarray(line.get_xdata(), dtype=float), np.arange(8) / 10, atol=0.02)
             low, high = ends_of(container)
             np.testing.assert_allclose((high - low) / 2, values.std(axis=0, ddof=1))
+
+
+def name_of(line: Any) -> str:
+    """Model of a line, without the area that follows its name."""
+    return re.sub(r"  \d+\.\d+$", "", str(line.get_label()))
+
+
+def test_rate_curves_are_metrics_of_their_counts_with_the_area(summary: Summary) -> None:
+    names = ["share", "frames", "bursts", "noise"]
+    figure = rate_curves_figure(summary, "WA")
+    for name, axes in zip(names, figure.axes, strict=True):
+        assert CURVES[name].meaning in axes.get_xlabel()
+        drawn = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
+        assert [name_of(one) for one in drawn] == [entry.model for entry in summary.entries]
+        for container in drawn:
+            runs = [record["curves"][name] for record in RECORDS if record["model"] == name_of(container)]
+            matrices = np.array([[run[rate] for rate in run] for run in runs], dtype=float)
+            values = 100 * np.trace(matrices, axis1=2, axis2=3) / matrices.sum(axis=(2, 3))
+            line = container.lines[0]
+            np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), values.mean(axis=0))
+            rates = np.array(CURVES[name].rates)
+            np.testing.assert_allclose(np.asarray(line.get_xdata(), dtype=float), rates, atol=0.06)
+            trapezoid = ((values[:, 1:] + values[:, :-1]) / 2 * np.diff(rates)).sum(axis=1) / rates[-1]
+            assert str(container.get_label()).endswith(f"  {trapezoid.mean():.1f}")
+    with pytest.raises(InputError, match="no model of this board has a curve of lost or noisy frames"):
+        rate_curves_figure(summarise_board([record | {"curves": {}} for record in RECORDS]), "WA")
 
 
 def rows_of(confusion: list[list[int]]) -> tuple[list[int], list[int]]:
@@ -256,13 +285,19 @@ def test_published_curves_are_in_a_panel_of_their_own_protocol() -> None:
     summary = summarise_board(board_records(["IFMMIN", "MMIN"], [1, 2], [0]))
     for metric, name in (("WA", "ACC"), ("UA", "UA")):
         ours, theirs = missing_rate_figure(summary, metric).axes
-        assert [one.get_label() for one in ours.containers] == [entry.model for entry in summary.entries]
+        assert [name_of(one) for one in ours.containers] == [entry.model for entry in summary.entries]
         lines = [line for line in published if line["metric"] == name and line["protocol"] == "modality dropping, rate"]
         expected = sorted((line["model"], float(line["rate_or_condition"]), float(line["value"])) for line in lines)
-        drawn = []
+        drawn, beside = [], []
         for one in theirs.containers:
             assert isinstance(one, ErrorbarContainer)
             model, line = str(one.get_label()).split(" [")[0], one.lines[0]
+            if model.endswith(", ours"):
+                entry = next(entry for entry in summary.entries if entry.model == model.removesuffix(", ours"))
+                cells = entry.curves["share"].cells[metric].values()
+                np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), [100 * c.mean for c in cells])
+                beside.append(entry.model)
+                continue
             assert to_hex(line.get_color()) == COLOURS[look_of(model).colour]
             assert line.get_marker() == MARKERS[look_of(model).marker]
             points = zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True)
@@ -272,7 +307,8 @@ def test_published_curves_are_in_a_panel_of_their_own_protocol() -> None:
         below = " ".join(theirs.get_xlabel().split())
         assert below.startswith("modality dropping, rate: ")
         assert all(line["source"] in below for line in lines) and "other features" in below
-        assert "not our runs" in theirs.get_title()
+        assert "ours in their protocol" in theirs.get_title()
+        assert beside == [entry.model for entry in summary.entries]
     assert len(missing_rate_figure(summary, "F1").axes) == 1
     for records in (RECORDS, board_records(["MMIN"], [1], [0], "MSP-IMPROV")):
         assert len(missing_rate_figure(summarise_board(records), "WA").axes) == 1

@@ -97,7 +97,9 @@ def test_a_board_and_its_best_run_have_the_same_bytes_in_another_process(run: Pa
     again = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0 and "left out" not in again.stdout
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in "12")
-    of_metrics = tuple(f"{kind}_{metric}" for kind in ("conditions", "missing_rate") for metric in METRICS)
+    of_metrics = tuple(
+        f"{kind}_{metric}" for kind in ("conditions", "missing_rate", "rate_curves") for metric in METRICS
+    )
     assert first.keys() == files((*OF_A_RUN, *of_metrics, "confusion_IFMMIN"))
     assert first == second
 

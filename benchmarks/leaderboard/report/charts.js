@@ -227,25 +227,49 @@ function drawLines(box, board, metric, series, label, [low, high], limit = []) {
   box.replaceChildren(root, names);
 }
 
-// Ours, and below it what others published, a chart for each protocol, all with the same vertical axis.
-function drawCurves(box, others, board, metric, models, withPublished) {
-  const swept = models.filter((model) => Object.keys(board.models[model].sweep[metric] ?? {}).length);
-  const ours = swept.map((model) => ({
+// Lines of one rate curve of ours, of those models that have it.
+function oursOf(board, curve, metric, models, suffix = "") {
+  const cells = (model) => board.models[model].rates[curve]?.[metric] ?? {};
+  return models.filter((model) => Object.keys(cells(model)).length).map((model) => ({
     key: model,
     ...board.models[model],
-    points: Object.entries(board.models[model].sweep[metric]).map(([rate, cell]) => [Number(rate), ...cell]),
+    name: board.models[model].name + suffix,
+    points: Object.entries(cells(model)).map(([rate, cell]) => [Number(rate), ...cell]),
   }));
-  const published = board.curves.map(({ lines }) => (lines[metric] ?? []).map((line, key) => ({ key, ...line })));
-  const drawn = [...ours, ...(withPublished ? published.flat() : [])].flatMap(({ points }) => points);
-  const limit = metric === board.limited && ours.length ? board.bayes_over_rates : [];
+}
+
+const rangeOf = (board, metric, series, limit = []) => {
+  const drawn = series.flatMap(({ points }) => points);
   const heights = [...drawn.map(([, mean, std]) => [mean, std]), ...limit.map(([, value]) => [value, 0])];
-  const range = drawn.length ? limits(heights, false, board.percent[metric] ? 1 : Infinity) : null;
-  if (ours.length) drawLines(box, board, metric, ours, "missing rate", range, limit);
+  return drawn.length ? limits(heights, false, board.percent[metric] ? 1 : Infinity) : null;
+};
+
+// Ours, and below it what others published, a chart for each protocol, all with the same vertical axis. Ours are beside
+// theirs where there is a curve in their protocol.
+function drawCurves(box, others, board, metric, models, withPublished) {
+  const ours = oursOf(board, "modalities", metric, models);
+  const published = board.curves.map(({ lines, ours: curve }) => {
+    const theirs = (lines[metric] ?? []).map((line, key) => ({ key: `published ${key}`, ...line }));
+    return theirs.length && curve ? [...theirs, ...oursOf(board, curve, metric, models, ", ours")] : theirs;
+  });
+  const limit = metric === board.limited && ours.length ? board.bayes_over_rates : [];
+  const range = rangeOf(board, metric, [...ours, ...(withPublished ? published.flat() : [])], limit);
+  if (ours.length) drawLines(box, board, metric, ours, board.axes.modalities, range, limit);
   else nothing(box);
   others.forEach((figure, number) => {
     figure.hidden = !(withPublished && published[number].length);
     if (!figure.hidden) drawLines(figure.querySelector(".chart"), board, metric, published[number], "published missing rate", range);
   });
+}
+
+// The other patterns, a chart for each.
+function drawFurther(figures, board, metric, models) {
+  for (const figure of figures) {
+    const { curve } = figure.dataset;
+    const [ours, box] = [oursOf(board, curve, metric, models), figure.querySelector(".chart")];
+    if (ours.length) drawLines(box, board, metric, ours, board.axes[curve], rangeOf(board, metric, ours));
+    else nothing(box);
+  }
 }
 
 function confusionTable(counts, classes) {

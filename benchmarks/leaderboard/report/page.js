@@ -15,9 +15,10 @@ function update() {
   const shown = shownModels();
   const names = new Set(shown.map((model) => board.models[model].name));
   const published = byId("published")?.checked ?? false;
-  for (const table of all(".metric")) table.hidden = table.dataset.metric !== state.metric;
-  for (const row of all(".measured tr")) row.hidden = !names.has(row.dataset.model);
-  for (const row of all(".published tr")) row.hidden = !(published && named(row.dataset.model));
+  for (const table of all(".metric, .areas")) table.hidden = table.dataset.metric !== state.metric;
+  const of = (row) => row.dataset.model ?? row.dataset.name;
+  for (const row of all(".measured tr, .areas-measured tr")) row.hidden = !names.has(of(row));
+  for (const row of all(".published tr, .areas-published tr")) row.hidden = !(published && named(of(row)));
   byId("count").textContent = `${shown.length} of ${board.models.length} shown`;
   draw(shown);
   drawConfusion();
@@ -28,6 +29,7 @@ function draw(shown = shownModels()) {
   byId("zero").parentElement.hidden = shown.length > MOST_BARS;
   drawConditions(byId("bars"), board, state.metric, shown, byId("zero").checked);
   drawCurves(byId("curve"), all(".published-curves"), board, state.metric, shown, byId("published")?.checked ?? false);
+  drawFurther(all(".further-curve"), board, state.metric, shown);
 }
 
 // --- Sorting ---
@@ -246,7 +248,7 @@ function start() {
     markSorted(heads, 0, false);
   }
   all(".measured td.runs").forEach(linkRuns);
-  const silent = board.models.filter((model) => !Object.keys(model.sweep[board.monitor] ?? {}).length).map((model) => model.name);
+  const silent = board.models.filter((model) => !Object.keys(model.rates.modalities?.[board.monitor] ?? {}).length).map((model) => model.name);
   if (silent.length) byId("unswept").textContent = ` Without a curve, because they do not answer every condition: ${silent.join(", ")}.`;
   byId("choice").open = window.innerWidth > 600;
   for (const id of ["controls", "choice", "scripted"]) byId(id).hidden = false;

@@ -20,20 +20,23 @@ from markupsafe import Markup
 
 from benchmarks.leaderboard.looks import MARKERS, STYLES, look_of
 from benchmarks.leaderboard.published_rates import (
-    OURS,
+    IN_THEIRS,
     PLAIN_METRICS,
     PROTOCOLS,
     columns_of,
     curves,
     other_tables,
+    published_areas,
     source_notes,
 )
 from benchmarks.leaderboard.records import Record
+from benchmarks.leaderboard.report.areas import area_table
 from benchmarks.leaderboard.report.rows import DASH, EMPTY, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.conditions import COMPLETE, CONDITIONS
 from datamodules.files import write_text
 from ifmmin.calibration import MEASURES
+from ifmmin.curves import CURVES
 from ifmmin.results.calibration import AFTER
 from ifmmin.results.results import readable
 from ifmmin.tasks import SUMMARY_ROWS, Score
@@ -74,10 +77,12 @@ def page_html(summary: Summary) -> str:
         tables=_tables(summary),
         row_labels=[readable(row) for row in SUMMARY_ROWS],
         notes=_notes(summary),
-        with_published=bool(summary.published),
-        protocol=OURS,
+        with_published=bool(summary.published or _curves(summary) or _published_areas(summary)),
+        protocol=CURVES["modalities"].meaning,
         calibration=_calibration(summary),
         curves=_curves(summary),
+        areas=_areas(summary),
+        further=_further(summary),
         elsewhere=_elsewhere(summary),
         provenance=_provenance(summary.records),
         policy=Markup(policy),
@@ -93,6 +98,27 @@ def _tables(summary: Summary) -> list[dict[str, Any]]:
     boards = [board_table(summary, score) for score in summary.scores]
     boards.sort(key=lambda board: board.score.name != summary.monitor)
     return [_table(summary, board) for board in boards]
+
+
+def _areas(summary: Summary) -> list[dict[str, Any]]:
+    """One table of areas per score, in the order of the others."""
+    boards = [board for score in summary.scores if (board := area_table(summary, score)) is not None]
+    boards.sort(key=lambda board: board.score.name != summary.monitor)
+    return [_table(summary, board) | {"caption": board.heading, "notes": [*board.notes]} for board in boards]
+
+
+def _published_areas(summary: Summary) -> bool:
+    return any(published_areas(summary.figures, name) for name in summary.score_names)
+
+
+def _further(summary: Summary) -> list[dict[str, str]]:
+    """The curves that some model has, beside that of modalities."""
+    names = [name for name in CURVES if name != "modalities"]
+    return [
+        {"name": name, "heading": CURVES[name].title.capitalize(), "meaning": CURVES[name].meaning}
+        for name in names
+        if any(name in entry.curves for entry in summary.entries)
+    ]
 
 
 def _table(summary: Summary, board: BoardTable) -> dict[str, Any]:
@@ -162,12 +188,13 @@ def _curves(summary: Summary) -> list[dict[str, Any]]:
     for protocol, by_score in curves(summary.figures, summary.score_names).items():
         notes = source_notes([figures for group in by_score.values() for figures in group])
         numbers = {source: number for number, source in enumerate(notes)}
+        offset = protocol in IN_THEIRS  # plain lines are ours
         lines = {
             score: [
                 {
                     "name": f"{figures.model} [{numbers[figures.source] + 1}]",
                     # A model has its own colour and mark, a source its dashes.
-                    "look": _look(figures.model, numbers[figures.source] % STYLES),
+                    "look": _look(figures.model, (numbers[figures.source] + offset) % STYLES),
                     "points": [[rate, value, None] for rate, value in figures.points()],
                 }
                 for figures in group
@@ -177,7 +204,10 @@ def _curves(summary: Summary) -> list[dict[str, Any]]:
         sources = [
             f"[{numbers[source] + 1}] {source}" + (f" ({note})" if note else "") for source, note in notes.items()
         ]
-        groups.append({"protocol": protocol, "meaning": PROTOCOLS[protocol], "sources": sources, "lines": lines})
+        group: dict[str, Any] = {"protocol": protocol, "meaning": PROTOCOLS[protocol], "sources": sources}
+        ours = IN_THEIRS.get(protocol)
+        known = any(ours in entry.curves for entry in summary.entries)
+        groups.append(group | {"lines": lines, "ours": ours if known else None})
     return groups
 
 
@@ -259,7 +289,8 @@ def _data(summary: Summary) -> dict[str, Any]:
         "bayes": summary.bayes,
         "bayes_over_rates": [[float(rate), value] for rate, value in summary.bayes_over_rates().items()],
         "models": [_model(entry) for entry in summary.entries],
-        "curves": [{"lines": group["lines"]} for group in _curves(summary)],
+        "curves": [{"lines": group["lines"], "ours": group["ours"]} for group in _curves(summary)],
+        "axes": {name: curve.title for name, curve in CURVES.items()},
         "runs": _runs(summary),
     }
 
@@ -281,7 +312,10 @@ def _model(entry: Entry) -> dict[str, Any]:
         "remarks": entry.remarks,
         "look": _look(entry.model),
         "cells": {metric: {row: _pair(cell) for row, cell in cells.items()} for metric, cells in entry.cells.items()},
-        "sweep": {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in entry.sweep.items()},
+        "rates": {
+            name: {metric: {rate: _pair(cell) for rate, cell in cells.items()} for metric, cells in curve.cells.items()}
+            for name, curve in entry.curves.items()
+        },
         "confusion": entry.confusion,
     }
 

@@ -90,12 +90,14 @@ class BoardTable:
         columns: in order.
         rows: measured models, best first; then the Bayes limits (of one score); then published rows.
         notes: remarks below, a sentence or two each.
+        subject: what the numbers are, if they are not the scores themselves.
     """
 
     score: Score
     columns: tuple[Column, ...]
     rows: tuple[BoardRow, ...]
     notes: tuple[str, ...]
+    subject: str = ""
 
     @property
     def unit(self) -> str:
@@ -105,6 +107,8 @@ class BoardTable:
     @property
     def heading(self) -> str:
         """What the numbers are."""
+        if self.subject:
+            return f"{self.unit}: {self.subject}"
         spread = any(cell.spread for row in self.rows for cell in row.cells.values())
         return f"{self.unit}: " + ("mean ± sample standard deviation over n runs" if spread else "one run a model")
 

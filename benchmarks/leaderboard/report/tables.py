@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.leaderboard.published import Published
-from benchmarks.leaderboard.published_rates import Figures, curves
+from benchmarks.leaderboard.published_rates import AREA_PROTOCOL, Figures, curves, published_areas
 from benchmarks.leaderboard.report import escapes
+from benchmarks.leaderboard.report.areas import area_table
 from benchmarks.leaderboard.report.rows import EMPTY, BoardCell, BoardRow, BoardTable, board_notes, board_table
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.files import write_text
@@ -28,7 +29,7 @@ from ifmmin.results.calibration import measure_of
 from ifmmin.tasks import SUMMARY_ROWS, Score
 
 COLUMNS = (
-    *("corpus", "kind", "model", "metric", "condition", "mean", "std", "n", "of", "rank"),
+    *("corpus", "kind", "model", "metric", "condition", "mean", "std", "low", "high", "n", "of", "rank"),
     *("difference", "p", "p_holm", "p_t", "p_t_holm", "bayes", "gap", "source", "note"),
 )
 """The columns of the CSV."""
@@ -51,12 +52,16 @@ def write_tables(summary: Summary, folder: str | Path, name: str = "leaderboard"
 
 
 def terminal_tables(summary: Summary) -> list[Table]:
-    """Make one table per score, readable at 180 columns; the last one's caption has the notes on all."""
+    """Make one table per score, readable at 180 columns, and one of the areas below the rate curves.
+
+    The caption of the last table of scores has the notes on all; areas are in the score that selects epochs.
+    """
     tables = []
-    for score in summary.scores:
-        board = board_table(summary, score)
+    boards = _score_tables(summary)
+    areas = area_table(summary, summary.task.score(summary.monitor))
+    for board in [*boards, areas] if areas else boards:
         below = [*board.notes]
-        if score == summary.scores[-1]:
+        if board is boards[-1]:
             below += board_notes(summary)
         # No lines or padding between columns: fourteen of them would not fit.
         table = Table(
@@ -69,6 +74,7 @@ def terminal_tables(summary: Summary) -> list[Table]:
             pad_edge=False,
         )
         columns = board.text_columns()
+        table.padding = (0, 2, 0, 0) if board.subject else table.padding
         for column in columns:
             is_text = column.kind == "text"
             justify: Literal["left", "right"] = "left" if is_text else "right"
@@ -79,6 +85,14 @@ def terminal_tables(summary: Summary) -> list[Table]:
             table.add_section()
         tables.append(table)
     return tables
+
+
+def _score_tables(summary: Summary) -> list[BoardTable]:
+    return [board_table(summary, score) for score in summary.scores]
+
+
+def _area_tables(summary: Summary) -> list[BoardTable]:
+    return [table for score in summary.scores if (table := area_table(summary, score)) is not None]
 
 
 def _lines(board: BoardTable) -> Iterator[BoardRow]:
@@ -103,21 +117,27 @@ def _plain(cell: BoardCell) -> str:
 
 
 def markdown_text(summary: Summary) -> str:
-    """One section per score, and the notes below."""
+    """One section per score, the notes on all below, and one section per score of areas below the rate curves."""
     first, *others = summary.title().splitlines()
     parts = [f"# {escapes.markdown(first)}", *map(escapes.markdown, others)]
-    for score in summary.scores:
-        board = board_table(summary, score)
-        columns = board.text_columns()
-        rows = [
-            [column.label for column in columns],
-            [":---" if column.kind == "text" else "---:" for column in columns],
-            *([_markdown_cell(line.cells.get(column.key, EMPTY)) for column in columns] for line in _lines(board)),
-        ]
-        parts += [f"## {board.heading}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
-        parts += map(escapes.markdown, board.notes)
+    for board in _score_tables(summary):
+        parts += _markdown_table(board)
     parts += ["## Notes", *map(escapes.markdown, board_notes(summary))]
+    for board in _area_tables(summary):
+        parts += _markdown_table(board)
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(board: BoardTable) -> list[str]:
+    """Heading, table and notes."""
+    columns = board.text_columns()
+    rows = [
+        [column.label for column in columns],
+        [":---" if column.kind == "text" else "---:" for column in columns],
+        *([_markdown_cell(line.cells.get(column.key, EMPTY)) for column in columns] for line in _lines(board)),
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return [f"## {board.heading}", table, *map(escapes.markdown, board.notes)]
 
 
 def _markdown_cell(cell: BoardCell) -> str:
@@ -126,8 +146,8 @@ def _markdown_cell(cell: BoardCell) -> str:
 
 
 def latex_text(summary: Summary) -> str:
-    r"""One ``table*`` per score, to \input into a paper that loads booktabs and graphicx."""
-    tables = [_latex_table(summary, board_table(summary, score)) for score in summary.scores]
+    r"""One ``table*`` per score and one of its areas, to \input into a paper that loads booktabs and graphicx."""
+    tables = [_latex_table(summary, board) for board in (*_score_tables(summary), *_area_tables(summary))]
     return "\n".join([r"% Needs \usepackage{booktabs,graphicx}.", *tables])
 
 
@@ -146,7 +166,7 @@ def _latex_table(summary: Summary, board: BoardTable) -> str:
             r"\begin{table*}[t]",
             r"\centering",
             rf"\caption{{{escapes.latex(caption)}.}}",
-            rf"\label{{tab:leaderboard-{board.score.name.lower()}}}",
+            rf"\label{{tab:leaderboard-{board.score.name.lower()}{'-areas' if board.subject else ''}}}",
             r"\resizebox{\textwidth}{!}{%",
             rf"\begin{{tabular}}{{@{{}}{form}@{{}}}}",
             r"\toprule",
@@ -156,7 +176,10 @@ def _latex_table(summary: Summary, board: BoardTable) -> str:
             "",
             r"\smallskip",
             r"\parbox{\textwidth}{\scriptsize",
-            *(escapes.latex(note) + r"\par" for note in [*board_notes(summary), *board.notes]),
+            *(
+                escapes.latex(note) + r"\par"
+                for note in [*([] if board.subject else board_notes(summary)), *board.notes]
+            ),
             "}",
             r"\end{table*}",
             "",
@@ -174,7 +197,10 @@ def _latex_cell(cell: BoardCell) -> str:
 
 
 def csv_text(summary: Summary) -> str:
-    """Long form, for other programs: one line per model, metric and row, and per missing rate (``rate 0.3``).
+    """Long form, for other programs: one line per model, metric and row, and per rate.
+
+    Missing rates of modalities are ``rate 0.3``, other curves have their name, ``frames 0.3``; ``area frames`` is the
+    area below one, with its interval in ``low`` and ``high``.
 
     ``condition`` is a row of :data:`~ifmmin.tasks.base.SUMMARY_ROWS`; ``kind`` is ``measured`` (on the test split),
     ``validation`` (the same epochs on the validation split) or ``published``; ``of`` is the number of runs of a
@@ -200,8 +226,8 @@ def csv_text(summary: Summary) -> str:
                 if validated := _csv_mean(entry.validation[score.name][row], score):
                     place = {"kind": "validation", "metric": score.name, "condition": row}
                     writer.writerow({**shared, **place, **validated})
-            for rate, cell in entry.sweep.get(score.name, {}).items():
-                writer.writerow({**shared, "metric": score.name, "condition": f"rate {rate}", **_csv_mean(cell, score)})
+            for name, values in _csv_curves(entry, score):
+                writer.writerow({**shared, "metric": score.name, "condition": name, **values})
         for column, by_row in entry.calibration.items():
             for row, measure in by_row.items():
                 if measured := _csv_mean(measure, measure_of(column)):
@@ -209,6 +235,10 @@ def csv_text(summary: Summary) -> str:
     for published in summary.published:
         score = summary.task.score(published.metric)
         writer.writerows({"corpus": corpus, **row} for row in _csv_published(published, score))
+    for score in summary.scores:
+        for figures in published_areas(summary.figures, score.name):
+            area = {"condition": AREA_PROTOCOL, "mean": score.format(figures.area())}
+            writer.writerow({"corpus": corpus, **_csv_figures(figures, score), **area})
     for by_score in curves(summary.figures, summary.score_names).values():
         for score in summary.scores:
             for figures in by_score.get(score.name, []):
@@ -245,6 +275,18 @@ def _csv_mean(cell: Cell | None, score: Score) -> dict[str, str]:
     }
 
 
+def _csv_curves(entry: Entry, score: Score) -> Iterator[tuple[str, dict[str, str]]]:
+    """Conditions and values of the rate curves of a measured model."""
+    for name, curve in entry.curves.items():
+        for rate, cell in curve.cells.get(score.name, {}).items():
+            yield f"{'rate' if name == 'modalities' else name} {rate}", _csv_mean(cell, score)
+        area = curve.areas.get(score.name)
+        if area is not None:
+            ends = {"low": area.low, "high": area.high}
+            known = {end: score.format(value) for end, value in ends.items() if value is not None}
+            yield f"area {name}", {**_csv_mean(area.cell, score), **known}
+
+
 def _csv_published(row: Published, score: Score) -> list[dict[str, str]]:
     """Lines of a published row, one per value."""
     note = "; ".join(part for part in (*row.marks, row.note) if part)
@@ -260,10 +302,15 @@ def _csv_published(row: Published, score: Score) -> list[dict[str, str]]:
 
 def _csv_curve(figures: Figures, score: Score) -> list[dict[str, str]]:
     """Lines of a published curve; the condition names its protocol, which is not ours."""
-    remarks = "; ".join(part for part in (*figures.marks, figures.note) if part)
-    shared = {"kind": "published", "metric": score.name, "note": escapes.csv(remarks)}
-    shared |= {name: escapes.csv(getattr(figures, name)) for name in ("model", "source")}
+    shared = _csv_figures(figures, score)
     return [
         {**shared, "condition": f"{figures.protocol} {rate:.1f}", "mean": score.format(value)}
         for rate, value in figures.points()
     ]
+
+
+def _csv_figures(figures: Figures, score: Score) -> dict[str, str]:
+    """What lines of published figures share."""
+    remarks = "; ".join(part for part in (*figures.marks, figures.note) if part)
+    named = {name: escapes.csv(getattr(figures, name)) for name in ("model", "source")}
+    return {"kind": "published", "metric": score.name, "note": escapes.csv(remarks), **named}

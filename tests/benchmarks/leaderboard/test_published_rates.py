@@ -18,6 +18,7 @@ from benchmarks.leaderboard.published_rates import (
     columns_of,
     curves,
     other_tables,
+    published_areas,
     read_figures,
 )
 from benchmarks.leaderboard.report.page import page_html
@@ -56,6 +57,7 @@ def test_curves_and_tables_hold_everything_and_never_mix_protocols() -> None:
         drawn, tables = curves(figures, scores), other_tables(figures, scores)
         shown = [each for by_score in drawn.values() for group in by_score.values() for each in group]
         shown += [each for group in tables.values() for each in group]
+        shown += [each for score in scores for each in published_areas(figures, score)]
         assert sorted(map(repr, shown)) == sorted(map(repr, figures))
         for protocol, by_score in drawn.items():
             assert protocol in PROTOCOLS

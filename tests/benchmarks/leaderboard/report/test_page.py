@@ -241,11 +241,14 @@ def test_marks_of_published_rows_are_not_cut(page: Page) -> None:
 
 @needs_browser
 def test_published_curves_have_a_chart_of_their_own(page: Page) -> None:
-    assert page.texts(".published-curves h3") == ["Published, not our runs: modality dropping, rate"]
-    assert page.texts(".published-curves .legend li") == ["MMIN [1]", "GCNet [1]", "MoMKE [1]"]  # UA
-    assert page.evaluate("document.querySelectorAll('.published-curves > .chart > svg .point').length") == 3 * 7
+    assert page.texts(".published-curves h3") == ["Published, beside ours: modality dropping, rate"]
+    swept = [model for model in by_mean("UA", "mean") if model != SILENT]
+    ours = [f"{model}, ours" for model in swept]
+    assert page.texts(".published-curves .legend li") == ["MMIN [1]", "GCNet [1]", "MoMKE [1]", *ours]  # UA
+    points = "document.querySelectorAll('.published-curves > .chart > svg .point').length"
+    assert page.evaluate(points) == 3 * 7 + 8 * len(ours)
     page.click("#metrics input", 0)
-    assert len(page.texts(".published-curves .legend li")) == 7
+    assert len(page.texts(".published-curves .legend li")) == 7 + len(ours)
     scales = page.evaluate("""["#curve", ".published-curves .chart"].map(chart =>
         [...document.querySelectorAll(`${chart} > svg text[text-anchor=end]`)].map(text => text.textContent))""")
     assert scales[0] == scales[1]
@@ -266,10 +269,32 @@ def test_published_curves_have_a_chart_of_their_own(page: Page) -> None:
     place = json.loads(page.evaluate("document.getElementById('data').textContent"))["models"]
     number = [model["name"] for model in place].index("MMIN")
     colours = [
-        page.evaluate(f"((chart, key) => {colour})('{chart}', {key})")
-        for chart, key in (("#curve", number), (".published-curves .chart", 0))
+        page.evaluate(f"((chart, key) => {colour})('{chart}', '{key}')")
+        for chart, key in (("#curve", number), (".published-curves .chart", "published 0"))
     ]
     assert colours[0] == colours[1]
+
+
+@needs_browser
+def test_further_curves_and_areas(page: Page) -> None:
+    headings = ["Share of the modalities that is missing", "Rate of lost frames", "Rate of frames lost in bursts"]
+    assert page.texts(".further-curve h3") == [*headings, "Standard deviation of noise on the frames"]
+    assert len(page.texts(".further-curve[data-curve=frames] .legend li")) == len(MODELS)  # complete data is enough
+    assert len(page.texts(".further-curve[data-curve=share] .legend li")) == len(MODELS) - 1
+    points = "document.querySelectorAll('.further-curve[data-curve=noise] > .chart > svg .point').length"
+    assert page.evaluate(points) == 5 * len(MODELS)
+    summary = summarise_board(RECORDS)
+    for number, metric in enumerate(("WA", "UA", "F1")):
+        page.click("#metrics input", number)
+        assert page.texts(".areas:not([hidden]) p") == [f"{metric} in %: area below the rate curves, their mean height"]
+        for entry in summary.entries[:2]:
+            area = entry.curves["frames"].areas[metric]
+            assert area.low is not None and area.high is not None
+            expected = "{:.2f} [{:.2f}, {:.2f}]".format(
+                *(100 * value for value in (area.cell.mean, area.low, area.high))
+            )
+            rows = page.texts(".areas:not([hidden]) .areas-measured tr")
+            assert sum(entry.model in row and expected in row for row in rows) == 1
 
 
 @needs_browser

@@ -1,0 +1,93 @@
+"""Scores over the rate of each pattern that a board has beside missing modalities, with the area below each curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.figures.labels import MOST_BELOW, error, finish, label, scale_of
+from benchmarks.figures.style import DASHES, marks_of, plain
+from benchmarks.leaderboard.looks import look_of
+from benchmarks.leaderboard.summary import Entry, Summary
+from datamodules.errors import InputError
+from ifmmin.curves import CURVES
+from ifmmin.results.figures import empty_figure
+from ifmmin.results.tables import short
+from ifmmin.tasks import Score
+
+AREA = "model, area below"
+"""Title of a legend that has areas."""
+
+
+def rate_curves_figure(summary: Summary, metric: str) -> Figure:
+    """Draw a panel for each pattern but missing modalities: mean over runs, ± one standard deviation of a few models.
+
+    Legends have the area below each curve.
+
+    Raises:
+        InputError: no model has such a curve.
+    """
+    of_curve = {
+        name: [entry for entry in summary.entries if name in entry.curves and entry.curves[name].cells.get(metric)]
+        for name in CURVES
+        if name != "modalities"
+    }
+    of_curve = {name: entries for name, entries in of_curve.items() if entries}
+    if not of_curve:
+        raise InputError("no model of this board has a curve of lost or noisy frames; its runs are of an earlier code.")
+    many = max(map(len, of_curve.values())) > MOST_BELOW
+    figure = empty_figure(11.5, (6.0 if many else 4.2) * len(of_curve) + 1.0)
+    panels = figure.subplots(len(of_curve), 1, squeeze=False)[:, 0]
+    for axes, (name, entries) in zip(panels, of_curve.items(), strict=True):
+        draw_curve(axes, name, entries, summary.task.score(metric), scale_of(summary, metric))
+        add_legend(axes, AREA)
+        finish(figure, axes, summary, f"{metric} by rate", metric, *(["mean over runs"] if many else []))
+    return figure
+
+
+def draw_curve(
+    axes: Axes, name: str, entries: Sequence[Entry], score: Score, scale: int, suffix: str = "", note: bool = True
+) -> None:
+    """Draw one curve of some models, named with their areas.
+
+    Args:
+        axes: to draw on.
+        name: of :data:`~ifmmin.curves.CURVES`.
+        entries: that have it.
+        score: to draw.
+        scale: factor of values.
+        suffix: of names.
+        note: whether to say what a rate is, and the areas.
+    """
+    many = len(entries) > MOST_BELOW
+    # Shifted, so that the marks of close models can be told apart.
+    step = min(0.006, 0.05 / len(entries)) * CURVES[name].rates[-1] / 0.7
+    for place, entry in enumerate(entries):
+        curve = entry.curves[name]
+        cells = curve.cells[score.name]
+        rates = sorted(cells, key=float)
+        shift = (place - (len(entries) - 1) / 2) * step
+        area = curve.areas.get(score.name)
+        below = "" if area is None or not note else f"  {short(score, area.cell.mean)}"
+        axes.errorbar(
+            [float(rate) + shift for rate in rates],
+            [scale * cells[rate].mean for rate in rates],
+            yerr=None if many else [error(cells[rate], scale) for rate in rates],
+            **marks_of(entry.model, 5),
+            linestyle=DASHES[look_of(entry.model).line],
+            linewidth=1.0 if many else 1.4,
+            elinewidth=0.9,
+            capsize=2,
+            label=plain(f"{label(entry)}{suffix}{below}"),
+        )
+    if note:
+        axes.set_xlabel(f"{CURVES[name].title}\n{CURVES[name].meaning}", fontsize=11)
+    axes.tick_params(labelsize=11)
+
+
+def add_legend(axes: Axes, title: str | None = None) -> None:
+    """Name the lines of a panel, beside it."""
+    size = 10 if len(axes.containers) <= 2 * MOST_BELOW else 8.5
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=size, frameon=False, title=title)
