@@ -5,10 +5,10 @@
 
 Of a board: WA, UA and F1 per condition as bars, of more than eight models as dots; the missing-rate curves, and
 below them what others published, each protocol in a panel of its own; curves over the rate of lost frames, bursts
-and noise with their areas; the confusion matrices of all models
-together and of each. Of a run: its confusion matrices; for a model with invariant features, t-SNE of the
-predicted ones (H') and the curve of L_inv; of RedCore the curves of its adaptive weights. A board shows these
-of its best such model, first fold, first seed. A picture that cannot be drawn is named with the reason.
+and noise with their areas; the confusion matrices of all models together and of each. Of a run: its confusion
+matrices, and the shares of the modalities in its answers; for a model with invariant features, t-SNE of the predicted
+ones (H') and the curve of L_inv; of RedCore the curves of its adaptive weights. A board shows these of its best such
+model, first fold, first seed. A picture that cannot be drawn is named with the reason.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from benchmarks.figures.curves import loss_figure, weights_figure
 from benchmarks.figures.invariance import features_figure
 from benchmarks.figures.missing_rate import missing_rate_figure
 from benchmarks.figures.rate_curves import rate_curves_figure
+from benchmarks.figures.shares import shares_figure
 from benchmarks.figures.style import write_figure
 from benchmarks.leaderboard.records import RECORDS, latest_records
 from benchmarks.leaderboard.summary import Summary, summarise_board
@@ -50,6 +51,7 @@ Drawing = tuple[str, Callable[[], Figure]]
 def drawings_of_run(run: FinishedRun) -> Iterator[Drawing]:
     """The figures of one run."""
     yield "confusion", partial(confusion_figure, run.results)
+    yield "shares", partial(shares_figure, run)
     yield from _invariance(lambda: run)
     if run.results.model in _with_adaptive_weights():
         yield "adaptive_weights", partial(weights_figure, run)

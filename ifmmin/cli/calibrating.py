@@ -1,18 +1,25 @@
-"""Fitting temperatures after training, on the validation split."""
+"""Temperatures: fitted after training, on the validation split, and applied to predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
+import torch
+from jsonargparse import Namespace
 
 from datamodules.base import EmotionDataModule
+from datamodules.conditions import CONDITIONS
 from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
-from ifmmin.calibration import fit_temperatures, store_temperatures
+from ifmmin.calibration import calibrated, fit_temperatures, store_temperatures
+from ifmmin.calibration.temperatures import by_row, check_confidence, check_temperatures
 from ifmmin.cli.collecting import AnswerCollector
+from ifmmin.results.predictions import Predictions
+from ifmmin.results.shares import with_shares
 
 
 def check_calibrates(
@@ -28,6 +35,38 @@ def check_calibrates(
     trained_on = checkpoint["ifmmin"]["data"]["name"]
     if trained_on != data.corpus_name:
         raise InputError(f"--calibrate: {source} was trained on {printable(trained_on)}; give that corpus.")
+
+
+def check_asked(model: MissingModalityModule, checkpoint: Mapping[str, Any], source: str, options: Namespace) -> None:
+    """Refuse calibrated probabilities and abstaining that a checkpoint cannot give, before anything is predicted.
+
+    Raises:
+        InputError: naming the option, or the checkpoint, and the remedy.
+    """
+    check_confidence(model.task, options.calibrated, options.abstain_below)
+    if options.calibrated and not checkpoint["ifmmin"].get("temperatures"):
+        check_temperatures({}, ["any condition"], source)
+
+
+def as_asked(
+    predictions: Predictions | None, model: MissingModalityModule, source: str, options: Namespace
+) -> Predictions | None:
+    """Predictions as ``--calibrated``, ``--abstain_below`` and ``--why`` want them.
+
+    Raises:
+        InputError: a condition of theirs has no temperature.
+    """
+    if predictions is None:
+        return None
+    if options.calibrated:
+        condition = torch.as_tensor(predictions.conditions).long()
+        check_temperatures(model.temperatures, [CONDITIONS[place] for place in condition.unique().tolist()], source)
+        temperature = by_row(condition, model.temperatures)
+        answers = calibrated(torch.as_tensor(predictions.answers), temperature).float()
+        predictions = replace(predictions, answers=answers)
+    if options.why:
+        predictions = with_shares(predictions)
+    return replace(predictions, abstain_below=options.abstain_below)
 
 
 def fit_on_validation(

@@ -40,7 +40,7 @@ from ifmmin.checkpoints.training_state import check_training_state, usable_check
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.calibrating import check_calibrates, fit_on_validation
+from ifmmin.cli.calibrating import as_asked, check_asked, check_calibrates, fit_on_validation
 from ifmmin.cli.callbacks import SameStart, ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
@@ -64,6 +64,7 @@ from ifmmin.pretraining.fitting import Fitted, fit_two_stages, load_pretrained
 from ifmmin.results.files import table_json
 from ifmmin.results.predictions import Predictions, check_predictions_path
 from ifmmin.results.results import Results
+from ifmmin.results.shares import with_shares
 
 
 class IfmminCLI(LightningCLI):
@@ -173,7 +174,23 @@ class IfmminCLI(LightningCLI):
                 default=False,
                 help="Fit a temperature per condition, and write them into the checkpoint, as fit does.",
             )
+        if subcommand != "fit":
+            parser.add_argument(
+                "--why", type=bool, default=False, help="Add to predictions what each modality gave: Shapley values."
+            )
         if subcommand == "predict":
+            parser.add_argument(
+                "--calibrated",
+                type=bool,
+                default=False,
+                help="Write probabilities at the temperatures that fit found on validation.",
+            )
+            parser.add_argument(
+                "--abstain_below",
+                type=float | None,
+                default=None,
+                help="Predict no class where none is this probable.",
+            )
             parser.add_argument(
                 "--output",
                 type=str | None,
@@ -412,6 +429,7 @@ class IfmminCLI(LightningCLI):
         """Write what a checkpoint predicts of each utterance under each condition it allows."""
         output = expanded(self._options.output or self.run_dir / "predictions.csv")
         check_predictions_path(output)
+        check_asked(model, self.checkpoint or {}, ckpt_path, self._options)
         for path in (output, record_path(output)):
             if path.exists() and self.trainer.is_global_zero:
                 raise InputError(f"{path}: exists already; give another --output, or move it away.")
@@ -426,7 +444,7 @@ class IfmminCLI(LightningCLI):
             model,
             self.datamodule,
             output,
-            collector.predictions,
+            as_asked(collector.predictions, model, ckpt_path, self._options),
             self._trained_on(self.checkpoint),
             self._record(ckpt_path),
         )
@@ -501,6 +519,8 @@ class IfmminCLI(LightningCLI):
         predictions = self._evaluate(split, checkpoint)
         if self.model.evaluated is None:
             raise InputError(f"--trainer.limit_{split}_batches 0: nothing was evaluated; leave it out.")
+        if predictions is not None and self._options.get("why"):
+            predictions = with_shares(predictions)
         results = self._results(split, self.model.evaluated, self._record(checkpoint), **selected)
         over = self._options.intervals
         report_results(

@@ -51,6 +51,7 @@ class Predictions:
         labels: [R], -1 or NaN where unknown.
         values: further numbers [R] by column name, of a model that gives them
             (:meth:`~ifmmin.base.MissingModalityModule.row_values`); NaN where one does not apply.
+        abstain_below: no class is predicted where none is as probable; None: one always is.
     """
 
     task: Task
@@ -59,6 +60,7 @@ class Predictions:
     answers: Tensor | Array
     labels: Tensor | Array
     values: Mapping[str, Tensor | Array] = field(default_factory=dict)
+    abstain_below: float | None = None
 
     def write(self, path: str | Path) -> None:
         """Write the whole file or none.
@@ -67,7 +69,8 @@ class Predictions:
         prediction saw that modality and 0 if not. Of a classification, then ``p_<class>`` per class, float32 with
         nine significant digits in CSV, so that it reads back bit for bit; ``prediction``, the name of the most
         probable class; ``label``, the name of the true one. Of a regression, ``prediction`` and ``label`` are values.
-        An unknown label is empty, in Parquet null. Further :attr:`values` come last, float32. A name in CSV that a
+        An unknown label is empty, in Parquet null. With :attr:`abstain_below`, ``prediction`` is empty and
+        ``abstained`` 1 where no class is as probable. Further :attr:`values` come last, float32. A name in CSV that a
         spreadsheet would run gets an apostrophe (:func:`~datamodules.text.csv_cell`).
 
         Args:
@@ -100,7 +103,12 @@ class Predictions:
         if self.task.class_names:
             names = np.array([*self.task.class_names, None], dtype=object)  # the label -1 takes the last
             columns |= {f"p_{name}": column for name, column in zip(self.task.class_names, answers.T, strict=True)}
-            columns |= {"prediction": names[answers.argmax(axis=1)], "label": names[label]}
+            predicted = answers.argmax(axis=1)
+            abstained = np.zeros(len(answers), dtype=np.int8)
+            if self.abstain_below is not None:
+                abstained[answers.max(axis=1).astype(np.float64) < self.abstain_below] = 1
+            columns |= {"prediction": names[np.where(abstained, -1, predicted)], "label": names[label]}
+            columns |= {} if self.abstain_below is None else {"abstained": abstained}
         else:
             columns |= {"prediction": answers[:, 0], "label": label.astype(np.float32)}
         if taken := columns.keys() & self.values.keys():

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.container import BarContainer
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -29,6 +31,7 @@ from benchmarks.figures.invariance import (
     features_figure,
     predicted_invariant_points,
 )
+from benchmarks.figures.shares import shares_figure
 from benchmarks.leaderboard.published import METRICS
 from benchmarks.leaderboard.records import latest_records
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, present_under
@@ -78,9 +81,10 @@ def files(names: tuple[str, ...]) -> set[str]:
 def test_figures_of_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run)]) == 0
     written = {path.name: path for path in (run / "figures").iterdir()}
-    assert written.keys() == files(OF_A_RUN)
+    names = (*OF_A_RUN, "shares")
+    assert written.keys() == files(names)
     assert set(capsys.readouterr().out.split()) == set(map(str, written.values()))
-    for name in OF_A_RUN:
+    for name in names:
         pixels = imread(written[f"{name}.png"])
         assert min(pixels.shape[:2]) >= 800 and pixels[..., :3].std() > 0.05
         assert written[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
@@ -181,6 +185,39 @@ def test_a_place_that_cannot_be_written_is_one_line(
 
 
 # Of a run.
+
+
+def test_bars_are_the_mean_shares_of_each_class(run: Path, copied: Path) -> None:
+    result = metrics(run)
+    names = result["class_names"]
+    with (run / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    said = {(row["utterance"], row["condition"]): row for row in rows}
+    complete = [row for row in rows if row["condition"] == "avt"]
+
+    def share(row: dict[str, str], letter: str) -> float:
+        """What a modality adds on arrival to the probability of the true class, averaged over six orders."""
+        total = 0.0
+        for order in permutations("avt"):
+            before = "".join(sorted(order[: order.index(letter)], key="avt".index))
+            after = "".join(sorted(before + letter, key="avt".index))
+            values = [
+                float(said[row["utterance"], parts][f"p_{row['label']}"]) if parts else 1 / len(names)
+                for parts in (before, after)
+            ]
+            total += (values[1] - values[0]) / 6
+        return total
+
+    (axes,) = shares_figure(read_run(run)).axes
+    groups = [[row for row in complete if row["label"] == name] for name in names] + [complete]
+    groups = [group for group in groups if group]
+    assert [text.get_text().split("\n")[1] for text in axes.get_xticklabels()] == [f"n = {len(g)}" for g in groups]
+    for letter, bars in zip("avt", axes.containers, strict=True):
+        expected = [np.mean([share(row, letter) for row in group]) for group in groups]
+        assert [bar.get_height() for bar in cast(BarContainer, bars)] == pytest.approx(expected, abs=1e-6)
+    (copied / "predictions.csv").unlink()
+    with pytest.raises(InputError, match=r"predictions.csv: there is no such file"):
+        shares_figure(read_run(copied))
 
 
 def test_points_are_the_invariant_features_of_each_utterance_alone(run: Path) -> None:

@@ -18,8 +18,10 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from datamodules import IEMOCAP
-from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
+from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS, MODALITIES
 from ifmmin.cli.main import main
+from ifmmin.finished import read_run
+from ifmmin.results.reading import read_predictions
 from tests.cli.running import SAMPLES, SMALL, best, fit, fresh, metrics, same, sample, weights
 
 Array = npt.NDArray[np.float64]
@@ -210,6 +212,62 @@ def test_a_test_measures_calibration_before_and_after(run: Path, tmp_path: Path)
     words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path)]
     assert main(words) == 0
     assert metrics(tmp_path)["calibration"] == found["calibration"]
+
+
+def test_predictions_are_calibrated_abstain_and_say_why(run: Path, tmp_path: Path) -> None:
+    stored, names = metrics(run)["record"]["temperatures"], metrics(run)["class_names"]
+    words = ["predict", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
+    plain, asked = tmp_path / "plain.csv", tmp_path / "asked.csv"
+    assert main([*words, "--output", str(plain)]) == 0
+    probabilities = []
+    for row in rows_of(plain):
+        powers = np.array([float(row[f"p_{name}"]) for name in names]) ** (1 / stored[row["condition"]])
+        probabilities.append(powers.max() / powers.sum())
+    threshold = str(np.median(probabilities))  # of 70, so between two of them
+    options = ["--calibrated", "true", "--abstain_below", threshold, "--why", "true"]
+    assert main([*words, *options, "--output", str(asked)]) == 0
+    abstained, calibrated = 0, {(row["utterance"], row["condition"]): row for row in rows_of(asked)}
+    for before, row in zip(rows_of(plain), rows_of(asked), strict=True):
+        values = np.array([float(before[f"p_{name}"]) for name in names]) ** (1 / stored[row["condition"]])
+        found = np.array([float(row[f"p_{name}"]) for name in names])
+        assert found == pytest.approx(values / values.sum(), abs=1e-6)
+        assert row["abstained"] == str(int(found.max() < float(threshold)))
+        assert row["prediction"] == ("" if row["abstained"] == "1" else before["prediction"])
+        abstained += int(row["abstained"])
+        shares = [float(row[f"share_{name}"]) for name in MODALITIES]
+        assert sum(shares) == pytest.approx(found.max() - 1 / len(names), abs=1e-6)
+        if row["condition"] == "at":
+            alone = (float(calibrated[row["utterance"], part][f"p_{names[found.argmax()]}"]) for part in "at")
+            audio, text = alone
+            assert shares == pytest.approx(
+                [(audio - 0.25 + found.max() - text) / 2, 0, (text - 0.25 + found.max() - audio) / 2], abs=1e-6
+            )
+    assert 0 < abstained < len(probabilities)
+    tested = ["test", *words[1:], "--run_dir", str(tmp_path / "test"), "--intervals", "none", "--why", "true"]
+    assert main(tested) == 0
+    predictions = read_predictions(tmp_path / "test" / "predictions.csv", read_run(run).results.task)
+    assert list(predictions.values) == [f"share_{name}" for name in MODALITIES]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--calibrated", "true"], "has no temperature of any condition, so its probabilities are not calibrated"),
+        (["--abstain_below", "1.5"], "abstain_below 1.5: give a probability, from 0 to 1."),
+    ],
+)
+def test_what_predictions_cannot_be_is_said_before_any_is_made(
+    options: list[str], expected: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(best(run), weights_only=True)
+    del content["ifmmin"]["temperatures"]
+    torch.save(content, tmp_path / "older.ckpt")
+    words = ["predict", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(tmp_path / "older.ckpt")]
+    assert main([*words, *options, "--output", str(tmp_path / "answers.csv")]) == 1
+    shown = capsys.readouterr().err.strip()
+    assert expected in shown
+    assert "\n" not in shown
+    assert not (tmp_path / "answers.csv").exists()
 
 
 def test_validate_gives_an_older_checkpoint_its_temperatures(
