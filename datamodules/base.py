@@ -527,6 +527,8 @@ class EmotionDataModule(L.LightningDataModule):
             "statistics": statistics,
             "incomplete": self.incomplete,
             "fingerprint": self.fingerprint,
+            "synthetic": self.synthetic,
+            "invented": self.invented,
             **({"extraction": self.extraction} if self.extraction else {}),
         }
 

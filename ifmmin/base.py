@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -32,10 +33,14 @@ from ifmmin.optimization import (
     make_scheduler,
     subnetworks,
 )
+from ifmmin.sharing.methods import Shared
 from ifmmin.tasks import task_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class MissingModalityModule(L.LightningModule, ABC):
+
+class MissingModalityModule(Shared, L.LightningModule, ABC):
     """Base of all models: a subclass writes its networks, ``forward`` and ``losses``.
 
     A subclass takes its own options by keyword and passes the others on with ``super().__init__(**kwargs)``; after
@@ -171,6 +176,10 @@ class MissingModalityModule(L.LightningModule, ABC):
         self._validated: Tensor | None = None
         self.temperatures: dict[str, float] = {}
         """Temperature of each condition, fitted on validation after training; none before, nor of a regression."""
+        self.trained_on: Mapping[str, Any] | None = None
+        """The record of the training data: what was loaded with the weights, or what the last checkpoint says."""
+        self.loaded_from: Path | None = None
+        """The checkpoint or folder that the weights were loaded from."""
 
     # What a model writes.
 
@@ -261,7 +270,7 @@ class MissingModalityModule(L.LightningModule, ABC):
     @property
     def datamodule(self) -> EmotionDataModule | None:
         """The datamodule in use, None if the trainer was given plain loaders."""
-        datamodule = getattr(self.trainer, "datamodule", None)
+        datamodule = getattr(self._trainer, "datamodule", None)
         return datamodule if isinstance(datamodule, EmotionDataModule) else None
 
     def wanted_conditions(self) -> list[str]:
@@ -294,6 +303,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         if stage != "fit":
             return
         self.temperatures = {}  # of weights that change now
+        self.trained_on = self.loaded_from = None  # of what it was loaded from
         if self.monitored_row == "pooled" and not set(self.validated_conditions()) & set(MISSING_CONDITIONS):
             raise InputError(
                 f"conditions {', '.join(self.wanted_conditions()) or 'none'}: {type(self).__name__} selects its best "
@@ -473,7 +483,7 @@ class MissingModalityModule(L.LightningModule, ABC):
         # The registry name: a module path would make checkpoints unreadable when a file moves.
         record: dict[str, Any] = {"model": type(self).__name__, "recipe": self.settings.plain()}
         if self.datamodule is not None:
-            record["data"] = self.datamodule.checkpoint_record()
+            record["data"] = self.trained_on = self.datamodule.checkpoint_record()
         if self._validated is not None:
             record["validation"] = self._validated  # the best epoch's scores, without a second evaluation
         if self.temperatures:
@@ -488,3 +498,40 @@ class MissingModalityModule(L.LightningModule, ABC):
         self.temperatures = dict(record.get("temperatures", {}))
         if self._trainer is not None and self.datamodule and record.get("data"):
             self.datamodule.adopt_preprocessing(record["data"])
+
+    # Saving and loading.
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a model that :meth:`save_pretrained` wrote, in eval mode on the CPU; nothing in it is executed.
+
+        Args:
+            source: its folder, ``org/name`` on the Hugging Face Hub (needs the extra ``hub``), or ``"synthetic"`` or
+                ``"privileged"``, which come with the library.
+            revision: branch, tag or commit on the Hub.
+            token: of the Hub, for private models.
+            local_files_only: ask no network.
+
+        Returns:
+            a model of this class; of any installed class if this is the base of all models.
+
+        Raises:
+            InputError: it is not there or damaged, or its model is another, or is not installed.
+        """
+        from ifmmin.checkpoints.loading import load_saved
+        from ifmmin.sharing.hub import located
+
+        folder = located(source, revision=revision, token=token, local_files_only=local_files_only)
+        made = load_saved(folder, None if cls is MissingModalityModule else cls)
+        assert isinstance(made, cls)
+        return made
+
+    def _saved(self) -> tuple[MissingModalityModule, None]:
+        return self, None

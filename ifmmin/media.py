@@ -90,6 +90,31 @@ class MediaPredictor:
         predictor = Predictor(loaded.to(device), trained_on, str(checkpoint))
         return cls(predictor, trained_on.get("extraction"), device, download, weights)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str = "cpu",
+        model: type[MissingModalityModule] | None = None,
+        download: bool = False,
+        weights: Mapping[str, str | Path] | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load what ``save_pretrained`` wrote; nothing in it is executed.
+
+        The first arguments are those of :meth:`load`, the others those of :meth:`ifmmin.Predictor.from_pretrained`.
+
+        Raises:
+            InputError: as of both.
+        """
+        predictor = Predictor.from_pretrained(
+            source, device, model, revision=revision, token=token, local_files_only=local_files_only
+        )
+        return cls(predictor, (predictor.model.trained_on or {}).get("extraction"), device, download, weights)
+
     def predict(
         self,
         media: str | Path | None = None,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
+from datamodules.files import expanded
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.parts import load_part
 from ifmmin.checkpoints.reading import read_checkpoint, trained_model
 from ifmmin.checkpoints.shapes import check_fits
 from ifmmin.discovery import find_model, model_names
+from ifmmin.sharing.folder import is_saved, read_folder
 
 
 def load_model(
@@ -20,7 +23,7 @@ def load_model(
     """Load a trained model in eval mode on the CPU; nothing in the file is executed.
 
     Args:
-        checkpoint: one that ``fit`` wrote.
+        checkpoint: one that ``fit`` wrote, or a folder that ``save_pretrained`` wrote.
         model: its class, for one that is not among the installed models.
 
     Returns:
@@ -33,8 +36,41 @@ def load_model(
     """
     if model is not None:
         _check_class(model)
-    path = Path(checkpoint)
-    stored = read_checkpoint(path)
+    path = expanded(checkpoint)
+    stored = read_folder(path) if is_saved(path) else read_checkpoint(path)
+    give = f"give it: load(path, model={trained_model(stored['ifmmin'])})"
+    return _made(stored, path, model, f"if you have the class, import it and {give}"), stored["ifmmin"]["data"]
+
+
+def load_saved(folder: Path, model: type[MissingModalityModule] | None = None) -> MissingModalityModule:
+    """Load a model that ``save_pretrained`` wrote, with a record of its training data or without.
+
+    Args:
+        folder: its.
+        model: the class that it must be of; None takes any that is installed.
+
+    Raises:
+        InputError: as of :func:`load_model`.
+    """
+    if model is not None:
+        _check_class(model)
+    stored = read_folder(folder, needs_data=False)
+    where = f" ({printable(stored['class_path'], 100)})" if stored["class_path"] else ""
+    call = f"call {trained_model(stored['ifmmin'])}.from_pretrained"
+    return _made(stored, folder, model, f"if you have the class{where}, import it and {call}")
+
+
+def _made(
+    stored: Mapping[str, Any], path: Path, model: type[MissingModalityModule] | None, remedy: str
+) -> MissingModalityModule:
+    """The model of a checkpoint that was read.
+
+    Args:
+        stored: from :func:`~ifmmin.checkpoints.reading.read_checkpoint`, or as it.
+        path: where it was, for messages.
+        model: its class, or None.
+        remedy: for a model that is not installed.
+    """
     name = trained_model(stored["ifmmin"])
     if model is not None:
         if model.__name__ != name:
@@ -44,14 +80,14 @@ def load_model(
         model = find_model(name)
     else:
         raise InputError(
-            f"{printable(path)}: a checkpoint of {name}, which is not among the installed models; "
-            f"if you have the class, import it and give it: load(path, model={name})."
+            f"{printable(path)}: a checkpoint of {name}, which is not among the installed models; {remedy}."
         )
     check_fits(model, stored, str(path))
     made = model(**stored["hyper_parameters"])
     load_part(made, stored["state_dict"], str(path))
-    made.temperatures = dict(stored["ifmmin"].get("temperatures", {}))
-    return made.eval(), stored["ifmmin"]["data"]
+    made.on_load_checkpoint(dict(stored))
+    made.trained_on, made.loaded_from = stored["ifmmin"].get("data"), path
+    return made.eval()
 
 
 def _check_class(model: object) -> None:

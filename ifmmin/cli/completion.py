@@ -19,6 +19,7 @@ from ifmmin.cli.import_corpus import SOURCES
 from ifmmin.cli.import_corpus import make_parser as make_import_parser
 from ifmmin.cli.main import COMMANDS
 from ifmmin.cli.media_words import OPTIONS
+from ifmmin.cli.save import make_parser as make_save_parser
 from ifmmin.discovery import corpus_names, discover_models, find_corpus
 
 SHELLS = ("bash", "zsh")
@@ -80,7 +81,11 @@ def completion_script(shell: str) -> str:
     options = {command: options_of(command) for command in IfmminCLI.subcommands()}
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
     options["check"] += ["--data", "--data.help", "--json", "--model", "--model.help", "--seed_everything"]
-    for command, parser in (("extract", make_parser()), ("import", make_import_parser())):
+    for command, parser in (
+        ("extract", make_parser()),
+        ("import", make_import_parser()),
+        ("save", make_save_parser()),
+    ):
         options[command] = sorted(name for name in parser._option_string_actions if name.startswith("--"))
     options["predict"] += sorted(f"--{name}" for name in OPTIONS if f"--{name}" not in options["predict"])
     models = {name: _of_class("model", model) for name, model in sorted(discover_models().items())}

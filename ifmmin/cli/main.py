@@ -24,6 +24,7 @@ COMMANDS = {
     "import": "make a feature corpus of a published pack, or of folders of .npy files",
     "check": "list everything that is wrong with a corpus, or with a model",
     "compare": "compare two runs of one fold, utterance by utterance",
+    "save": "save a checkpoint's model as a folder of safetensors, and share it",
     "models": "list the models, with their papers",
     "completion": "print a script by which a shell completes commands, names and options",
 }
@@ -86,6 +87,8 @@ def _imported(argv: Sequence[str]) -> Callable[[list[str]], int]:
         from ifmmin.cli.extract import extract_command as command
     elif name == "import":
         from ifmmin.cli.import_corpus import import_command as command
+    elif name == "save":
+        from ifmmin.cli.save import save_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:

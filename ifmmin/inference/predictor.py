@@ -19,12 +19,14 @@ from ifmmin.calibration.shapley import shapley_values, uninformed
 from ifmmin.calibration.temperatures import calibrated as tempered
 from ifmmin.calibration.temperatures import check_confidence, check_temperatures
 from ifmmin.checkpoints import load_model
+from ifmmin.checkpoints.loading import load_saved
 from ifmmin.inference.answer import Answer
 from ifmmin.inference.batching import batch_of, by_length
 from ifmmin.inference.description import description
 from ifmmin.inference.explanation import Explanation
 from ifmmin.inference.features import Features, FrameReader, ReadFrames
 from ifmmin.inference.stream import Stream
+from ifmmin.sharing.methods import Shared
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,7 +35,7 @@ POOL = 16
 """Batches' worth of utterances that are sorted by length together."""
 
 
-class Predictor:
+class Predictor(Shared):
     """Answers for utterances, as ``predict`` on the command line does.
 
     To a model that reads a speaker's earlier turns (``needs.turns``) each of them is the first of its dialogue:
@@ -86,7 +88,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         model: type[MissingModalityModule] | None = None,
     ) -> Self:
-        """Read a checkpoint that ``fit`` wrote; nothing in it is executed.
+        """Read a checkpoint that ``fit`` wrote, or a folder of ``save_pretrained``; nothing in it is executed.
 
         Args:
             checkpoint: for instance ``runs/.../checkpoints/epoch017.ckpt``.
@@ -99,6 +101,42 @@ class Predictor:
         """
         loaded, trained_on = load_model(checkpoint, model)
         return cls(loaded.to(device), trained_on, str(checkpoint))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        model: type[MissingModalityModule] | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a predictor or model that ``save_pretrained`` wrote; nothing in it is executed.
+
+        Args:
+            source: see :meth:`~ifmmin.base.MissingModalityModule.from_pretrained`.
+            device: see :meth:`load`.
+            model: see :meth:`load`.
+            revision: branch, tag or commit on the Hub.
+            token: of the Hub, for private models.
+            local_files_only: ask no network.
+
+        Raises:
+            InputError: it is not there or damaged, its model is not installed, or it has no record of its training
+                data.
+        """
+        from ifmmin.sharing.hub import located
+
+        folder = located(source, revision=revision, token=token, local_files_only=local_files_only)
+        made = load_saved(folder, model)
+        if made.trained_on is None:
+            raise InputError(f"{source}: saved without its training data's statistics, so frames cannot be normalised.")
+        return cls(made.to(device), made.trained_on, str(source))
+
+    def _saved(self) -> tuple[MissingModalityModule, Mapping[str, Any] | None]:
+        return self.model, self.trained_on or None
 
     def predict(self, features: Features, *, calibrated: bool = False, abstain_below: float | None = None) -> Answer:
         """Predict from the modalities that are there.
