@@ -1,10 +1,13 @@
 """How long one utterance and one start take: milliseconds per prediction, CPU seconds per process.
 
-    python -m benchmarks.speed.latency [--models IFMMIN MMIN] [--csv table.csv] [--plot table.png]
+    python -m benchmarks.speed.latency [--models IFMMIN MMIN] [--csv table.csv] [--plot table.png] [--serving]
 
 A prediction is a call of :meth:`ifmmin.Predictor.predict` with one utterance of IEMOCAP's widths (audio
 40 frames, visual 50, text 22) on one thread, checks and normalisation included; under all seven
 conditions it is read once and answered seven times. Weights are random: they do not change the time.
+``--serving`` takes two ratios, both sides in turns: 64 utterances of IEMOCAP's lengths one by one against
+:meth:`ifmmin.Predictor.predict_many`; and at minute 10 of a stream, everything again against a push of one second
+and its answer.
 A start is a fresh process, in user CPU seconds, which a busy machine lengthens less than the clock.
 """
 
@@ -22,13 +25,14 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.epochs import start
 from benchmarks.speed.output import add_output_options, at_least, in_one_line, write_picture, write_rows
-from benchmarks.speed.random_corpus import DIMS, MEDIAN_AUDIO, TEXT_FRAMES, VISUAL_FRAMES
+from benchmarks.speed.random_corpus import DIMS, MEDIAN_AUDIO, SPREAD_AUDIO, TEXT_FRAMES, VISUAL_FRAMES
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.storage.layouts import IEMOCAP_LAYOUT
 from datamodules.storage.statistics import Statistics
@@ -39,6 +43,10 @@ from ifmmin.results.figures import empty_figure
 FRAMES = (MEDIAN_AUDIO, VISUAL_FRAMES, TEXT_FRAMES)
 ALL = "all seven"
 WARM_UP = 10
+BATCH = 64
+MINUTE_10 = 600
+PER_SECOND = (10, 10, 3)
+RATE = {"audio": 10.0, "visual": 10.0, "text": 3.0}
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.thread_time}
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -61,10 +69,10 @@ class Spread:
     """Of the repeats of one measurement.
 
     Attributes:
-        what: ``predict`` or ``start``.
+        what: ``predict``, ``batch``, ``stream`` or ``start``.
         name: the model's class name, or what is started.
         condition: of a prediction; :data:`ALL` for the seven together.
-        unit: ``ms`` or ``s``.
+        unit: ``ms``, ``s``, or ``times`` of a ratio.
         median: over the repeats.
         least: their minimum.
         most: their maximum.
@@ -93,12 +101,20 @@ def predictor_of(name: str) -> Predictor:
     return Predictor(start(model), trained_on, source=name)
 
 
-def utterance(condition: str) -> Features:
-    """Random frames of what is available under ``condition``."""
-    rng = np.random.default_rng(0)
-    frames = [rng.standard_normal(shape, dtype=np.float32) for shape in zip(FRAMES, DIMS, strict=True)]
+def utterance(condition: str, seed: int | None = None) -> Features:
+    """Random frames of what is available under ``condition``, of the usual lengths, or random ones with a ``seed``."""
+    rng = np.random.default_rng(seed or 0)
+    # As in the random corpus: one utterance is some times as long as another, in every modality.
+    times = 1.0 if seed is None else rng.lognormal(0.0, SPREAD_AUDIO)
+    counts = [max(1, round(times * count)) for count in FRAMES]
+    frames = [rng.standard_normal(shape, dtype=np.float32) for shape in zip(counts, DIMS, strict=True)]
     parts = zip(MODALITIES, frames, present_under(condition), strict=True)
     return {name: part for name, part, present in parts if present}
+
+
+def frames_of(count: int, dim: int) -> npt.NDArray[np.float32]:
+    """Random frames [count, dim]."""
+    return np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32)
 
 
 def time_model(name: str, repeats: int, clock: Callable[[], float]) -> list[Spread]:
@@ -142,6 +158,51 @@ def time_start(words: Sequence[str]) -> float:
     return usage.ru_utime
 
 
+def time_serving(name: str, repeats: int, clock: Callable[[], float]) -> list[Spread]:
+    """How many times as fast a batch is, and a push to a stream if anything is read incrementally."""
+    predictor = predictor_of(name)
+    answered = [condition for condition in CONDITIONS if predictor.model.answers(condition)]
+    utterances = [utterance(answered[place % len(answered)], seed=place) for place in range(BATCH)]
+
+    def one_by_one() -> None:
+        for features in utterances:
+            predictor.predict(features)
+
+    batch = ratios(one_by_one, lambda: predictor.predict_many(utterances), repeats, clock)
+    found = [Spread.of("batch", name, "", "times", batch)]
+    stream = predictor.stream(every=2.0 * MINUTE_10, rate=RATE)
+    if stream.incremental:
+        shown = [place for place, letter in enumerate("avt") if letter in answered[-1]]
+        second = {MODALITIES[place]: frames_of(PER_SECOND[place], DIMS[place]) for place in shown}
+        whole = {modality: np.tile(frames, (MINUTE_10, 1)) for modality, frames in second.items()}
+        stream.push(**whole)
+
+        def push() -> None:
+            stream.push(**second)
+            stream.answer()
+
+        pushes = ratios(lambda: predictor.predict(whole), push, repeats, clock)
+        found.append(Spread.of("stream", name, "+".join(stream.incremental), "times", pushes))
+    return found
+
+
+def ratios(
+    slow: Callable[[], object], fast: Callable[[], object], repeats: int, clock: Callable[[], float]
+) -> list[float]:
+    """Time of ``slow`` by time of ``fast`` in each repeat, one after the other."""
+    slow()
+    fast()
+    found = []
+    for _ in range(repeats):
+        times = []
+        for call in (slow, fast):
+            begin = clock()
+            call()
+            times.append(clock() - begin)
+        found.append(times[0] / times[1])
+    return found
+
+
 def table_of_models(spreads: Sequence[Spread], title: str) -> Table:
     """A line per model: the median under each condition, and the spread under the slowest and under all."""
     table = Table(title=title, title_justify="left")
@@ -153,6 +214,23 @@ def table_of_models(spreads: Sequence[Spread], title: str) -> Table:
         alone = [f"{found[condition].median:.2f}" if condition in found else "–" for condition in CONDITIONS]
         slowest = max((row for what, row in found.items() if what != ALL), key=lambda row: row.median)
         table.add_row(name, *alone, _in_words(slowest), _in_words(found.get(ALL)))
+    return table
+
+
+def table_of_serving(spreads: Sequence[Spread], title: str) -> Table:
+    """A line per model: how many times as fast a batch and a push are."""
+    table = Table(
+        "model",
+        "batch (min – max)",
+        "push at minute 10 (min – max)",
+        "read incrementally",
+        title=title,
+        title_justify="left",
+    )
+    for name in dict.fromkeys(row.name for row in spreads):
+        found = {row.what: row for row in spreads if row.name == name}
+        read = found["stream"].condition if "stream" in found else "–"
+        table.add_row(name, _in_words(found["batch"]), _in_words(found.get("stream")), read)
     return table
 
 
@@ -203,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="cpu: what a busy machine would not delay"
     )
+    parser.add_argument("--serving", action="store_true", help="take the ratios of batches and streams too")
     add_output_options(parser)
     options = parser.parse_args(argv)
     for name in options.models:
@@ -216,6 +295,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.models:
         title = f"one utterance, one thread, {options.clock} milliseconds, median of {options.repeats}"
         console.print(table_of_models(spreads, title))
+    served: list[Spread] = []
+    for name in options.models if options.serving else ():
+        served += time_serving(name, max(1, options.repeats // 10), CLOCKS[options.clock])
+    if served:
+        title = f"how many times as fast, one thread, {options.clock} time, median of {max(1, options.repeats // 10)}"
+        console.print(table_of_serving(served, title))
+    spreads += served
     starts = []
     for name, words in STARTS.items() if options.starts else ():
         starts.append(Spread.of("start", name, "", "s", [time_start(words) for _ in range(options.starts)]))

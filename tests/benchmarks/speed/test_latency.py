@@ -28,6 +28,32 @@ def test_tables_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert paths[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_ratios_of_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(latency, "MINUTE_10", 30)
+    monkeypatch.setattr(latency, "BATCH", 4)
+    words = ["--models", "TFN", "MeanFusion", "--repeats", "2", "--starts", "0", "--serving"]
+    threads = torch.get_num_threads()
+    latency.main([*words, "--csv", str(tmp_path / "table.csv")])
+    torch.set_num_threads(threads)
+    assert "read incrementally" in capsys.readouterr().out
+    with (tmp_path / "table.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["unit"] == "times"]
+    found = [(row["what"], row["name"], row["condition"]) for row in rows]
+    assert found == [("batch", "TFN", ""), ("stream", "TFN", "text"), ("batch", "MeanFusion", "")]
+    assert all(float(row["median"]) > 0 for row in rows)
+
+
+def test_a_ratio_is_of_the_slow_by_the_fast() -> None:
+    """A clock that only the calls move on."""
+    now = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    assert latency.ratios(lambda: spend(6.0), lambda: spend(2.0), 3, lambda: now) == [3.0] * 3
+
+
 def test_a_spread() -> None:
     found = Spread.of("start", "x", "", "s", [3.0, 1.0, 2.0, 10.0])
     assert (found.median, found.least, found.most) == (2.5, 1.0, 10.0)

@@ -211,6 +211,15 @@ def test_a_model_that_reads_frames_in_another_way_too_reads_them_again(what: str
     assert streaming.answer() == pytest.approx(predictor.predict(frames), abs=1e-5)
 
 
+def test_rounding_of_a_model_that_magnifies_it_is_no_other_answer() -> None:
+    predictor = Predictor(build_narrow("IFMMIN").float())
+    with torch.no_grad():
+        for name, weight in predictor.model.named_parameters():
+            if name.startswith("classifier") and weight.ndim == 2:
+                weight.mul_(100.0)
+    assert predictor.stream(rate=RATE).incremental == MODALITIES
+
+
 def test_it_describes_itself() -> None:
     streaming = predictor_of("MMIM").stream(every=0.5, rate=RATE)
     assert repr(streaming).splitlines() == [
