@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +16,9 @@ from benchmarks.leaderboard.published_rates import IN_THEIRS, PROTOCOLS, Figures
 from benchmarks.leaderboard.summary import Cell, Entry, Summary
 from datamodules.errors import InputError
 from datamodules.text import printable
+from ifmmin.curves import area
 from ifmmin.results.figures import empty_figure
+from ifmmin.results.tables import short
 
 _LETTERS = 110  # of a line below a panel
 
@@ -56,10 +59,10 @@ def _draw_limit(axes: Axes, summary: Summary, metric: str) -> None:
     """Draw the Bayes limit, expected over what is missing, where it is known of this score."""
     limit = summary.bayes_over_rates() if metric == summary.limited.name else {}
     if limit:
-        values = [scale_of(summary, metric) * value for value in limit.values()]
-        axes.plot(
-            [float(rate) for rate in limit], values, color="black", linestyle="dashed", linewidth=1.4, label=BAYES
-        )
+        rates, values = [float(rate) for rate in limit], np.array([*limit.values()])
+        below = short(summary.limited, area(rates, values).item())
+        heights = scale_of(summary, metric) * values
+        axes.plot(rates, heights, color="black", linestyle="dashed", linewidth=1.4, label=f"{BAYES}  {below}")
 
 
 def _in_theirs(entry: Entry, protocol: str) -> dict[str, dict[str, Cell]]:

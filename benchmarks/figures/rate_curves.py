@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.labels import MOST_BELOW, error, finish, label, scale_of
+from benchmarks.figures.labels import BAYES, MOST_BELOW, error, finish, label, scale_of
 from benchmarks.figures.style import DASHES, marks_of, plain
 from benchmarks.leaderboard.looks import look_of
 from benchmarks.leaderboard.summary import Entry, Summary
@@ -90,4 +90,9 @@ def draw_curve(
 def add_legend(axes: Axes, title: str | None = None) -> None:
     """Name the lines of a panel, beside it."""
     size = 10 if len(axes.containers) <= 2 * MOST_BELOW else 8.5
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=size, frameon=False, title=title)
+    # The limit, a plain line, is last.
+    named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1].startswith(BAYES))
+    handles, labels = zip(*named, strict=True)
+    axes.legend(
+        handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=size, frameon=False, title=title
+    )

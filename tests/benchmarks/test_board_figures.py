@@ -87,18 +87,19 @@ def test_the_bayes_limit_over_the_missing_rate_weighs_conditions_by_how_often_ma
     assert summary.bayes is not None
     keys = utterance_keys([f"utterance {number}" for number in range(20_000)])
     (axes,) = missing_rate_figure(summary, "WA").axes
-    (line,) = (one for one in axes.lines if one.get_label() == "Bayes limit")
+    (line,) = (one for one in axes.lines if str(one.get_label()).startswith("Bayes limit"))
     rates, heights = np.asarray(line.get_xydata()).T
     assert rates.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     for rate, height in zip(rates.tolist(), heights.tolist(), strict=True):
         shown = ["".join(np.array(["a", "v", "t"])[row]) for row in MissingRate(rate)(keys, 0, 0)]
         assert height == pytest.approx(100 * np.mean([summary.bayes[name] for name in shown]), abs=0.3), rate
+    assert line.get_label() == f"Bayes limit  {np.trapezoid(heights, rates) / 0.7:.1f}"
     found = re.search(r'id="data">(.*?)</script>', page_html(summary))
     assert found is not None
     on_page = json.loads(found.group(1))["bayes_over_rates"]
     np.testing.assert_allclose(np.array(on_page) * (1, 100), np.stack([rates, heights], axis=1))
     for metric in ("UA", "F1"):
-        assert "Bayes limit" not in missing_rate_figure(summary, metric).axes[0].get_legend_handles_labels()[1]
+        assert "Bayes limit" not in str(missing_rate_figure(summary, metric).axes[0].get_legend_handles_labels()[1])
     assert summarise_board(board_records(["MMIN"], [1, 2], [0])).bayes_over_rates() == {}
 
 

@@ -102,7 +102,7 @@ function axes(board, metric, width, below, low, high) {
   const root = svg("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label });
   const bottom = HEIGHT - below;
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - MARGIN.top);
-  const step = [0.005, 0.01, 0.02, 0.05, 0.1].find((size) => (high - low) / size <= 10) ?? 0.2;
+  const step = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].find((size) => (high - low) / size <= 10) ?? 10;
   for (let count = Math.ceil(low / step - 1e-9); count * step <= high + 1e-9; count++) {
     const place = y(count * step);
     const text = +(scale * count * step).toFixed(scale === 100 ? 1 : 3);

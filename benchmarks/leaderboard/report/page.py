@@ -79,6 +79,7 @@ def page_html(summary: Summary) -> str:
         notes=_notes(summary),
         with_published=bool(summary.published or _curves(summary) or _published_areas(summary)),
         protocol=CURVES["modalities"].meaning,
+        limited=bool(summary.bayes_over_rates()),
         calibration=_calibration(summary),
         curves=_curves(summary),
         areas=_areas(summary),
