@@ -319,7 +319,7 @@ class ScaleVLAD(MissingModalityModule):
         V = normalised(residuals.sum(dim=1))
         B, K, dim = V.shape
         tokens = in_autocast((K * dim) ** 0.5 * V).flatten(0, 1)
-        states = packed_layer(self.fusion, tokens, torch.full((B,), K, device=V.device), together=B)
+        states = packed_layer(self.fusion, tokens, torch.full((B,), K, dtype=torch.int64, device=V.device), together=B)
         return states.view_as(V).mean(dim=1)
 
     def forward(self, batch: Batch) -> Tensor:

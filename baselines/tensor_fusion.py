@@ -21,6 +21,7 @@ from ifmmin.cards import ModelCard
 from ifmmin.nn.encoders import LSTMEncoder
 from ifmmin.nn.fusion import LowRankFusion, tensor_product
 from ifmmin.nn.heads import Classifier
+from ifmmin.nn.kernels import use_plain
 from ifmmin.optimization import Recipe
 
 ROWS = 128
@@ -210,6 +211,9 @@ class TFN(VectorFusion):
 
     def fuse(self, h: Sequence[Tensor]) -> Tensor:
         """See :class:`VectorFusion`."""
+        if use_plain("rows"):
+            outputs: Tensor = self.classifier(self.fusion_dropout(tensor_product(h)))
+            return outputs
         parts = zip(*(each.split(ROWS) for each in h), strict=True)
         return torch.cat([self.classifier(self.fusion_dropout(tensor_product(part))) for part in parts])
 

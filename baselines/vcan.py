@@ -116,7 +116,7 @@ def frames_at(chosen: Tensor, lengths: Tensor, other: Tensor, longest: int) -> T
     """
     place = (chosen * other[:, None] // lengths[:, None]).where(chosen >= 0, longest)
     marks = torch.zeros(len(chosen), longest + 1, dtype=torch.bool, device=chosen.device)
-    return marks.scatter(1, place, True)[:, :longest]
+    return marks.scatter(1, place, torch.ones_like(place, dtype=torch.bool))[:, :longest]
 
 
 class MeanEncoder(SequenceEncoder):

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "list everything that is wrong with a corpus, or with a model",
     "compare": "compare two runs of one fold, utterance by utterance",
     "save": "save a checkpoint's model as a folder of safetensors, and share it",
+    "export": "write a checkpoint as an ONNX network, for programs without PyTorch",
     "models": "list the models, with their papers",
     "completion": "print a script by which a shell completes commands, names and options",
 }
@@ -83,6 +84,8 @@ def _imported(argv: Sequence[str]) -> Callable[[list[str]], int]:
         from ifmmin.cli.compare import compare_command as command
     elif name == "completion":
         from ifmmin.cli.completion import completion_command as command
+    elif name == "export":
+        from ifmmin.cli.export import export_command as command
     elif name == "extract":
         from ifmmin.cli.extract import extract_command as command
     elif name == "import":

@@ -93,7 +93,7 @@ class SequenceEncoder(nn.Module, ABC):
         else:
             pool = self.pool_with_absent if len(seen.rows) < rows else self.pool
             pooled = pool(seen.frames, seen.lengths)
-        slots = torch.full((rows,), count, device=seen.rows.device).index_copy(0, seen.rows, seen.slots)
+        slots = seen.rows.new_full((rows,), count).index_copy(0, seen.rows, seen.slots)
         if self.training:
             return self.head(pooled.index_select(0, slots))
         return self.head(pooled).index_select(0, slots)
