@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.batches.batch import Batch
-from datamodules.conditions import CONDITIONS, present_under
+from datamodules.conditions import CONDITIONS, per_modality, present_under
 from ifmmin.base import MissingModalityModule
 from ifmmin.pretraining.stage2 import PretrainedModule
 from ifmmin.testing import check_model
@@ -70,6 +70,15 @@ def test_a_prediction_ignores_content_and_length_of_what_is_absent(name: str, se
         audio, visual, text = (frames if seen else np.full((T, D), np.nan) for frames, seen, T, D in parts)
         changed.append((audio, visual, text))
     assert torch.equal(model(name)(batch_of(changed, present)), model(name)(batch_of(utterances, present)))
+
+
+@every_model
+@torch.no_grad()
+def test_a_prediction_reads_frames_as_they_are_shown_and_never_whole_ones(name: str) -> None:
+    utterances, present = random_utterances(6, seed=4), answered(name, 6, 4)
+    batch = batch_of(utterances, present)
+    whole = per_modality(torch.full_like(frames, torch.nan) for frames in batch.frames)
+    assert torch.equal(model(name)(replace(batch, frames=whole, shown=batch.frames)), model(name)(batch))
 
 
 @every_model
