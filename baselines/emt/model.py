@@ -97,7 +97,7 @@ class EMT(MissingModalityModule):
     gated feed-forward part of 4 d, dropout 0.3 in attention, 0.1 in feed-forward parts, 0.3 before the classifier of
     two layers of 256; Adam, learning rate 1e-3, weight decay 1e-3, a step for every 128 utterances.
 
-    What to expect of the attraction of modalities: frames are not dropped here, modalities are, so that u of an absent
+    What to expect of the attraction of modalities: by default modalities are dropped, not frames, so that u of an absent
     modality is one learnt vector, which can only come to the mean of what it stands for. What depends on the rest of
     the utterance is restored through G and X.
 
@@ -112,8 +112,10 @@ class EMT(MissingModalityModule):
     elsewhere both views of u are the same; one learning rate; 5+5 epochs of a linear schedule, some 350 steps, instead
     of early stopping; gradients clipped to 1.
 
-    Differs from the published code (MIT): whole modalities are masked, anew in each epoch, where theirs drops frames,
-    drawn once for all epochs, a model for each rate; gradients of four batches are averaged, being one batch, not
+    Differs from the published code (MIT): by default whole modalities are masked, anew in each epoch. Theirs drops
+    frames, drawn once for all epochs, a model for each rate: ``--data.train_mask avt --data.train_pattern frames:0.3
+    --data.eval_pattern frames:0.3 --data.permanent_mask true`` with ``--model.attract_all true``; reconstruction is of
+    absent modalities alone, so of none then. Gradients of four batches are averaged, being one batch, not
     summed, and none is thrown away at the end of an epoch; a batch of one works; batch statistics are used in the
     losses alone, so that an answer does not depend on the rest of the batch.
 
