@@ -97,9 +97,9 @@ class EMT(MissingModalityModule):
     gated feed-forward part of 4 d, dropout 0.3 in attention, 0.1 in feed-forward parts, 0.3 before the classifier of
     two layers of 256; Adam, learning rate 1e-3, weight decay 1e-3, a step for every 128 utterances.
 
-    What to expect of the attraction of modalities: by default modalities are dropped, not frames, so that u of an absent
-    modality is one learnt vector, which can only come to the mean of what it stands for. What depends on the rest of
-    the utterance is restored through G and X.
+    What to expect of the attraction of modalities: by default modalities are dropped, not frames, so that u of an
+    absent modality is one learnt vector, which can only come to the mean of what it stands for. What depends on the
+    rest of the utterance is restored through G and X.
 
     What it costs: both views pass all layers of a transformer over 3 S frames, so that a training step takes some ten
     times as long as plain fusion's, and half of that without the two levels; fewer ``steps`` take less.
