@@ -53,10 +53,15 @@ with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     from ifmmin.runs import corpus_folder
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Complains in one line, as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
+        """Refuse the words.
+
+        Raises:
+            InputError: always.
+        """
         raise InputError(f"{printable(message)}; --help lists the options.")
 
 
@@ -66,7 +71,7 @@ MOST = {"seeds": 10_000, "jobs": 1024, "threads": 1024}
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The board's own options, and the words for ``fit``."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m benchmarks.leaderboard",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from joblib import Parallel, delayed
@@ -18,7 +18,18 @@ from benchmarks.leaderboard.running import Outcome, execute
 from datamodules.errors import InputError
 
 Started = Callable[[Job], None]
+Worker = Callable[[Job], Outcome]
+"""Does a job, whatever becomes of it, and waits for it."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def side_by_side(count: int, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Call ``function`` with each item, in up to ``count`` threads that wait for processes; results as they come."""
+    pool = Parallel(count, backend="threading", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+    yield from pool(delayed(function)(item) for item in items)
 
 
 @dataclass(frozen=True)
@@ -35,9 +46,7 @@ class Local:
 
     def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
         """Do all of ``jobs``, each after its stage 1, and give each outcome when it is there."""
-        devices: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for slot in range(self.jobs):
-            devices.put(_gpu_of(slot))
+        do = self.worker(board)
         # Jobs are taken up in order and a stage 1 precedes its runs, so that no two can wait for each other.
         ended = {job: Event() for job in jobs if job.pretraining}
         failed: set[Job] = set()
@@ -47,23 +56,32 @@ class Local:
                 ended[job.stage1].wait()
             if job.stage1 in failed:
                 return without_stage1(job)
-            device = devices.get()
             started(job)
             try:
-                visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
-                outcome = execute(job, board, self.environment | visible)
+                outcome = do(job)
                 failed.update([job] if outcome.error else [])
                 return outcome
             finally:
-                devices.put(device)
                 if job in ended:
                     ended[job].set()
 
-        # Threads only wait here: each run is a process, so that none can take another down with it.
-        pool = Parallel(
-            self.jobs, backend="threading", return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs"
-        )
-        yield from pool(delayed(one)(job) for job in jobs)
+        yield from side_by_side(self.jobs, one, jobs)
+
+    def worker(self, board: Path) -> Worker:
+        """What does a job in a process of its own, so that none can take another down, in up to ``jobs`` threads."""
+        devices: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for slot in range(self.jobs):
+            devices.put(_gpu_of(slot))
+
+        def do(job: Job) -> Outcome:
+            device = devices.get()
+            try:
+                visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+                return execute(job, board, self.environment | visible)
+            finally:
+                devices.put(device)
+
+        return do
 
 
 def without_stage1(job: Job) -> Outcome:
@@ -98,9 +116,7 @@ class RayCluster:
 
     def run(self, jobs: Sequence[Job], board: Path, started: Started) -> Iterator[Outcome]:
         """Do all of ``jobs``, each after its stage 1; a worker that dies costs its own job only."""
-        ray = self._connect()
-        # By name, not by value: a worker imports the same checkout, at the same path.
-        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(execute)
+        ray, task = self._connect()
         waiting, pending = list(jobs), dict[Any, Job]()
         unfinished, failed = {job for job in jobs if job.pretraining}, set[Job]()
         while waiting or pending:
@@ -119,12 +135,26 @@ class RayCluster:
             try:
                 outcome = ray.get(done)
             except ray.exceptions.RayError as error:
-                outcome = Outcome(job, None, f"its Ray worker died: {str(error).splitlines()[0]}", 0.0)
+                outcome = _died(job, error)
             failed.update([job] if outcome.error else [])
             unfinished.discard(job)
             yield outcome
 
-    def _connect(self) -> Any:
+    def worker(self, board: Path) -> Worker:
+        """What does a job as a task, in up to ``jobs`` threads."""
+        ray, task = self._connect()
+
+        def do(job: Job) -> Outcome:
+            try:
+                outcome: Outcome = ray.get(task.remote(job, board, self.environment))
+            except ray.exceptions.RayError as error:
+                return _died(job, error)
+            return outcome
+
+        return do
+
+    def _connect(self) -> tuple[Any, Any]:
+        """The library, and :func:`execute` as its task."""
         try:
             import ray
         except ImportError as error:
@@ -137,4 +167,9 @@ class RayCluster:
                 ray.init(
                     num_cpus=self.jobs * self.cpus, runtime_env=paths, log_to_driver=False, include_dashboard=False
                 )
-        return ray
+        # By name, not by value: a worker imports the same checkout, at the same path.
+        return ray, ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(execute)
+
+
+def _died(job: Job, error: Exception) -> Outcome:
+    return Outcome(job, None, f"its Ray worker died: {str(error).splitlines()[0]}", 0.0, lost=True)

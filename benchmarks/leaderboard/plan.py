@@ -69,7 +69,8 @@ class Job:
         stage1: the job whose best checkpoint this one starts from; None where the model has no stage 1
             or was given one.
         pretraining: whether this is a stage 1, which is trained for others and is not on the board.
-        logging: words that set where it logs, which changes nothing of the result.
+        logging: words that set where it logs and what watches it, which changes nothing of the result.
+        apart: folder of a run that is on no board, such as a trial of a search: it is trained, not recorded.
     """
 
     model: str
@@ -82,6 +83,12 @@ class Job:
     stage1: Job | None = None
     pretraining: bool = False
     logging: Words = ()
+    apart: str = ""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is a run of the board."""
+        return not (self.pretraining or self.apart)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -91,6 +98,8 @@ class Job:
     @property
     def folder(self) -> str:
         """Of the run, relative to the board's; another one for every identity, so that none goes on with another's."""
+        if self.apart:
+            return self.apart
         place = "stage1" if self.pretraining else "runs"
         mark = digest([repr(sorted(self.identity.items())).encode()])[:8]
         return f"{place}/fold{self.fold}/{self.name}-seed{self.seed}-{mark}"
@@ -133,29 +142,35 @@ class Settings:
         return (*self.model, *own)
 
 
-def sort_settings(words: Sequence[str], models: Iterable[str]) -> Settings:
+def sort_settings(words: Sequence[str], models: Iterable[str], who: str = "board") -> Settings:
     """Sort the words that the board itself does not know.
+
+    Args:
+        words: of the command line.
+        models: names that may begin an option of a single model.
+        who: sets some options itself, for the messages.
 
     Raises:
         InputError: a word belongs to nothing, or to what the board sets itself.
     """
     passed_on: dict[str, list[Option]] = {"--data": [], "--trainer": [], "--model": []}
     single: dict[str, list[Option]] = {f"--{name}": [] for name in models}
+    every = " (every model) and --MODEL.X (one model)" if single else ""
     for option in _options(words):
         if instead := next((how for theirs, how in OWN.items() if _is(option[0], theirs)), None):
-            raise InputError(f"{printable(option[0])}: the board sets it itself: {instead}.")
+            instead = instead.replace("board", who)
+            raise InputError(f"{printable(option[0])}: the {who} sets it itself: {instead}.")
         if option[0] in ONE_DEVICE and option[1:] not in [(value,) for value in ONE_DEVICE[option[0]]]:
             raise InputError(
-                f"{printable(' '.join(option), 60)}: each run of a board is on one device; leave it out, and give "
+                f"{printable(' '.join(option), 60)}: each run of a {who} is on one device; leave it out, and give "
                 "--jobs, how many run at once."
             )
         head, dot, _ = option[0].partition(".")
         group = (passed_on | single).get(head)
         if group is None or not (dot or head == "--data"):
             raise InputError(
-                f"{printable(option[0])}: not known.{_near(option[0], single)} The board takes its own options "
-                "(--help), and --data..., --trainer.X, --model.X (every model) and --MODEL.X (one model), which go to "
-                "`fit`."
+                f"{printable(option[0])}: not known.{_near(option[0], single)} The {who} takes its own options "
+                f"(--help), and --data..., --trainer.X, --model.X{every}, which go to `fit`."
             )
         group.append(option)
     if all(option[0] != "--data" for option in passed_on["--data"]):

@@ -124,15 +124,16 @@ class Progress:
             for row, count in self._counts.items():
                 shown = [str(count[state] or "–") for state in ("done", "running", "waiting", "failed")]
                 table.add_row(Text(printable(row)), *shown, style="red" if count["failed"] else None)
-            running = [Text(printable(f"{job}: {self._last_line(job)}"), style="dim") for job in self._running]
-        return Group(table, *running)
+            logs = [(job, last_line(self.board / job.folder / LOG)) for job in self._running]
+        return Group(table, *(Text(printable(f"{job}: {line}"), style="dim") for job, line in logs))
 
-    def _last_line(self, job: Job) -> str:
-        path = self.board / job.folder / LOG
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _TAIL))
-                lines = file.read().decode(errors="replace").split("\n")
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty; nothing where there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -5,6 +5,7 @@ What is done already is not done again: a finished run gives its record, an inte
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +50,14 @@ class Outcome:
         record: of a finished run; None for a stage 1 and for a run that failed.
         error: one line that says why it failed; None where it did not.
         seconds: it took, without what an earlier, interrupted try took.
+        lost: whether the machine failed it, not the run itself: the same job may succeed another time.
     """
 
     job: Job
     record: Record | None
     error: str | None
     seconds: float
+    lost: bool = False
 
 
 def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
@@ -66,24 +70,40 @@ def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
     """
     started = time.monotonic()
     folder = board / job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.leaderboard.running", json.dumps(job.to_json()), str(board)]
-    threads = str(job.identity["threads"])
-    variables = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | environment
-    with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        stopping.at_stop.append(process.terminate)
-        code = process.wait()
-        stopping.at_stop.remove(process.terminate)
+    words = ["benchmarks.leaderboard.running", json.dumps(job.to_json()), str(board)]
+    error = run_module(words, folder / LOG, job.identity["threads"], environment)
     seconds = time.monotonic() - started
-    if code:
-        return Outcome(job, None, _last_words(folder / LOG, code), seconds)
-    if job.pretraining:
+    if error:
+        return Outcome(job, None, error, seconds, lost=os.strerror(errno.ENOSPC) in error)
+    if not job.recorded:
         return Outcome(job, None, None, seconds)
     try:
         return Outcome(job, read_record(folder / RECORD, job), None, seconds)
     except (InputError, OSError) as error:
         return Outcome(job, None, f"{error}", seconds)
+
+
+def run_module(words: Sequence[str], log: Path, threads: int, environment: dict[str, str]) -> str | None:
+    """Run a module in a fresh process, and wait for it.
+
+    Args:
+        words: its name, and the words of its command line.
+        log: what it prints is appended to this file.
+        threads: of PyTorch.
+        environment: variables on top of this process's own.
+
+    Returns:
+        one line that says why it failed; None where it did not.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", *words]
+    variables = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} | environment
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        stopping.at_stop.append(process.terminate)
+        code = process.wait()
+        stopping.at_stop.remove(process.terminate)
+    return _last_words(log, code) if code else None
 
 
 def read_record(path: Path, job: Job) -> Record:
@@ -121,13 +141,13 @@ def main() -> int:
     _end_with_parent()
     folder = board / job.folder
     sweep(folder)
-    if (folder / RECORD).exists() or (job.pretraining and best_checkpoint(folder)):
+    if (folder / RECORD).exists() or (not job.recorded and best_checkpoint(folder)):
         return 0
     if code := _fit(job, board):
         return code
     if best_checkpoint(folder) is None:
         raise InputError(f"{folder}: the run kept no checkpoint, which the board needs.")
-    if not job.pretraining:
+    if job.recorded:
         write_text(folder / RECORD, json.dumps(make_record(job, board).to_json(), allow_nan=False) + "\n")
     for last in folder.rglob("last.ckpt"):  # only an interrupted run needs it, and it is as large as the best
         last.unlink()
@@ -175,13 +195,13 @@ def best_checkpoint(folder: Path) -> Path | None:
     if not (folder / runs.METRICS).is_file():
         return None
     try:
-        checkpoint = _metrics(folder)["record"]["checkpoint"]
+        checkpoint = read_metrics(folder)["record"]["checkpoint"]
         return folder / "checkpoints" / Path(checkpoint).name if checkpoint else None
     except (InputError, KeyError, TypeError):
         return None
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     """What a finished run wrote.
 
     Raises:
@@ -207,7 +227,7 @@ def make_record(job: Job, board: Path) -> Record:
     from ifmmin.curves import by_rate, curve_counts
 
     folder = board / job.folder
-    result = _metrics(folder)
+    result = read_metrics(folder)
     made = result.pop("record")
     checkpoint = best_checkpoint(folder)
     assert checkpoint is not None
