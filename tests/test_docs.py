@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.running import CHECKOUT
 
-PACKAGES = ("ifmmin", "datamodules", "baselines", "benchmarks.leaderboard")
+PACKAGES = ("ifmmin", "datamodules", "baselines", "benchmarks.leaderboard", "benchmarks.search")
 MODULES = [
     found.name
     for package in PACKAGES
