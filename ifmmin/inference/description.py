@@ -29,15 +29,21 @@ def description(
     facts = [f"{name} {trained_on[name]}" for name in ("fold", "seed") if trained_on.get(name) is not None]
     if "name" in trained_on:
         lines["trained on"] = ", ".join([printable(str(trained_on["name"]), 60), *facts])
-    names = [f" {printable(str(name), 40)}" for name in trained_on.get("feature_names") or ()] or [""] * len(MODALITIES)
+    names = trained_on.get("feature_names") or MODALITIES
     parts = zip(MODALITIES, names, model.feature_dims, normalization, strict=True)
-    lines["frames"] = ", ".join(f"{modality}{name} [T, {dim}] ({_how(how)})" for modality, name, dim, how in parts)
+    lines["frames"] = ", ".join(
+        f"{_called(modality, str(name))} [T, {dim}] ({_how(how)})" for modality, name, dim, how in parts
+    )
     unanswered = [condition for condition in CONDITIONS if not model.answers(condition)]
     if unanswered:
         lines["answers"] = ", ".join(condition for condition in CONDITIONS if condition not in unanswered)
     lines["device"] = str(model.device)
     heading = f"Predictor: {type(model).__name__} of {printable(source)}"
     return "\n".join([heading, *(f"  {what + ':':<11} {value}" for what, value in lines.items())])
+
+
+def _called(modality: str, name: str) -> str:
+    return modality if name == modality else f"{modality} {printable(name, 40)}"
 
 
 def _how(normalization: str) -> str:

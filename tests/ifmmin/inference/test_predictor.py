@@ -173,11 +173,12 @@ def test_it_describes_what_it_knows() -> None:
             return "t" in condition
 
     scale = {"name": "regression", "low": -3.0, "high": 3.0}
-    said = repr(Predictor(Words(feature_dims=list(DIMS), task=scale)))
+    record = RAW | {"feature_names": ["audio", "visual", "bert"]}
+    said = repr(Predictor(Words(feature_dims=list(DIMS), task=scale), record))
     assert said.splitlines() == [
         "Predictor: Words of the checkpoint",
         "  task:       regression, low -3.0, high 3.0",
-        "  frames:     audio [T, 5] (as given), visual [T, 6] (as given), text [T, 7] (as given)",
+        "  frames:     audio [T, 5] (as given), visual [T, 6] (as given), text bert [T, 7] (as given)",
         "  answers:    t, at, vt, avt",
         "  device:     cpu",
     ]
