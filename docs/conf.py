@@ -34,6 +34,11 @@ napoleon_use_ivar = True
 doctest_global_setup = "import torch\nfrom pathlib import Path"
 suppress_warnings = ["ref.python"]  # one name, re-exported by its package
 myst_heading_anchors = 3
+nb_execution_mode = "force"  # a notebook that fails is a documentation that does not build
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_output_stderr = "remove"
 
 PACKAGES = ("ifmmin", "datamodules", "baselines")
 OLD_PATHS = {"ifmmin.encoders", "ifmmin.imagination", "ifmmin.losses", "datamodules.batch", "datamodules.missing"}

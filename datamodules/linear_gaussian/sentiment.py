@@ -176,11 +176,11 @@ class SentimentGenerator(ObservedLatent):
 
 
 def expected_error(middle: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Mean absolute error of the median of clip(N(``middle``, ``deviation``²), -3, 3), float64 [L, Q].
+    """Mean absolute error of the median of a normal value that is clipped to -3..3, float64 [L, Q].
 
     Args:
-        middle: float64 [L, Q].
-        deviation: float64 [L, 1], positive.
+        middle: means, float64 [L, Q].
+        deviation: standard deviations, float64 [L, 1], positive.
 
     Far from the ends it is that of a normal distribution, sqrt(2 / pi) standard deviations:
 
