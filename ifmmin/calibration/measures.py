@@ -21,9 +21,9 @@ _LEAST = torch.finfo(torch.float32).tiny  # a probability that float32 rounds to
 def measures(probability: Tensor, label: Tensor) -> dict[str, float]:
     r"""Compute every measure of :data:`MEASURES` by name.
 
-    ECE, the expected calibration error (Guo et al. 2017), is the mean absolute difference of accuracy and confidence over
-    15 bins of confidence, weighted by their rows. The Brier score is the mean of :math:`\sum_c (p_c - y_c)^2`, in [0, 2]; NLL the
-    mean of :math:`-\ln p_y`. AURC: :func:`risk_coverage_area`.
+    ECE, the expected calibration error (Guo et al. 2017), is the mean absolute difference of accuracy and confidence
+    over 15 bins of confidence, weighted by their rows. The Brier score is the mean of :math:`\sum_c (p_c - y_c)^2`, in
+    [0, 2]; NLL the mean of :math:`-\ln p_y`. AURC: :func:`risk_coverage_area`.
 
     Args:
         probability: [N, C], N at least 1; rows add up to 1.
