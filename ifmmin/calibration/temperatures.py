@@ -60,7 +60,7 @@ def fit_temperature(probability: Tensor, label: Tensor) -> float:
             low = middle
         else:
             high = middle
-    return math.exp((low + high) / 2)
+    return min(max(math.exp((low + high) / 2), LOWEST), HIGHEST)  # rounding may pass a bound, which readers refuse
 
 
 def fit_temperatures(predictions: Predictions) -> dict[str, float]:

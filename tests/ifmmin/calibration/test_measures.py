@@ -125,8 +125,11 @@ def test_the_temperature_is_scipys(sharpness: float) -> None:
 
 
 def test_the_temperature_of_answers_that_are_all_right_is_the_lowest() -> None:
-    assert fit_temperature(torch.tensor([[0.9, 0.1]]), torch.tensor([0])) == pytest.approx(LOWEST)
-    assert fit_temperature(torch.tensor([[0.9, 0.1]]), torch.tensor([1])) == pytest.approx(HIGHEST)
+    sure = torch.tensor([[0.9, 0.1]])
+    right, wrong = (fit_temperature(sure, torch.tensor([label])) for label in (0, 1))
+    assert right == pytest.approx(LOWEST)
+    assert wrong == pytest.approx(HIGHEST)
+    assert LOWEST <= right < wrong <= HIGHEST
 
 
 def test_probabilities_over_a_temperature_are_those_of_the_logits() -> None:
