@@ -19,8 +19,9 @@ from tests.batches import CLASSES
 from tests.cli.running import CHECKOUT
 from tests.datamodules.extraction.media_files import voice, write_video, write_wav
 from tests.ifmmin import media_models
-from tests.ifmmin.media_models import RECORD, extraction, install, letters, loudness, media_predictor
+from tests.ifmmin.media_models import RECORD, WIDTHS, extraction, install, letters, loudness, media_predictor
 from tests.ifmmin.models import Small
+from tests.ifmmin.sharing.saved import record as saved_record
 
 pytest.importorskip("av")
 
@@ -81,6 +82,17 @@ def test_an_answer_is_that_of_the_features(folder: Path) -> None:
     assert answer.frames == {"audio": 20, "visual": 20, "text": 3} and answer.faces == (20, 20)
     assert answer.start == 0.0 and answer.end == pytest.approx(SECONDS, abs=0.01)
     assert answer.prediction == max(answer.probability, key=lambda name: answer.probability[name])
+
+
+def test_a_saved_folder_answers_for_media_as_before(folder: Path, tmp_path: Path) -> None:
+    predictor = media_predictor("MeanFusion")
+    trained_on = saved_record(feature_dims=list(WIDTHS.values()), statistics={}, extraction=extraction())
+    whole = Predictor(predictor.predictor.model, trained_on | {"normalization": ["none"] * 3})
+    whole.save_pretrained(tmp_path / "saved")
+    wanted = predictor.predict(folder / "clip.avi", text=WORDS)
+    for again in (MediaPredictor.from_pretrained(tmp_path / "saved"), MediaPredictor.load(tmp_path / "saved")):
+        assert again.predict(folder / "clip.avi", text=WORDS).probability == wanted.probability
+    assert "| audio | comparE, by loudness at 10 Hz | 2 | none |" in (tmp_path / "saved" / "README.md").read_text()
 
 
 def test_features_are_those_of_a_naive_reading(folder: Path) -> None:
