@@ -17,6 +17,7 @@ import baselines.mean_fusion
 from datamodules.batches.batch import Batch
 from datamodules.conditions import CONDITIONS, MODALITIES, present_under
 from datamodules.errors import InputError
+from datamodules.ranges import declared_options
 from ifmmin import MissingModalityModule, Predictor
 from ifmmin.cli.main import main
 from ifmmin.export import export_model
@@ -43,7 +44,7 @@ def random_inputs(lengths: Any, conditions: list[str], seed: int = 0) -> dict[st
     present = np.array([present_under(condition) for condition in conditions])
     inputs: dict[str, Any] = {"lengths": sizes.astype(np.int64), "present": present}
     for m, (name, width) in enumerate(zip(MODALITIES, DIMS, strict=True)):
-        frames = 3 * rng.standard_normal((len(sizes), sizes[:, m].max() + seed, width)).astype(np.float32)
+        frames = rng.standard_normal((len(sizes), sizes[:, m].max() + seed, width)).astype(np.float32)
         for row, length in enumerate(sizes[:, m]):
             frames[row, length:] = np.nan
             if not present[row, m]:
@@ -84,7 +85,9 @@ def check_against_predictor(model: MissingModalityModule, path: Path) -> None:
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in sorted(MODELS)]
 )
 def test_a_network_answers_as_the_predictor_does(name: str, tmp_path: Path) -> None:
-    model = build_narrow(name).float()
+    # As published, a cascade that is not trained enlarges rounding past what is compared.
+    scaled: dict[str, Any] = {"cascade_init": "scaled"} if "cascade_init" in declared_options(MODELS[name]) else {}
+    model = build_narrow(name, **scaled).float()
     exported = export_model(model, TRAINED_ON, tmp_path / "model.onnx")
     check_against_predictor(model, exported.path)
     found = exported.comparison
