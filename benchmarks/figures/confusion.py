@@ -14,10 +14,10 @@ from ifmmin.results.results import readable
 
 def pooled_confusion_figure(summary: Summary) -> Figure:
     """One confusion matrix per model: the six missing conditions of all runs together."""
-    kind = "class" if summary.task.class_names else "value, rounded"
+    kind = _kind(summary)
     columns = min(4, len(summary.entries))
     rows = -(-len(summary.entries) // columns)
-    figure = empty_figure(max(3.75 * columns, 7.0), 3.9 * rows + 1.1)
+    figure = empty_figure(max(3.75 * columns, 7.0), 3.9 * rows + 1.4)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, entry in zip(grid.flat, summary.entries, strict=False):
         axes.set_title(f"{label(entry)}\n{_scores(summary, entry, 'pooled')}", fontsize=12, parse_math=False)
@@ -41,7 +41,12 @@ def confusion_figure(summary: Summary, entry: Entry) -> Figure:
     headings = {name: f"{shown}\n{_scores(summary, entry, name)}" for name, shown in names.items()}
     matrices = {name: torch.tensor(entry.confusion[name]) for name in names}
     heading = f"{label(entry)}\n{title(summary)}\n{_SUMMED}"
-    return confusion_grid(heading, headings, matrices, summary.task.levels)
+    return confusion_grid(heading, headings, matrices, summary.task.levels, _kind(summary))
+
+
+def _kind(summary: Summary) -> str:
+    """What rows and columns are."""
+    return "class" if summary.task.class_names else "value, rounded"
 
 
 _SUMMED = "counts are summed over runs; scores are means over runs"

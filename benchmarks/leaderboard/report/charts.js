@@ -272,13 +272,13 @@ function drawFurther(figures, board, metric, models) {
   }
 }
 
-function confusionTable(counts, classes) {
+function confusionTable(counts, classes, kind) {
   if (!counts || !counts.flat().some((count) => count)) {
     return element("p", { className: "small" }, "This model does not answer this condition.");
   }
   const heads = classes.map((name) => element("th", { scope: "col" }, name));
   const table = element("table", { className: "confusion" });
-  table.append(element("caption", {}, "true class in rows, predicted class in columns"));
+  table.append(element("caption", {}, `true ${kind} in rows, predicted ${kind} in columns`));
   table.append(element("thead", {}, element("tr", {}, element("td"), ...heads)));
   const body = element("tbody");
   counts.forEach((row, number) => {

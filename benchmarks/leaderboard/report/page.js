@@ -90,7 +90,7 @@ function drawConfusion() {
     const model = board.models[figure.querySelector("select").value];
     const cell = model.cells[state.metric][condition];
     const score = cell ? `${state.metric} ${spread(board, state.metric, cell)}` : "";
-    figure.querySelector(".matrix").replaceChildren(score, confusionTable(model.confusion[condition], board.classes));
+    figure.querySelector(".matrix").replaceChildren(score, confusionTable(model.confusion[condition], board.classes, board.kind));
   }
 }
 

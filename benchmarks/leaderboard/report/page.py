@@ -285,6 +285,7 @@ def _data(summary: Summary) -> dict[str, Any]:
         "conditions": CONDITIONS,
         "labels": {row: readable(row) for row in SUMMARY_ROWS},
         "classes": summary.task.levels,
+        "kind": "class" if summary.task.class_names else "rounded value",
         "folds": summary.folds,
         "seeds": summary.seeds,
         "bayes": summary.bayes,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.figures.confusion import confusion_figure, pooled_confusion_figure
 from benchmarks.leaderboard.records import Record
 from benchmarks.leaderboard.report.page import write_page
 from benchmarks.leaderboard.summary import summarise_board
@@ -106,6 +107,20 @@ def test_the_limit_is_a_floor_in_the_charts_of_the_error_alone(opened: Page) -> 
     assert len(tops) == len(MODELS) * len(rows) and max(tops) < min(floor)
     opened.click("#metrics input", 1)
     assert opened.evaluate("document.querySelectorAll('#bars > svg .limit, #curve > svg .limit').length") == 0
+
+
+@needs_browser
+def test_confusion_is_of_rounded_values(opened: Page) -> None:
+    assert opened.texts("#confusion caption") == ["true rounded value in rows, predicted rounded value in columns"] * 2
+
+
+def test_pictures_of_confusion_are_of_rounded_values_and_cut_no_label() -> None:
+    summary = summarise_board(records())
+    for figure in (pooled_confusion_figure(summary), confusion_figure(summary, summary.entries[0])):
+        figure.draw_without_rendering()
+        labels = [axes.xaxis.label for axes in figure.axes if axes.get_xlabel()]
+        assert {label.get_text() for label in labels} == {"predicted value, rounded"}
+        assert min(label.get_window_extent().y0 for label in labels) >= 0
 
 
 @needs_browser
