@@ -14,6 +14,7 @@ from benchmarks.leaderboard.records import RECORDS, read_records
 from benchmarks.leaderboard.summary import summarise_board
 from tests.cli.running import CHECKOUT
 from tests.datamodules.corpora import CLIPS, write_clips
+from tests.datamodules.test_classes import SIX, six_columns
 
 CHOICE = ["--models", "MeanFusion", "--folds", "2", "--seeds", "1", "--trainer.max_epochs", "1"]
 
@@ -49,6 +50,27 @@ def test_a_board_has_its_classes_and_no_published_figure(here: Path, capsys: pyt
     path.write_text(json.dumps(content | {"classes": ["calm", "sad", "très drôle"]}), encoding="utf-8")
     assert main([*words, "--report"]) == 0
     assert "not used: 1 record(s) of MeanFusion: data" in capsys.readouterr().out
+
+
+def test_a_board_of_six_classes_stands_beside_what_is_published_for_six(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    six_columns(here / "six")
+    own = ["--data", "IEMOCAP", "--data.root", "six", "--data.allow_shared_speakers", "true", "--board", "board"]
+    words = [*own, "--data.label_names", json.dumps(SIX), "--data.classes", json.dumps(SIX), *CHOICE]
+    assert main(words) == 0, capsys.readouterr().err
+    (record,) = read_records(Path("board") / RECORDS)
+    assert (record.corpus, record.class_names) == ("IEMOCAP", tuple(SIX))
+    summary = summarise_board([record])
+    assert {row.model for row in summary.published} == {row.model for row in read_published("IEMOCAP", 6)}
+    assert not {row.model for row in summary.published} & {"MMIN", "IF-MMIN"}  # theirs are of four
+    assert figures(["board"]) == 0
+    # Four of the six, two merged, are another board; they are not mixed.
+    four = json.dumps(["angry", "happy=happy+excited", "neutral", "sad"])
+    capsys.readouterr()
+    assert main([*own, "--data.label_names", json.dumps(SIX), "--data.classes", four, *CHOICE, "--report"]) == 0
+    printed = capsys.readouterr()
+    assert "not used: 1 record(s) of MeanFusion: config" in printed.out and "no run is recorded" in printed.out
 
 
 @pytest.mark.parametrize(
