@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
@@ -16,7 +16,9 @@ from datamodules.extraction.media.windows import LONGEST_UTTERANCE, check_window
 from datamodules.extraction.recorded import RecordedExtractors
 from datamodules.extraction.recordings import Half, Recording, Source
 from ifmmin.base import MissingModalityModule
+from ifmmin.calibration.temperatures import check_asked, check_temperatures
 from ifmmin.checkpoints import load_model
+from ifmmin.inference import Answer as Said
 from ifmmin.inference import Predictor
 from ifmmin.results.answers import Answer
 
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 
 
 _MOST_WINDOWS = 100_000
+
+
+class _Asked(NamedTuple):
+    """How sure an answer is to be, as :meth:`ifmmin.Predictor.predict` takes it."""
+
+    calibrated: bool
+    abstain_below: float | None
 
 
 class MediaPredictor:
@@ -125,6 +134,8 @@ class MediaPredictor:
         samples: Samples | None = None,
         without: Collection[str] = (),
         half: Half = "whole",
+        calibrated: bool = False,
+        abstain_below: float | None = None,
     ) -> Answer:
         """Answer for one utterance of at most 30 seconds.
 
@@ -136,13 +147,17 @@ class MediaPredictor:
             samples: sound in -1..1, float32 [n] or [n, channels], and its rate in hertz, instead of the file's.
             without: modalities to leave out.
             half: the part of the picture that shows the speaker: ``whole``, ``left`` or ``right``.
+            calibrated: see :meth:`ifmmin.Predictor.predict`; what each modality alone says is calibrated too.
+            abstain_below: see :meth:`ifmmin.Predictor.predict`.
 
         Raises:
             InputError: there is no such file, it is not media, it is too long, nothing of it can be used, the model
-                does not answer what there is, or an extractor is not installed.
+                does not answer what there is, or an extractor is not installed; or as of
+                :meth:`ifmmin.Predictor.predict`.
         """
+        asked = self._asked(calibrated, abstain_below)
         given = Given(media, text, frames, fps, samples, without, half)
-        answer = self._answer(*self._extracted(given))
+        answer = self._answer(*self._extracted(given), asked)
         if answer.problem:
             raise InputError(f"{given.shown}: {answer.problem}.")
         return answer
@@ -174,6 +189,8 @@ class MediaPredictor:
         hop: float | None = None,
         without: Collection[str] = (),
         half: Half = "whole",
+        calibrated: bool = False,
+        abstain_below: float | None = None,
     ) -> Iterator[Answer]:
         """Answer for each subtitle, or for each window, of a file of any length.
 
@@ -187,11 +204,15 @@ class MediaPredictor:
             hop: seconds from a window's start to the next one's, by default ``window``; above it, gaps are left out.
             without: modalities to leave out.
             half: the part of the picture that shows the speaker.
+            calibrated: see :meth:`predict`.
+            abstain_below: see :meth:`predict`.
 
         Raises:
             InputError: there is no such file, it is not media, subtitles cannot be read, windows are out of range,
-                both or neither of them are given, or an extractor is not installed.
+                both or neither of them are given, or an extractor is not installed; or as of
+                :meth:`ifmmin.Predictor.predict`.
         """
+        asked = self._asked(calibrated, abstain_below)
         given = Given(media, None, None, None, None, without, half)
         if (subtitles is None) == (window is None):
             raise InputError("give either subtitles or a window.")
@@ -201,14 +222,15 @@ class MediaPredictor:
             cues = read_subtitles(Path(str(subtitles)))
             if "text" not in self._usable(given):
                 raise InputError(f"subtitles are given, but text is absent: {self._why(given, 'text')}.")
-            return self._each(given, [(cue.start, cue.end, cue.text) for cue in cues])
+            return self._each(given, [(cue.start, cue.end, cue.text) for cue in cues], asked)
         hop = window if hop is None else hop
         check_windows(window, hop)
         if given.tracks.seconds / hop > _MOST_WINDOWS:
             raise InputError(f"{given.shown}: more than {_MOST_WINDOWS} windows; give a longer hop.")
-        return self._each(given, [(start, end, None) for start, end in windows(given.tracks.seconds, window, hop)])
+        spans = [(start, end, None) for start, end in windows(given.tracks.seconds, window, hop)]
+        return self._each(given, spans, asked)
 
-    def _each(self, given: Given, spans: Iterable[tuple[float, float, str | None]]) -> Iterator[Answer]:
+    def _each(self, given: Given, spans: Iterable[tuple[float, float, str | None]], asked: _Asked) -> Iterator[Answer]:
         recordings: dict[str, Recording] = {}
         for number, (start, end, text) in enumerate(spans, start=1):
             recording = self._recording(given, f"{given.utterance}-{number:05}", text, start, end)
@@ -218,7 +240,7 @@ class MediaPredictor:
                 recordings[recording.utterance] = recording
         pipeline = self._extractors.pipeline({modality for each in recordings.values() for modality in _needed(each)})
         for extracted in pipeline.extract([*recordings.values()]):
-            yield self._answer(given, extracted, recordings[extracted.utterance])
+            yield self._answer(given, extracted, recordings[extracted.utterance], asked)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -302,7 +324,13 @@ class MediaPredictor:
 
     # From features to an answer.
 
-    def _answer(self, given: Given, extracted: Extracted, recording: Recording) -> Answer:
+    def _asked(self, calibrated: bool, abstain_below: float | None) -> _Asked:
+        """How sure answers are to be; refused, before a file is read, where none could be."""
+        model = self.predictor.model
+        check_asked(model.task, model.temperatures, self.predictor.source, calibrated, abstain_below)
+        return _Asked(calibrated, abstain_below)
+
+    def _answer(self, given: Given, extracted: Extracted, recording: Recording, asked: _Asked) -> Answer:
         source = recording.sound or recording.picture
         start = 0.0 if source is None else source.start
         end = source.end if source is not None and source.end is not None else start + extracted.seconds
@@ -310,31 +338,35 @@ class MediaPredictor:
         condition = "".join(modality[0] for modality in features)
         reasons = {**recording.absent, **extracted.absent}
         absent = {modality: reasons[modality] for modality in MODALITIES if modality in reasons}
-        problem = self._problem(condition, absent)
-        says = {} if problem else {name: self._says(features, name) for name in dict.fromkeys((condition, *condition))}
+        problem = self._problem(condition, absent, asked)
+        names = () if problem else dict.fromkeys((condition, *condition))
+        says = {name: self._says(features, name, asked) for name in names}
+        said = says.get(condition)
         return Answer(
             name=given.shown,
             start=start,
             end=end,
-            probability=says.get(condition) or {},
+            probability=dict(said or {}),
             condition=_braces(condition),
             frames={modality: len(frames) for modality, frames in features.items()},
             absent=absent,
-            each={modality: says[modality[0]] for modality in features} if says else {},
+            each={modality: _plain(says[modality[0]]) for modality in features} if says else {},
             faces=self._extractors.faces(recording.utterance) if "visual" in features else None,
             text=recording.text,
             remarks=extracted.remarks,
             problem=problem,
+            calibrated=asked.calibrated and said is not None,
+            abstained=said is not None and said.abstained,
         )
 
-    def _problem(self, condition: str, absent: Mapping[str, str]) -> str:
+    def _problem(self, condition: str, absent: Mapping[str, str], asked: _Asked) -> str:
         """Why there is no answer under ``condition``, one of the seven or nothing; blank if there is one."""
         if not condition:
             reasons = "; ".join(f"{modality}: {why}" for modality, why in absent.items())
             return f"nothing of it can be used ({reasons})"
         model = self.predictor.model
         if model.answers(condition):
-            return ""
+            return self._uncalibrated(condition) if asked.calibrated else ""
         answered = [name for name in CONDITIONS if model.answers(name)]
         shown = ", ".join(map(_braces, answered))
         within = [name for name in answered if {*name} < {*condition}]
@@ -342,11 +374,23 @@ class MediaPredictor:
         advice = f"; leave out {' and '.join(less)}" if less else ""
         return f"{type(model).__name__} answers {shown}, not {_braces(condition)}{advice}"
 
-    def _says(self, features: Mapping[str, FloatArray], condition: str) -> dict[str, float] | None:
-        if not self.predictor.model.answers(condition):
+    def _uncalibrated(self, condition: str) -> str:
+        """Why probabilities under ``condition`` cannot be calibrated; blank if they can."""
+        try:
+            check_temperatures(self.predictor.model.temperatures, [condition], self.predictor.source)
+        except InputError as error:
+            return str(error).rstrip(".")
+        return ""
+
+    def _says(self, features: Mapping[str, FloatArray], condition: str, asked: _Asked) -> Said | None:
+        if not self.predictor.model.answers(condition) or (asked.calibrated and self._uncalibrated(condition)):
             return None
         seen = {name: frames for name, frames in features.items() if name[0] in condition}
-        return dict(self.predictor.predict(seen))
+        return self.predictor.predict(seen, calibrated=asked.calibrated, abstain_below=asked.abstain_below)
+
+
+def _plain(said: Said | None) -> dict[str, float] | None:
+    return None if said is None else dict(said)
 
 
 def _too_long(seconds: float) -> str:

@@ -115,6 +115,26 @@ def check_confidence(task: Task, calibrated: bool, abstain_below: float | None) 
         raise InputError(f"abstain_below {abstain_below}: give a probability, from 0 to 1.")
 
 
+def check_asked(
+    task: Task, temperatures: Mapping[str, float], source: str, calibrated: bool, abstain_below: float | None
+) -> None:
+    """Refuse, before anything is read, what no answer of a checkpoint could be.
+
+    Args:
+        task: of its model.
+        temperatures: that it has.
+        source: the checkpoint.
+        calibrated: whether its probabilities are to be calibrated.
+        abstain_below: how probable a class must be.
+
+    Raises:
+        InputError: see :func:`check_confidence`; or it has no temperature at all.
+    """
+    check_confidence(task, calibrated, abstain_below)
+    if calibrated and not temperatures:
+        check_temperatures(temperatures, ["any condition"], source)
+
+
 def check_temperatures(temperatures: Mapping[str, float], conditions: Iterable[str], source: str) -> None:
     """Refuse conditions that have no temperature.
 
@@ -123,8 +143,8 @@ def check_temperatures(temperatures: Mapping[str, float], conditions: Iterable[s
     """
     if lacking := [name for name in conditions if name not in temperatures]:
         raise InputError(
-            f"{source}: has no temperature of {', '.join(lacking)}, so its probabilities are not calibrated; fit them "
-            f"on validation: validate --calibrate true --ckpt_path {source}"
+            f"{source}: has no temperature of {', '.join(lacking)}, so its probabilities are not calibrated; "
+            f"validate --calibrate true --ckpt_path {source} fits them on validation."
         )
 
 

@@ -16,7 +16,7 @@ from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
 from ifmmin.calibration import calibrated, fit_temperatures, store_temperatures
-from ifmmin.calibration.temperatures import by_row, check_confidence, check_temperatures
+from ifmmin.calibration.temperatures import by_row, check_temperatures
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.results.predictions import Predictions
 from ifmmin.results.shares import with_shares
@@ -35,17 +35,6 @@ def check_calibrates(
     trained_on = checkpoint["ifmmin"]["data"]["name"]
     if trained_on != data.corpus_name:
         raise InputError(f"--calibrate: {source} was trained on {printable(trained_on)}; give that corpus.")
-
-
-def check_asked(model: MissingModalityModule, checkpoint: Mapping[str, Any], source: str, options: Namespace) -> None:
-    """Refuse calibrated probabilities and abstaining that a checkpoint cannot give, before anything is predicted.
-
-    Raises:
-        InputError: naming the option, or the checkpoint, and the remedy.
-    """
-    check_confidence(model.task, options.calibrated, options.abstain_below)
-    if options.calibrated and not checkpoint["ifmmin"].get("temperatures"):
-        check_temperatures({}, ["any condition"], source)
 
 
 def as_asked(

@@ -25,6 +25,7 @@ from datamodules.errors import InputError
 from datamodules.files import check_writable, expanded, write_text
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
+from ifmmin.calibration.temperatures import check_asked
 from ifmmin.checkpoints.compatibility import (
     FOLLOWS_THE_DATA,
     check_same_fold,
@@ -40,7 +41,7 @@ from ifmmin.checkpoints.training_state import check_training_state, usable_check
 from ifmmin.checkpoints.writing import with_atomic_checkpoints
 from ifmmin.cli import ranks, resuming
 from ifmmin.cli.arguments import Parser, bad_seed, class_at, defaults_of, prepare
-from ifmmin.cli.calibrating import as_asked, check_asked, check_calibrates, fit_on_validation
+from ifmmin.cli.calibrating import as_asked, check_calibrates, fit_on_validation
 from ifmmin.cli.callbacks import SameStart, ScheduleNote, Stopping, checkpoint_callbacks, progress_callback
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.cli.console import clean_process, print_rank_zero
@@ -429,7 +430,9 @@ class IfmminCLI(LightningCLI):
         """Write what a checkpoint predicts of each utterance under each condition it allows."""
         output = expanded(self._options.output or self.run_dir / "predictions.csv")
         check_predictions_path(output)
-        check_asked(model, self.checkpoint or {}, ckpt_path, self._options)
+        assert self.checkpoint is not None
+        temperatures = self.checkpoint["ifmmin"].get("temperatures") or {}
+        check_asked(model.task, temperatures, ckpt_path, self._options.calibrated, self._options.abstain_below)
         for path in (output, record_path(output)):
             if path.exists() and self.trainer.is_global_zero:
                 raise InputError(f"{path}: exists already; give another --output, or move it away.")
@@ -439,7 +442,6 @@ class IfmminCLI(LightningCLI):
         self.trainer.predict(
             model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False, weights_only=True
         )
-        assert self.checkpoint is not None
         report_predictions(
             model,
             self.datamodule,

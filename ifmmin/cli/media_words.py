@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from typing import Any
 
 WEIGHTS = ("audio", "visual", "text", "detector")
 """Whose weights may be elsewhere on this machine."""
@@ -18,6 +20,8 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "camera": (str, "Answer for what a camera sees until Ctrl-C: its number, or FORMAT:NAME of FFmpeg, or a file."),
     "microphone": (str, "Beside --camera: FORMAT:NAME of FFmpeg, or none; by default the system's."),
     "seconds": (float, "Beside --camera: end after so many."),
+    "calibrated": (str, "Give probabilities at the temperatures that fit found on validation: true or false."),
+    "abstain_below": (float, "Predict no class where none is this probable."),
     "json": (bool, "Print one JSON object a line."),
     "output": (str, "Also write the answers to this .csv file."),
     "device": (str, "Where the model and extractors that are networks run, cpu by default."),
@@ -32,6 +36,11 @@ CORPUS_GROUPS = ("--model.", "--data", "--trainer", "--config", "--run_dir", "--
 """How options of ``predict`` for a corpus begin."""
 
 _ONLY_MEDIA = ("text", "subtitles", "window", "hop", "without", "half", "camera", "microphone", "seconds", "download")
+
+
+def asked(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that every answer takes, by name."""
+    return {name: getattr(options, name) for name in ("without", "half", "calibrated", "abstain_below")}
 
 
 def is_media_form(words: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from datamodules.errors import InputError
 from datamodules.extraction.media.camera import Live, camera_named, microphone_named
 from datamodules.extraction.media.windows import check_windows
 from ifmmin.cli import stopping
+from ifmmin.cli.media_words import asked
 from ifmmin.media import MediaPredictor
 from ifmmin.results.answers import Answer
 
@@ -103,9 +104,7 @@ def _answer(
     if not frames and samples is None:
         return Answer(options.camera, problem="nothing came from the device")
     try:
-        answer = predictor.predict(
-            frames=frames or None, fps=fps, samples=samples, without=options.without, half=options.half
-        )
+        answer = predictor.predict(frames=frames or None, fps=fps, samples=samples, **asked(options))
         return replace(answer, name=options.camera)
     except InputError as error:
         return Answer(options.camera, problem=str(error).removeprefix("memory: ").rstrip("."))

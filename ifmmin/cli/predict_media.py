@@ -14,8 +14,9 @@ from datamodules.extraction.recorded import NoExtractorError
 from datamodules.extraction.recordings import Half
 from datamodules.files import check_writable, expanded
 from datamodules.text import printable
+from ifmmin.calibration.temperatures import check_asked
 from ifmmin.cli.devices import available_device
-from ifmmin.cli.media_words import CORPUS_GROUPS, OPTIONS, WEIGHTS
+from ifmmin.cli.media_words import CORPUS_GROUPS, OPTIONS, WEIGHTS, asked
 from ifmmin.cli.words import check_options
 from ifmmin.discovery import find_model
 from ifmmin.media import MediaPredictor
@@ -26,6 +27,9 @@ _SOUND = ".aac .aif .aiff .flac .m4a .mp3 .oga .ogg .opus .wav .wma"
 
 SUFFIXES = frozenset(f"{_VIDEO} {_SOUND}".split())
 """Endings of the files that are taken of a folder."""
+
+_CHOICES: dict[str, Sequence[str]] = {"half": get_args(Half), "calibrated": ("true", "false")}
+_DEFAULTS = {"half": "whole", "calibrated": "false", "device": "cpu"}
 
 _REMEDY = {"text": " (give --text or --subtitles)"}
 
@@ -60,6 +64,8 @@ def predict_media_command(argv: Sequence[str]) -> int:
         options.download,
         {name: path for name in WEIGHTS if (path := vars(options)[f"{name}.model"]) is not None},
     )
+    model = predictor.predictor.model
+    check_asked(model.task, model.temperatures, options.ckpt_path, options.calibrated, options.abstain_below)
     if options.camera is not None:
         from ifmmin.cli.predict_camera import camera_answers
 
@@ -97,6 +103,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = _parser().parse_args(words)
     options.media = [str(word) for word in options.media]
     options.without = _modalities(options.without)
+    options.calibrated = options.calibrated == "true"
     options.device = available_device(options.device)
     if options.output is not None:
         options.output = expanded(options.output)
@@ -137,8 +144,7 @@ def _parser() -> _Parser:
         if kind is bool:
             parser.add_argument(f"--{name}", action="store_true", help=text)
         else:
-            choices = get_args(Half) if name == "half" else None
-            default = {"half": "whole", "device": "cpu"}.get(name)
+            default, choices = _DEFAULTS.get(name), _CHOICES.get(name)
             parser.add_argument(f"--{name}", type=kind, default=default, choices=choices, help=text)
     return parser
 
@@ -163,7 +169,7 @@ def _check_output(output: Path) -> None:
 def _answers(predictor: MediaPredictor, options: argparse.Namespace) -> Iterator[tuple[str, Answer]]:
     """Answers with what their line begins with; of several files, one that cannot be used is an answer too."""
     if not options.media:
-        yield "", predictor.predict(text=options.text, without=options.without)
+        yield "", predictor.predict(text=options.text, **asked(options))
         return
     files = [file for word in options.media for file in _files(word)]
     if len(files) == 1 and not expanded(options.media[0]).is_dir():
@@ -193,7 +199,7 @@ def _files(word: str) -> list[Path]:
 def _of_file(
     predictor: MediaPredictor, file: Path, options: argparse.Namespace, begins: str
 ) -> Iterator[tuple[str, Answer]]:
-    seen = {"without": options.without, "half": options.half}
+    seen = asked(options)
     if options.window is None and options.subtitles is None:
         yield begins, predictor.predict(file, text=options.text, **seen)
         return

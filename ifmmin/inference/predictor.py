@@ -309,7 +309,7 @@ class Predictor(Shared):
                 self.model.task.named(values),
                 frames=read.seen,
                 lost=read.lost,
-                abstained=abstain_below is not None and float(values.max()) < abstain_below,
+                abstained=abstain_below is not None and bool(float(values.max()) < abstain_below),
             )
             for values, read in zip(answers, utterances, strict=True)
         ]

@@ -28,11 +28,14 @@ class Answer:
         condition: what the model saw, such as ``{a,v}``.
         frames: how many there are of each modality that it saw.
         absent: why, by modality, of those that it did not see.
-        each: what each modality that it saw says alone; None where the model does not answer that.
+        each: what each modality that it saw says alone; None where the model does not answer that, or it cannot be
+            calibrated as asked.
         faces: in how many frames a face was found, and how many were looked at; None where none was.
         text: the words; None without any.
         remarks: of what was used although it is not as it should be: ``clipped``, ``several faces``, ...
         problem: why there is no answer; blank where there is one.
+        calibrated: whether probabilities, those of ``each`` too, are at the temperatures that ``fit`` found.
+        abstained: whether no class is as probable as the caller wants.
     """
 
     name: str
@@ -47,11 +50,13 @@ class Answer:
     text: str | None = None
     remarks: tuple[str, ...] = ()
     problem: str = ""
+    calibrated: bool = False
+    abstained: bool = False
 
     @property
     def prediction(self) -> str | float | None:
-        """Name of the most probable class, or the value of a regression; None without an answer."""
-        return most_probable(self.probability)
+        """Name of the most probable class, or the value of a regression; None without an answer, or if it abstains."""
+        return None if self.abstained else most_probable(self.probability)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
@@ -93,7 +98,20 @@ def alone(answer: Answer) -> str:
     """What each modality alone says; blank where there is only one."""
     if len(answer.each) < 2:
         return ""
-    return ", ".join(f"{{{modality[0]}}} {spoken(said, 1)}" for modality, said in answer.each.items())
+    return ", ".join(f"{{{modality[0]}}} {spoken(says, 1)}" for modality, says in answer.each.items())
+
+
+def said(answer: Answer) -> str:
+    """What the model saw and what it says.
+
+    >>> said(Answer("clip.mp4", probability={"angry": 0.6, "sad": 0.4}, condition="{a}", calibrated=True))
+    '{a}, calibrated: angry 0.60 · sad 0.40'
+    >>> said(Answer("clip.mp4", probability={"angry": 0.6, "sad": 0.4}, condition="{a}", abstained=True))
+    '{a}: abstains (angry 0.60 · sad 0.40)'
+    """
+    seen = f"{answer.condition}, calibrated" if answer.calibrated else answer.condition
+    probabilities = spoken(answer.probability)
+    return f"{seen}: abstains ({probabilities})" if answer.abstained else f"{seen}: {probabilities}"
 
 
 def block(answer: Answer, remedy: Mapping[str, str] | None = None) -> str:
@@ -117,9 +135,8 @@ def block(answer: Answer, remedy: Mapping[str, str] | None = None) -> str:
             lines.append(f"  {modality:<6}  {_count(answer.frames[modality], what)}")
     if answer.remarks:
         lines.append(f"  note    {', '.join(answer.remarks)}")
-    said = f"{answer.condition}: {spoken(answer.probability)}"
     each = alone(answer)
-    lines.append(f"{said}          what each alone says: {each}" if each else said)
+    lines.append(f"{said(answer)}          what each alone says: {each}" if each else said(answer))
     return "\n".join(lines)
 
 
@@ -129,7 +146,7 @@ def line(answer: Answer, begins: str) -> str:
     if answer.problem:
         return f"{begins}{words}  no answer: {printable(answer.problem, 300)}"
     each = alone(answer)
-    return f"{begins}{words}  {answer.condition}: {spoken(answer.probability)}{f'   alone: {each}' if each else ''}"
+    return f"{begins}{words}  {said(answer)}{f'   alone: {each}' if each else ''}"
 
 
 def _count(number: int, what: str) -> str:
@@ -140,9 +157,9 @@ def write_answers(path: Path, answers: Iterable[Answer], class_names: Sequence[s
     """Write a CSV file with a row for each answer, whole or not at all.
 
     The columns are ``file``, ``start`` and ``end`` in seconds, ``words``; then as in the files of a corpus's
-    predictions ``condition``, ``audio``, ``visual``, ``text``, ``p_<class>`` and ``prediction``; then ``alone_audio``,
-    ``alone_visual``, ``alone_text``, what each alone predicts, ``absent`` and ``remarks``; ``problem`` says why there
-    is no answer.
+    predictions ``condition``, ``audio``, ``visual``, ``text``, ``p_<class>`` and ``prediction``, empty where
+    ``abstained`` is 1; ``calibrated``; then ``alone_audio``, ``alone_visual``, ``alone_text``, what each alone
+    predicts, ``absent`` and ``remarks``; ``problem`` says why there is no answer.
 
     Args:
         path: ends in ``.csv``.
@@ -153,7 +170,8 @@ def write_answers(path: Path, answers: Iterable[Answer], class_names: Sequence[s
         OSError: it cannot be written; it names ``path``.
     """
     heading = ["file", "start", "end", "words", "condition", *MODALITIES, *(f"p_{name}" for name in class_names)]
-    heading += ["prediction", *(f"alone_{modality}" for modality in MODALITIES), "absent", "remarks", "problem"]
+    heading += ["prediction", "abstained", "calibrated"]
+    heading += [*(f"alone_{modality}" for modality in MODALITIES), "absent", "remarks", "problem"]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         write_rows(file, [safe(heading)])
         write_rows(file, (_cells(answer, class_names) for answer in answers))
@@ -170,6 +188,8 @@ def _cells(answer: Answer, class_names: Sequence[str]) -> list[str | int | None]
         *(int(modality in answer.frames) for modality in MODALITIES),
         *(_cell(answer.probability.get(name)) for name in class_names),
         _cell(answer.prediction),
+        int(answer.abstained),
+        int(answer.calibrated),
         *(_cell(most_probable(answer.each.get(modality) or {})) for modality in MODALITIES),
         csv_cell("; ".join(f"{modality}: {why}" for modality, why in answer.absent.items())),
         csv_cell(", ".join(answer.remarks)),

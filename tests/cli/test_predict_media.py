@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ifmmin import MediaPredictor
 from ifmmin.cli.main import main
@@ -167,6 +168,38 @@ def test_subtitles(checkpoint: Path, clips: Path, tmp_path: Path, capsys: Shown)
     (row,) = rows(output)
     assert row["words"] == "'=Hello"  # no spreadsheet runs it
     assert (row["condition"], row["start"], row["end"]) == ("avt", "0.500", "1.500")
+
+
+def test_calibrated_answers_and_abstaining(checkpoint: Path, clips: Path, tmp_path: Path, capsys: Shown) -> None:
+    temperature = torch.load(checkpoint, weights_only=True)["ifmmin"]["temperatures"]
+    plain = {name: MediaPredictor.load(checkpoint).predict(clips / name) for name in ("a.avi", "c.avi", "d.WAV")}
+    expected = {}
+    for name, answer in plain.items():
+        condition = "".join(modality[0] for modality in answer.frames)
+        powers = np.array([*answer.probability.values()]) ** (1 / temperature[condition])
+        expected[name] = powers / powers.sum()
+    highest = sorted(float(values.max()) for values in expected.values())
+    threshold = (highest[0] + highest[1]) / 2  # one abstains
+    output, words = tmp_path / "answers.csv", ["--calibrated", "true", "--abstain_below", threshold]
+    assert predict(clips, "--ckpt_path", checkpoint, *words, "--output", output) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = dict(zip(("a.avi", "b.mp4", "c.avi", "d.WAV"), lines[:4], strict=True))
+    abstained = []
+    for row in rows(output):
+        name = row["file"]
+        if name == "b.mp4":
+            assert (row["prediction"], row["abstained"], row["calibrated"]) == ("", "0", "0")
+            continue
+        found = [float(row[f"p_{label}"]) for label in plain[name].probability]
+        assert found == pytest.approx(expected[name], abs=1e-6)
+        assert row["calibrated"] == "1" and ", calibrated: " in shown[name]
+        abstains = expected[name].max() < threshold
+        assert row["abstained"] == str(int(abstains)) and ("calibrated: abstains (" in shown[name]) == abstains
+        assert row["prediction"] == ("" if abstains else plain[name].prediction)
+        abstained.append(abstains)
+    assert sum(abstained) == 1
+    assert predict(clips / "d.WAV", "--ckpt_path", checkpoint, "--calibrated", "false") == 0
+    assert "{a}: " in capsys.readouterr().out
 
 
 def test_the_form_for_a_corpus_stays(capsys: Shown) -> None:

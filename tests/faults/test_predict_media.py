@@ -29,6 +29,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing["audio"]["extractor"] = "missing"
     add_extraction(best(run), root / "missing.ckpt", missing)
     stored = torch.load(best(run), weights_only=True)
+    del stored["ifmmin"]["temperatures"]
+    torch.save(stored, root / "older.ckpt")
+    add_extraction(root / "older.ckpt", root / "older.ckpt")
     stored["ifmmin"]["data"].pop("extraction", None)
     torch.save(stored, root / "ready.ckpt")
     write_wav(root / "clip.wav", voice(1.0))
@@ -115,6 +118,15 @@ REFUSED = [
         "--camera lavfi:color --microphone none --without visual --ckpt_path media.ckpt",
         "--camera: there is neither picture nor sound; leave out less.",
     ),
+    (
+        "clip.wav --ckpt_path older.ckpt --calibrated true",
+        "older.ckpt: has no temperature of any condition, so its probabilities are not calibrated; validate --cal",
+    ),
+    ("clip.wav clip.wav --ckpt_path older.ckpt --calibrated true", "older.ckpt: has no temperature of any condition"),
+    ("clip.wav --ckpt_path media.ckpt --calibrated maybe", "argument --calibrated: invalid choice: 'maybe'"),
+    ("clip.wav --ckpt_path media.ckpt --calibrated", "argument --calibrated: expected one argument."),
+    ("clip.wav --ckpt_path media.ckpt --abstain_below 1.5", "abstain_below 1.5: give a probability, from 0 to 1."),
+    ("clip.wav --ckpt_path media.ckpt --abstain_below nan", "abstain_below nan: give a probability, from 0 to 1."),
     ("clip.wav --ckpt_path media.ckpt --output answers.txt", "answers.txt: answers are written as .csv"),
     ("clip.wav --ckpt_path media.ckpt --output old.csv", "old.csv: exists already; give another --output"),
     (

@@ -212,6 +212,69 @@ def test_a_window_of_which_nothing_can_be_used_is_no_answer(folder: Path, tmp_pa
     assert second.problem == "nothing of it can be used (audio: silent; visual: no video track; text: no transcript)"
 
 
+TEMPERATURES = {"a": 0.5, "t": 2.0, "at": 3.0}
+
+
+def at_temperature(probability: dict[str, float], temperature: float) -> dict[str, float]:
+    powers = {name: value ** (1 / temperature) for name, value in probability.items()}
+    return {name: value / sum(powers.values()) for name, value in powers.items()}
+
+
+def test_an_answer_is_calibrated_at_the_temperature_of_what_is_there(folder: Path) -> None:
+    predictor = media_predictor()
+    predictor.predictor.model.temperatures = dict(TEMPERATURES)
+    plain = predictor.predict(folder / "clip.wav", text=WORDS)
+    answer = predictor.predict(folder / "clip.wav", text=WORDS, calibrated=True)
+    assert answer.probability == pytest.approx(at_temperature(plain.probability, 3.0))
+    assert answer.prediction == plain.prediction and not answer.abstained
+    assert (plain.calibrated, answer.calibrated) == (False, True)
+    for modality, temperature in {"audio": 0.5, "text": 2.0}.items():
+        alone = plain.each[modality]
+        assert alone is not None and answer.each[modality] == pytest.approx(at_temperature(alone, temperature))
+    (window,) = predictor.answers(folder / "clip.wav", window=SECONDS, calibrated=True)
+    assert window.calibrated and window.probability == pytest.approx(answer.each["audio"])
+
+
+def test_an_answer_abstains_where_no_class_is_probable_enough(folder: Path) -> None:
+    predictor = media_predictor()
+    plain = predictor.predict(folder / "clip.wav")
+    highest = max(plain.probability.values())
+    kept = predictor.predict(folder / "clip.wav", abstain_below=highest)
+    assert kept == plain
+    abstained = predictor.predict(folder / "clip.wav", abstain_below=np.nextafter(highest, 1))
+    assert abstained.abstained and abstained.prediction is None
+    assert abstained.probability == plain.probability and abstained.problem == ""
+    assert abstained.to_dict()["abstained"] is True
+    windows = [*predictor.answers(folder / "clip.wav", window=1.0, abstain_below=1.0)]
+    assert [answer.abstained for answer in windows] == [True, True]
+
+
+def test_a_condition_without_a_temperature_is_no_calibrated_answer(folder: Path) -> None:
+    predictor = media_predictor()
+    predictor.predictor.model.temperatures = {"t": 2.0, "at": 3.0}
+    answer = predictor.predict(folder / "clip.wav", text=WORDS, calibrated=True)
+    assert answer.each["audio"] is None and answer.each["text"]
+    why = "small.ckpt: has no temperature of a, so its probabilities are not calibrated; validate --calibrate true"
+    (window,) = predictor.answers(folder / "clip.wav", window=SECONDS, calibrated=True)
+    assert why in window.problem and window.probability == {} and not window.calibrated
+    with pytest.raises(InputError, match=f"^clip.wav: {why}"):
+        predictor.predict(folder / "clip.wav", calibrated=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"calibrated": True}, "small.ckpt: has no temperature of any condition, .*validate --calibrate true"),
+        ({"abstain_below": 1.5}, "abstain_below 1.5: give a probability, from 0 to 1."),
+    ],
+)
+def test_what_no_answer_can_be_is_refused_before_a_file_is_read(asked: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        media_predictor().predict("none.wav", **asked)
+    with pytest.raises(InputError, match=expected):
+        media_predictor().answers("none.wav", window=1.0, **asked)
+
+
 class NoSoundAlone(Small):
     """Does not answer {a}."""
 
