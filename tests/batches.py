@@ -116,19 +116,3 @@ def learnable_utterances(size: int, seed: int, dims: Sequence[int] = (12, 14, 10
     z = means[np.arange(size) % len(CLASSES)] + rng.standard_normal((size, 6))
     audio, visual, text = ((z @ view)[:, None] + 0.7 * rng.standard_normal((size, 3, view.shape[1])) for view in views)
     return list(zip(audio, visual, text, strict=True))
-
-
-def subset(batch: Batch, rows: torch.Tensor) -> Batch:
-    """The training batch of some rows [n] of one that has a row per utterance."""
-    audio, visual, text = (frames[rows] for frames in batch.frames)
-    return replace(
-        batch,
-        frames=(audio, visual, text),
-        lengths=batch.lengths[rows],
-        index=batch.index[rows],
-        labels=batch.labels[rows],
-        utterances=[batch.utterances[row] for row in rows.tolist()],
-        row=torch.arange(len(rows)),
-        present=batch.present[rows],
-        turn=None if batch.turn is None else batch.turn[rows],
-    )

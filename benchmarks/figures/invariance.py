@@ -90,7 +90,7 @@ def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise InputError("t-SNE needs scikit-learn: pip install 'ifmmin[figures]'.") from error
+        raise InputError('t-SNE needs scikit-learn: pip install "ifmmin[benchmarks]".') from error
     if not float(features.std(axis=0).max()) > 0:
         raise InputError("the features are the same for all utterances and conditions, so there is nothing to draw.")
     perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)

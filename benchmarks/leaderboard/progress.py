@@ -8,22 +8,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from threading import Lock
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.leaderboard.plan import Job
 from benchmarks.leaderboard.running import LOG, Outcome
+from benchmarks.live import LiveTable
 from datamodules.text import printable, readable_time
-from ifmmin.cli import stopping
 
 _TAIL = 4096  # bytes; the last line of a log fits in them
 
 
-class Progress:
+class Progress(LiveTable):
     """Counts jobs per model and shows done, running, waiting, failed and the time left.
 
     Args:
@@ -38,7 +36,6 @@ class Progress:
         self.board = board
         self.jobs = list(jobs)
         self.at_once = at_once
-        self.console = console
         self._counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for name in done:
             self._counts[name]["done"] += 1
@@ -48,22 +45,7 @@ class Progress:
         self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._finished = 0
         self._lock = Lock()  # jobs are started by threads
-        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=1)
-
-    def __enter__(self) -> Progress:
-        """Begin to draw."""
-        if self.console.is_terminal:
-            self._live.start()
-            stopping.at_stop.append(self._live.stop)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state on the screen."""
-        if self.console.is_terminal:
-            self._live.stop()
-            stopping.at_stop.remove(self._live.stop)
+        super().__init__(console)
 
     @staticmethod
     def _row(job: Job) -> str:

@@ -7,20 +7,18 @@ from collections import Counter
 from pathlib import Path
 from statistics import mean
 from threading import Lock
-from types import TracebackType
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.leaderboard.progress import last_line
 from benchmarks.leaderboard.running import LOG
+from benchmarks.live import LiveTable
 from benchmarks.search.objective import place_of
 from benchmarks.search.trials import COPY, REASON, SECONDS, Trials
 from datamodules.text import printable, readable_time
-from ifmmin.cli import stopping
 from ifmmin.tasks import Score
 
 WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -33,7 +31,7 @@ def shown_score(value: float | None, score: Score) -> str:
     return f"{score.format(value)} %" if score.percent else score.format(value)
 
 
-class Progress:
+class Progress(LiveTable):
     """A live table on a terminal, a line per finished trial elsewhere.
 
     Args:
@@ -45,29 +43,14 @@ class Progress:
     """
 
     def __init__(self, trials: Trials, folder: Path, at_once: int, score: Score, console: Console) -> None:
-        self.trials, self.folder, self.at_once, self.score, self.console = trials, folder, at_once, score, console
+        self.trials, self.folder, self.at_once, self.score = trials, folder, at_once, score
         self._missing = trials.missing()
         self._done = Counter(WORDS[each.state] for each in trials.finished())
         self._running: dict[int, float] = {}
         self._took: list[float] = []
         self._best = self._best_line()
         self._lock = Lock()
-        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=1)
-
-    def __enter__(self) -> Progress:
-        """Begin to draw."""
-        if self.console.is_terminal:
-            self._live.start()
-            stopping.at_stop.append(self._live.stop)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state on the screen."""
-        if self.console.is_terminal:
-            self._live.stop()
-            stopping.at_stop.remove(self._live.stop)
+        super().__init__(console)
 
     def started(self, number: int) -> None:
         """A trial begins."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from datamodules.errors import InputError
+from datamodules import optional
 
 EXTRAS = {
     "av": "media",
@@ -37,13 +36,7 @@ def require(module: str) -> Any:
     Raises:
         InputError: it is not installed, or cannot be imported.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        missing = isinstance(error, ModuleNotFoundError) and error.name == package
-        why = "is not installed" if missing else f"cannot be imported ({' '.join(str(error).split())})"
-        raise InputError(f"{package} {why}: {how_to_get(package)}.") from error
+    return optional.require(module, how_to_get(module.partition(".")[0]))
 
 
 @contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from datamodules.errors import InputError
+from datamodules import optional
 
 
 def require(module: str) -> Any:
@@ -14,9 +13,4 @@ def require(module: str) -> Any:
     Raises:
         InputError: it is not installed, or cannot be imported.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module
-        why = "is not installed" if missing else f"cannot be imported ({' '.join(str(error).split())})"
-        raise InputError(f'{module} {why}: pip install "ifmmin[export]".') from error
+    return optional.require(module, 'pip install "ifmmin[export]"')

@@ -9,6 +9,7 @@ from typing import Any
 
 from datamodules.errors import InputError
 from datamodules.files import expanded
+from datamodules.optional import require
 from datamodules.text import printable
 from ifmmin.sharing.folder import FILES
 
@@ -99,11 +100,7 @@ def push(name: str, files: Mapping[str, bytes], *, private: bool, revision: str 
 
 
 def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise InputError('huggingface_hub is not installed; pip install "ifmmin[hub]".') from error
-    return huggingface_hub
+    return require("huggingface_hub", 'pip install "ifmmin[hub]"')
 
 
 def _why(hub: Any, error: Exception, revision: str | None, local_files_only: bool) -> str:

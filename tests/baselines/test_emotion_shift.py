@@ -19,7 +19,8 @@ from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
 from datamodules.errors import InputError
 from ifmmin.cli.main import main
 from ifmmin.finished import FinishedRun, read_run
-from tests.batches import CLASSES, DIMS, random_batch, subset
+from ifmmin.testing.trial import subset
+from tests.batches import CLASSES, DIMS, random_batch
 from tests.cli.running import SMALL, fit
 from tests.ifmmin.models import build_narrow
 from tests.systems import close, load_system

@@ -16,7 +16,8 @@ from ifmmin.checkpoints import load_model
 from ifmmin.checkpoints.parts import split_parts
 from ifmmin.nn.initialisation import CascadeInit
 from ifmmin.optimization import clip_gradients
-from tests.batches import CLASSES, batch_of, learnable_utterances, random_present, subset
+from ifmmin.testing.trial import subset
+from tests.batches import CLASSES, batch_of, learnable_utterances, random_present
 from tests.cli.running import best, fit
 
 SMALL: dict[str, Any] = {"embedding_dim": 32, "text_channels": 32, "hidden_dims": [32, 32], "block_dims": [64, 32, 16]}

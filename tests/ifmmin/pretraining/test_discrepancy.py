@@ -19,7 +19,8 @@ from ifmmin.checkpoints import load_model
 from ifmmin.nn.losses import Discrepancy
 from ifmmin.optimization import clip_gradients
 from ifmmin.pretraining.stage1 import InvariantPretraining
-from tests.batches import CLASSES, batch_of, learnable_utterances, subset
+from ifmmin.testing.trial import subset
+from tests.batches import CLASSES, batch_of, learnable_utterances
 from tests.cli.running import best, fit
 
 DIMS = [12, 14, 10]
