@@ -14,8 +14,11 @@ from typing import Any
 LIBRARY = ("ifmmin", "datamodules")
 """The packages whose modules count where a model or corpus imports them."""
 
-ALWAYS_RUN = ("ifmmin.curves",)
+ALWAYS_RUN = ("ifmmin.curves", "ifmmin.calibration")
 """Modules that every run of a board executes, whatever its model and corpus."""
+
+AFTER_A_RUN = "ifmmin.sharing"
+"""What models import, but what no run uses: saving a trained model for others."""
 
 VERSIONS = ("torch", "lightning")
 """Distributions whose version changes the bits of a result."""
@@ -75,7 +78,8 @@ def code_version(model: type, corpus: type) -> str:
 def imported_files(model: type, corpus: type) -> dict[str, Path]:
     """Find the source of a model and a corpus, and of everything they import from our packages.
 
-    The command line, tables and other models are not part of it, so editing them leaves a board's records valid.
+    The command line, tables, the saving for others and other models are no part of it, so editing them leaves a board's
+    records valid.
 
     Args:
         model: the class of the model; its own package counts too, wherever it is installed.
@@ -100,7 +104,7 @@ def _follow(name: str, packages: set[str], found: dict[str, Path]) -> None:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imports(package, path.read_bytes()):
         # A package's top level only lists what it re-exports: it changes with every model and runs nothing of this one.
-        if imported.partition(".")[0] in packages and "." in imported:
+        if imported.partition(".")[0] in packages and "." in imported and not imported.startswith(AFTER_A_RUN):
             _follow(imported, packages, found)
 
 
