@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from jsonargparse import Namespace
+
 from datamodules.errors import InputError
 from datamodules.text import printable
 
@@ -52,6 +54,25 @@ def check_loggers(configured: Any) -> None:
 def library_needed(logger: str, package: str) -> str:
     """Say which package a logger needs."""
     return f"--trainer.logger {logger}: needs the package {package}; pip install {package.replace('_', '-')}."
+
+
+def place_loggers(configured: Any, run_dir: Path, name: str) -> None:
+    """Have loggers write into a run's folder, and W&B call the run by its name.
+
+    Args:
+        configured: the option ``trainer.logger``, as parsed; it is changed.
+        run_dir: the folder.
+        name: of the run.
+    """
+    for logger in configured if isinstance(configured, list) else [configured]:
+        if not isinstance(logger, Namespace):
+            continue
+        settings = logger.init_args
+        if "save_dir" in settings and settings.save_dir in (None, ".", "./"):
+            settings.save_dir = str(run_dir)
+        if logger.class_path.endswith("WandbLogger"):
+            settings.name = settings.name or name
+            settings.project = settings.project if settings.project not in (None, "lightning_logs") else "ifmmin"
 
 
 def _check_wandb(settings: Mapping[str, Any]) -> None:
