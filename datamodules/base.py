@@ -16,32 +16,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batches.batch import Batch
-from datamodules.batches.chains import ChainBatches
-from datamodules.batches.loading import IntArray, LengthBatches, Normalization, RequestSampler, UtteranceDataset
+from datamodules.batches.loading import IntArray, Normalization, RequestSampler, UtteranceDataset
 from datamodules.batches.masks import DEFAULT_MASK, mask_sampler
+from datamodules.batches.orders import batch_order
 from datamodules.batches.patterns import EVALUATED_WITH, FramePattern, frame_pattern
 from datamodules.classes import ChosenClasses
-from datamodules.conditions import CONDITIONS, MODALITIES
+from datamodules.conditions import CONDITIONS
 from datamodules.errors import CorpusError, InputError
-from datamodules.extraction.provenance import difference, read_provenance
 from datamodules.needs import DataNeeds
 from datamodules.ranges import AT_LEAST_1, NOT_EMPTY, Range, check_options
+from datamodules.records import other_recipes, read_extraction, recorded_statistics, statistics_of, with_widths
 from datamodules.storage.corpus import Corpus, feature_dims, fingerprint, read_corpus, train_moments, train_statistics
 from datamodules.storage.description import Description, description_path, read_description
-from datamodules.storage.frames import RaggedFrames
+from datamodules.storage.folds import check_speakers, copied_fold, labels_of, positions_of, with_features
 from datamodules.storage.ids import EXACT, MatchRule
 from datamodules.storage.layouts import Incomplete, Layout
-from datamodules.storage.problems import Problems, Strict
-from datamodules.storage.statistics import STATISTICS_TOLERANCE, Statistics, shipped_statistics
-from datamodules.storage.statistics import difference as statistics_difference
-from datamodules.storage.targets import (
-    SPLITS,
-    Targets,
-    identical_folds,
-    left_out_by_choice,
-    read_targets,
-    shared_speakers,
-)
+from datamodules.storage.problems import Strict
+from datamodules.storage.statistics import Statistics, unlike_shipped
+from datamodules.storage.targets import SPLITS, Targets, left_out_by_choice, read_targets
 from datamodules.storage.turns import corpus_turns, turns_bytes
 from datamodules.text import printable
 
@@ -314,11 +306,15 @@ class EmotionDataModule(L.LightningDataModule):
             splits = tuple(split for split in SPLITS if split != "test" or not self.withhold_test)
             targets = read_targets(self.root, self.corpus_layout, self.fold, splits=splits)
             if not self.withhold_test:  # it compares with the test split
-                self._check_fold(targets)
+                if copied := copied_fold(self.root, self.corpus_layout, self.fold):
+                    warn_rank_zero(copied)
+                if not (self.allow_shared_speakers or self.corpus_layout.speakers_shared):
+                    check_speakers(self.root, self.corpus_layout, self.fold, targets)
             utterances = [name for split in targets.values() for name in split.utterances]
             # Prediction may do without a modality, training and scores where the user says so.
             corpus = self._read(utterances, require_all=stage != "predict")
-            self._set_corpus(corpus, self._with_features(targets, corpus))
+            kept = with_features(self.root, self.corpus_layout, self.fold, targets, corpus.utterances)
+            self._set_corpus(corpus, kept)
             if dropped := sum(split.dropped for split in targets.values()):
                 folder = self.corpus_layout.target_folder(self.root, self.fold)
                 warn_rank_zero(f"{folder}: {dropped} utterances have no known label; they are left out.")
@@ -329,61 +325,12 @@ class EmotionDataModule(L.LightningDataModule):
         budget = self.memory_budget_gb * 1e9
         return read_corpus(self.root, self.corpus_layout, utterances, require_all=require_all, memory_budget=budget)
 
-    def _with_features(self, targets: Mapping[str, Targets], corpus: Corpus) -> dict[str, Targets]:
-        """``targets`` of the utterances that were not left out.
-
-        Raises:
-            CorpusError: a split is empty then.
-        """
-        wanted = set(corpus.utterances)
-        kept = {name: split.only(wanted) for name, split in targets.items()}
-        for name, split in kept.items():
-            if not split.utterances:
-                what = "all modalities" if self.incomplete == "drop" else "features"
-                raise CorpusError(
-                    f"{self.corpus_layout.target_folder(self.root, self.fold)}: no utterance of {name} has {what}; "
-                    "extract what is missing, or split otherwise."
-                )
-        return kept
-
     def _set_corpus(self, corpus: Corpus, targets: dict[str, Targets] | None) -> None:
-        self._corpus, self.targets, self._turns = self._of_trained_widths(corpus), targets, None
+        self._corpus, self.targets, self._turns = with_widths(corpus, self._widths), targets, None
         self._position = {name: position for position, name in enumerate(corpus.utterances)}
-        scheme = self.corpus_layout.labels
-        self._labels = torch.full((len(corpus.utterances),), scheme.unknown, dtype=scheme.dtype)
-        for split in (targets or {}).values():
-            self._labels[self._indices_of(split)] = torch.from_numpy(split.labels)
-        self._soft_labels = self._soft(targets or {})
+        self._labels, self._soft_labels = labels_of(targets or {}, self._position, self.corpus_layout.labels)
         for note in corpus.notes:
             warn_rank_zero(note)
-
-    def _soft(self, targets: Mapping[str, Targets]) -> Tensor | None:
-        """Probabilities float32 [N, C] of all utterances if a split has soft labels."""
-        if all(split.soft is None for split in targets.values()):
-            return None
-        soft = torch.nn.functional.one_hot(self._labels.clamp(min=0), len(self.class_names)).float()
-        for split in targets.values():
-            if split.soft is not None:
-                soft[self._indices_of(split)] = torch.from_numpy(split.soft)
-        return soft
-
-    def _check_fold(self, targets: Mapping[str, Targets]) -> None:
-        if same := identical_folds(self.root, self.corpus_layout, self.fold):
-            others = ", ".join(map(str, same))
-            warn_rank_zero(
-                f"{self.root}/target/{self.fold}: its files are a copy of fold {others}'s, so it is no fold of its "
-                "own; do not average it with the other. It happens in the public pack: take another copy."
-            )
-        shared = shared_speakers(targets, self.corpus_layout)
-        if shared and not (self.allow_shared_speakers or self.corpus_layout.speakers_shared):
-            names = printable(", ".join(sorted(shared)))
-            raise CorpusError(
-                f"{self.root}/target/{self.fold}: speaker {names} is in train and in test; "
-                "the test is leaked. Fix the split, or give --data.allow_shared_speakers true."
-            )
-
-    def _indices_of(self, split: Targets) -> IntArray:
-        return np.array([self._position[name] for name in split.utterances], dtype=np.int64)
 
     @property
     def corpus(self) -> Corpus:
@@ -411,7 +358,7 @@ class EmotionDataModule(L.LightningDataModule):
             return np.arange(self.corpus_size)
         if split == "test" and self.withhold_test:
             raise self._withheld()
-        return self._indices_of(self.targets[split])
+        return positions_of(self.targets[split], self._position)
 
     def _withheld(self) -> InputError:
         return InputError(
@@ -454,7 +401,9 @@ class EmotionDataModule(L.LightningDataModule):
                 train_statistics(frames, train) if wanted else None
                 for frames, wanted in zip(self.corpus.frames, needed, strict=True)
             )
-            self._compare_shipped(self._statistics[0])
+            path, all_used = self.corpus_layout.statistics_path(self.root), not left_out_by_choice(self.targets or {})
+            for note in unlike_shipped(self._statistics[0], path, self.fold, all_used):
+                warn_rank_zero(note)
         return self._statistics
 
     @property
@@ -474,21 +423,6 @@ class EmotionDataModule(L.LightningDataModule):
             self._spreads = [train_moments(frames, train).spread() for frames in self.corpus.frames]
         return self._spreads
 
-    def _compare_shipped(self, ours: Statistics | None) -> None:
-        problems = Problems()
-        shipped = shipped_statistics(self.corpus_layout.statistics_path(self.root), self.fold, problems)
-        for problem in problems.found:  # they are not needed
-            warn_rank_zero(str(problem))
-        if ours is None or shipped is None or left_out_by_choice(self.targets or {}):
-            return  # shipped ones are of all utterances
-        worst = statistics_difference(ours, shipped)
-        if worst > STATISTICS_TOLERANCE:
-            warn_rank_zero(
-                f"{self.corpus_layout.statistics_path(self.root)}: fold {self.fold} differs from the statistics of the "
-                f"training utterances by up to {worst:.2g} standard deviations; ours are used, since the file may "
-                "include test data."
-            )
-
     @property
     def fingerprint(self) -> str:
         """Hash of all ids, labels, splits and frames in use, and of what no class says of their meaning."""
@@ -503,18 +437,11 @@ class EmotionDataModule(L.LightningDataModule):
     def extraction(self) -> dict[str, dict[str, Any]]:
         """How the features were made, by modality, as far as their files say so."""
         if self._extraction is None:
-            paths = {name: self.corpus_layout.feature_path(self.root, m) for m, name in enumerate(MODALITIES)}
-            said = {name: read_provenance(path) for name, path in paths.items()}
-            self._extraction = {name: value for name, value in said.items() if value is not None}
+            self._extraction = read_extraction(self.root, self.corpus_layout)
         return self._extraction
 
     def checkpoint_record(self) -> dict[str, Any]:
         """Describe the training data for a checkpoint, in plain values and tensors."""
-        statistics = {
-            modality: {"mean": values.mean, "std": values.std}
-            for modality, values in zip(MODALITIES, self.statistics, strict=True)
-            if values is not None
-        }
         return {
             "name": self.corpus_name,
             "fold": self.fold,
@@ -524,7 +451,7 @@ class EmotionDataModule(L.LightningDataModule):
             "class_names": list(self.class_names),
             "task": dict(self.task),
             "normalization": list(self.normalization),
-            "statistics": statistics,
+            "statistics": recorded_statistics(self.statistics),
             "incomplete": self.incomplete,
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
@@ -542,32 +469,11 @@ class EmotionDataModule(L.LightningDataModule):
         self.normalization = (audio, visual, text)
         self._widths = list(record["feature_dims"])
         if self._corpus is not None:
-            self._corpus = self._of_trained_widths(self._corpus)
-        stored = record["statistics"]
-        self._statistics = tuple(
-            Statistics(stored[name]["mean"], stored[name]["std"]) if name in stored else None for name in MODALITIES
-        )
-        self._compare_extraction(record.get("extraction") or {})
-
-    def _compare_extraction(self, trained: Mapping[str, Any]) -> None:
-        """Warn where features were made otherwise than those that a model was trained on."""
-        for modality, name in enumerate(MODALITIES):
-            recipes = difference(trained.get(name), self.extraction.get(name)) if self.feature_dims[modality] else None
-            if recipes is not None:
-                path = self.corpus_layout.feature_path(self.root, modality)
-                warn_rank_zero(
-                    f"{printable(path)}: extracted by {printable(recipes[1], 400)}, but the model was trained on "
-                    f"{name} features by {printable(recipes[0], 400)}; extract with the same recipe, or scores mean "
-                    "little."
-                )
-
-    def _of_trained_widths(self, corpus: Corpus) -> Corpus:
-        """``corpus``, with no frames of the trained width where a modality has no file: models expect that width."""
-        audio, visual, text = (
-            frames if frames.dim else RaggedFrames(torch.empty(0, width), frames.offsets)
-            for frames, width in zip(corpus.frames, self._widths, strict=True)
-        )
-        return replace(corpus, frames=(audio, visual, text))
+            self._corpus = with_widths(self._corpus, self._widths)
+        self._statistics = statistics_of(record)
+        trained = record.get("extraction") or {}
+        for note in other_recipes(self.root, self.corpus_layout, trained, self.extraction, self.feature_dims):
+            warn_rank_zero(note)
 
     # Batches.
 
@@ -590,22 +496,11 @@ class EmotionDataModule(L.LightningDataModule):
         )
 
     def _batches(self, split: str, training: bool, batch_size: int, rank: int = 0, devices: int = 1) -> RequestSampler:
-        """The order of a split's utterances, in whole chains for a model that reads earlier turns.
-
-        Raises:
-            CorpusError: there are fewer chains than devices, one of which would have nothing to train on.
-        """
+        """The order of a split's utterances, see :func:`~datamodules.batches.orders.batch_order`."""
         indices = self.indices(split)
-        if not self._needs.turns:
-            cost = self.corpus.lengths.sum(dim=1).numpy()[indices]
-            return LengthBatches(indices, cost, batch_size, training, self.seed, rank, devices)
-        batches = ChainBatches(indices, self.turns[indices], batch_size, training, self.seed, rank, devices)
-        if training and len(batches.chains) < devices:
-            raise CorpusError(
-                f"{self.root}: {split} has {len(batches.chains)} chains of turns, which are never cut; "
-                f"train on as many devices, not on {devices}."
-            )
-        return batches
+        turns, where = self.turns[indices] if self._needs.turns else None, f"{self.root}: {split}"
+        lengths = self.corpus.lengths
+        return batch_order(indices, lengths, turns, batch_size, training, self.seed, rank, devices, where)
 
     def count_batches(self, split: str, batch_size: int | None = None, devices: int = 1) -> int:
         """Count the batches of an epoch, on the device that has fewest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +119,28 @@ def shipped_statistics(path: Path, fold: int, problems: Problems | None = None) 
         problems.add(path, f"the mean and std of fold {fold} cannot be read ({error})", remedy)
         return None
     return Statistics(torch.from_numpy(mean), torch.from_numpy(std))
+
+
+def unlike_shipped(ours: Statistics | None, path: Path, fold: int, all_used: bool) -> Iterator[str]:
+    """Say what is wrong with the statistics that came with a corpus, beside its own.
+
+    Args:
+        ours: of the training utterances; None: not needed.
+        path: of the file, see :func:`shipped_statistics`.
+        fold: from 1.
+        all_used: whether they are of all utterances, as shipped ones are.
+    """
+    problems = Problems()
+    shipped = shipped_statistics(path, fold, problems)
+    yield from map(str, problems.found)  # they are not needed
+    if ours is None or shipped is None or not all_used:
+        return
+    worst = difference(ours, shipped)
+    if worst > STATISTICS_TOLERANCE:
+        yield (
+            f"{path}: fold {fold} differs from the statistics of the training utterances by up to {worst:.2g} standard "
+            "deviations; ours are used, since the file may include test data."
+        )
 
 
 def _vector(file: Any, fold: str, name: str) -> npt.NDArray[np.float32]:
