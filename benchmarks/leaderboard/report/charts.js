@@ -126,6 +126,7 @@ function nothing(box) {
   box.replaceChildren(element("p", { className: "small" }, "No model that is shown has these numbers."));
 }
 
+const LABEL = 80; // pixels that the longest label of a condition takes in one line
 const MOST_BARS = 8; // more models are dots, see benchmarks/figures/conditions.py
 
 // Bars of a few models, dots of many: in each condition from left to right as in the legend.
@@ -142,7 +143,7 @@ function drawConditions(box, board, metric, models, fromZero) {
   const pitch = dots ? Math.max(4, room / (models.length + 3)) : Math.max(5, Math.min(26, Math.floor(room / (models.length + 1.5))));
   const group = Math.max(models.length * pitch + Math.max(14, pitch), room);
   const width = MARGIN.left + MARGIN.right + group * groups.length;
-  const { root, y, bottom } = axes(board, metric, width, 28, low, high);
+  const { root, y, bottom } = axes(board, metric, width, group < LABEL ? 42 : 28, low, high);
   groups.forEach((row, number) => {
     const left = MARGIN.left + number * group;
     const start = left + (group - models.length * pitch) / 2;
@@ -174,7 +175,10 @@ function drawConditions(box, board, metric, models, fromZero) {
       mark.append(svg("title", {}, `Bayes limit, ${board.labels[row]}: ${metric} ${shown(board, metric, bayes[row])}`));
       root.append(mark);
     }
-    root.append(svg("text", { x: left + group / 2, y: bottom + 20, "text-anchor": "middle" }, board.labels[row]));
+    const lines = group < LABEL ? board.labels[row].split(" ") : [board.labels[row]];
+    lines.forEach((text, line) => {
+      root.append(svg("text", { x: left + group / 2, y: bottom + 20 + 14 * line, "text-anchor": "middle" }, text));
+    });
   });
   const series = models.map((model) => ({ key: model, ...board.models[model] }));
   const names = legend(root, series, dots ? "dot" : "bar");

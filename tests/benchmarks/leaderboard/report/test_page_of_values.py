@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -121,6 +122,24 @@ def test_pictures_of_confusion_are_of_rounded_values_and_cut_no_label() -> None:
         labels = [axes.xaxis.label for axes in figure.axes if axes.get_xlabel()]
         assert {label.get_text() for label in labels} == {"predicted value, rounded"}
         assert min(label.get_window_extent().y0 for label in labels) >= 0
+
+
+@needs_browser
+def test_scores_matrices_and_labels_fit_a_telephone(opened: Page) -> None:
+    opened.resize(400, 800)
+    try:
+        assert opened.evaluate("document.documentElement.scrollWidth") == 400
+        labels = opened.evaluate(
+            "[...document.querySelectorAll('#bars > svg text[text-anchor=middle]:not([transform])')]"
+            ".map(text => text.getBoundingClientRect()).map(box => [box.left, box.right, box.top, box.bottom])"
+        )
+        assert len(labels) == len(CONDITIONS) + 2  # mean, and the second line of "full {a,v,t}"
+        rows = [sorted(box[:2] for box in labels if box[2] == top) for top in {box[2] for box in labels}]
+        assert all(one[1] <= other[0] for row in rows for one, other in pairwise(row))
+        bottom = opened.evaluate("document.querySelector('#bars > svg').getBoundingClientRect().bottom")
+        assert max(box[3] for box in labels) <= bottom
+    finally:
+        opened.resize(1280, 900)
 
 
 @needs_browser
