@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.conditions import MODALITIES
+from datamodules.errors import InputError
+from datamodules.text import printable
 from ifmmin.inference.answer import Answer
 
 
@@ -31,9 +33,12 @@ class Explanation:
         """Share of each present modality in the probability of a class, or in ``"value"``.
 
         Raises:
-            KeyError: there is no such class.
+            InputError: there is no such class.
         """
-        place = dict(zip(self.answer, range(len(self.answer)), strict=True))[name]
+        names = list(self.answer)
+        if name not in names:
+            raise InputError(f"{printable(repr(name), 60)} was not answered: give one of {', '.join(names)}.")
+        place = names.index(name)
         by_name = dict(zip(MODALITIES, self.shares[:, place].tolist(), strict=True))
         return {modality: by_name[modality] for modality in self.answer.present}
 

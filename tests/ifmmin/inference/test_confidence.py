@@ -129,6 +129,8 @@ def test_shares_are_the_mean_over_the_orders_of_arrival(condition: str, calibrat
     assert set(found.why) == {name for name in MODALITIES if name[0] in condition}
     predicted = str(found.answer.prediction)
     assert found.why == found.of(predicted)
+    with pytest.raises(InputError, match=f"'bored' was not answered: give one of {', '.join(CLASSES)}."):
+        found.of("bored")
     assert sum(found.why.values()) == pytest.approx(found.answer[predicted] - 1 / len(CLASSES))
 
 
