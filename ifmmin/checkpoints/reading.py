@@ -38,6 +38,13 @@ def load_safely(path: str | Path, legacy: bool = False) -> Any:
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}); see that the path is right.") from error
     if stat.S_ISDIR(mode):
+        from ifmmin.sharing.folder import is_saved  # which imports this module
+
+        if is_saved(path):
+            raise InputError(
+                f"{shown}: a saved model, which Predictor.load, predict FILE and save read; here the .ckpt file is "
+                "needed that it was saved from."
+            )
         raise InputError(f"{shown}: there is no such checkpoint file, but a folder; name the .ckpt file in it.")
     if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
         raise InputError(f"{shown}: there is no such checkpoint file, but a pipe or a device; name a .ckpt file.")

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from datamodules.base import EmotionDataModule
 from datamodules.errors import InputError
 from datamodules.files import expanded
+from datamodules.text import printable
 from ifmmin import runs
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import (
@@ -249,6 +250,7 @@ class IfmminCLI(LightningCLI):
         session.start()
         if self._options.calibrate:
             fit_on_validation(self.trainer, self.model, self.datamodule, ckpt_path)
+            print_rank_zero(f"temperatures: written into {printable(ckpt_path)}")
         score(session, "val", ckpt_path)
 
     def predict(self, ckpt_path: str, **_: Any) -> None:

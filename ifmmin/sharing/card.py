@@ -159,10 +159,15 @@ def _trained_on(corpus: str | None, data: Mapping[str, Any] | None) -> str:
     lines = [
         f"- corpus: {corpus}",
         f"- fold {data['fold']}, seed {data['seed']}",
-        f"- classes: {predicts}" if predicts else f"- values: {_cell((data.get('task') or {}).get('name'))}",
+        f"- classes: {predicts}" if predicts else f"- values: {_range(data.get('task') or {})}",
         f"- data fingerprint: `{_cell(data['fingerprint'])}`",
     ]
     return "\n".join(lines)
+
+
+def _range(task: Mapping[str, Any]) -> str:
+    """The values of a regression."""
+    return " to ".join(_cell(f"{task[end]:g}") for end in ("low", "high")) if "low" in task else _cell(task.get("name"))
 
 
 def _table(results: Results, scores: Mapping[str, Any]) -> str:

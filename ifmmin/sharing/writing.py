@@ -183,7 +183,9 @@ def _check_place(place: Path, overwrite: bool) -> None:
     except InputError as error:
         raise InputError(f"{shown}: exists already and holds no saved model; name another folder.") from error
     if not overwrite:
-        raise InputError(f"{shown}: holds a saved model already; name another folder, or give overwrite.")
+        raise InputError(
+            f"{shown}: holds a saved model already; name another folder, or overwrite it (--overwrite, overwrite=True)."
+        )
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -285,6 +285,7 @@ def test_validate_gives_an_older_checkpoint_its_temperatures(
     assert measured["ECE"] > 0
     assert "→" not in capsys.readouterr().out
     assert main(["validate", *words, "--calibrate", "true", "--run_dir", str(tmp_path / "val")]) == 0
+    assert f"temperatures: written into {older}" in capsys.readouterr().out.splitlines()
     content = torch.load(older, weights_only=True)
     assert content["ifmmin"]["temperatures"] == expected
     assert same(weights(older), weights(best(run)))

@@ -199,7 +199,10 @@ def test_what_is_in_the_way_stays(case: Case, tmp_path: Path) -> None:
 def test_a_saved_model_is_replaced_only_on_request(tmp_path: Path) -> None:
     first, second = fresh("MeanFusion"), fresh("LinearImputation")
     first.save_pretrained(tmp_path / "saved")
-    with pytest.raises(InputError, match="holds a saved model already; name another folder, or give overwrite"):
+    with pytest.raises(
+        InputError,
+        match=r"holds a saved model already; name another folder, or overwrite it \(--overwrite, overwrite=True\)",
+    ):
         second.save_pretrained(tmp_path / "saved")
     second.save_pretrained(tmp_path / "saved", overwrite=True)
     assert type(MissingModalityModule.from_pretrained(tmp_path / "saved")) is type(second)
@@ -276,3 +279,12 @@ def test_commands(
     Path("file").write_text("x")
     assert expected in one_line(capsys, words.replace("CHECKPOINT", str(checkpoint)).split())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_a_saved_model_is_told_from_a_folder_of_a_run(
+    command: str, whole: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, expected in ((whole, "needed that it was saved from"), (checkpoint.parent, "but a folder; name the")):
+        words = [command, "--model", "MeanFusion", *sample("IEMOCAP"), "--ckpt_path", str(folder)]
+        assert expected in one_line(capsys, words)

@@ -45,6 +45,13 @@ def test_it_has_the_table_with_intervals(tmp_path: Path) -> None:
         assert f"\n## {heading}\n" in body
 
 
+def test_values_are_named_by_their_scale(tmp_path: Path) -> None:
+    task = {"name": "regression", "low": -1.0, "high": 2.5}
+    model = fresh("MeanFusion", class_names=[], task=task, corpus="CMU-MOSI")
+    Predictor(model, record(class_names=[], task=task)).save_pretrained(tmp_path / "saved")
+    assert "\n- values: -1 to 2.5\n" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_hub_reads_its_front_matter(tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     write_results(results(fresh("MeanFusion")), tmp_path / "run")
