@@ -58,10 +58,16 @@ def finish(
     figure.suptitle(f"{heading}\n{title(summary)}", fontsize=13, parse_math=False)
 
 
+def legend_height(count: int, size: float) -> float:
+    """Inches that a column of ``count`` labels in letters of ``size`` points takes, with matplotlib's space between."""
+    return 1.65 * size / 72 * count
+
+
 def add_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Name what is drawn: below the picture, or, if it is much, beside it in one column."""
     if len(labels) > MOST_BELOW + 1:
         size = 11 if len(labels) < 20 else 9
+        figure.set_figheight(max(figure.get_figheight(), legend_height(len(labels), size) + 1.2))
         figure.legend(handles, labels, loc="outside right center", fontsize=size, frameon=False, borderaxespad=0)
         return
     widest = 0.8 + 0.085 * max(map(len, labels))  # inches: the sign and the gap, and letters of this size

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.labels import BAYES, MOST_BELOW, finish, scale_of, unit
+from benchmarks.figures.labels import BAYES, MOST_BELOW, finish, legend_height, scale_of, unit
 from benchmarks.figures.rate_curves import AREA, add_legend, draw_curve
 from benchmarks.figures.style import DASHES, marks_of, plain
 from benchmarks.leaderboard.published_rates import IN_THEIRS, PROTOCOLS, Figures, curves, source_notes
@@ -37,7 +37,7 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
         raise InputError("no model of this board answers every missing rate.")
     published = {protocol: by_score[metric] for protocol, by_score in curves(summary.figures, [metric]).items()}
     many = len(entries) > MOST_BELOW
-    heights = [6.6 if many else 5.2, *(4.6 for _ in published)]
+    heights = [max(6.6, legend_height(len(entries) + 2, 8.5)) if many else 5.2, *(4.6 for _ in published)]
     figure = empty_figure(11.5, sum(heights) + 1.0)
     first, *others = figure.subplots(len(heights), 1, sharey=True, squeeze=False, height_ratios=heights)[:, 0]
     score, scale = summary.task.score(metric), scale_of(summary, metric)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.figures.labels import BAYES, MOST_BELOW, error, finish, label, scale_of
+from benchmarks.figures.labels import BAYES, MOST_BELOW, error, finish, label, legend_height, scale_of
 from benchmarks.figures.style import DASHES, marks_of, plain
 from benchmarks.leaderboard.looks import look_of
 from benchmarks.leaderboard.summary import Entry, Summary
@@ -37,8 +37,10 @@ def rate_curves_figure(summary: Summary, metric: str) -> Figure:
     of_curve = {name: entries for name, entries in of_curve.items() if entries}
     if not of_curve:
         raise InputError("no model of this board has a curve of lost or noisy frames; its runs are of an earlier code.")
-    many = max(map(len, of_curve.values())) > MOST_BELOW
-    figure = empty_figure(11.5, (6.0 if many else 4.2) * len(of_curve) + 1.0)
+    most = max(map(len, of_curve.values()))
+    many = most > MOST_BELOW
+    height = max(6.0, legend_height(most + 2, 8.5)) if many else 4.2
+    figure = empty_figure(11.5, height * len(of_curve) + 1.0)
     panels = figure.subplots(len(of_curve), 1, squeeze=False)[:, 0]
     for axes, (name, entries) in zip(panels, of_curve.items(), strict=True):
         draw_curve(axes, name, entries, summary.task.score(metric), scale_of(summary, metric))

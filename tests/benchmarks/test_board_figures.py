@@ -265,6 +265,18 @@ def test_more_than_eight_models_are_dots_with_the_limit_of_each_condition() -> N
     assert axes.get_ylim()[0] > 30
 
 
+@pytest.mark.parametrize("count", [12, 30, 48])
+def test_the_legend_of_any_number_of_models_is_whole(count: int) -> None:
+    names = [f"Model{number}" for number in range(count)]
+    summary = summarise_board(board_records(names, [1], [0], "Synthetic", is_synthetic=True))
+    for figure in (conditions_figure(summary, "WA"), missing_rate_figure(summary, "WA")):
+        figure.canvas.draw()
+        legend = figure.legends[0] if figure.legends else figure.axes[0].get_legend()
+        assert legend is not None and len(legend.get_texts()) >= count
+        box = legend.get_window_extent()
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 and box.x1 <= figure.bbox.x1
+
+
 def test_every_line_of_many_has_its_own_look() -> None:
     summary = summarise_board(board_records(MANY, [1, 2], [0]))
     figure = missing_rate_figure(summary, "WA")
