@@ -14,6 +14,7 @@ from ifmmin.checkpoints.compatibility import FOLLOWS_THE_DATA
 from ifmmin.cli.arguments import Parser, defaults_of
 from ifmmin.cli.commands import IfmminCLI
 from ifmmin.cli.console import clean_process
+from ifmmin.cli.demo import make_parser as make_demo_parser
 from ifmmin.cli.extract import make_parser
 from ifmmin.cli.import_corpus import SOURCES
 from ifmmin.cli.import_corpus import make_parser as make_import_parser
@@ -82,6 +83,7 @@ def completion_script(shell: str) -> str:
     options = {name: options.get(name, ["--help"]) for name in COMMANDS}
     options["check"] += ["--data", "--data.help", "--json", "--model", "--model.help", "--seed_everything"]
     for command, parser in (
+        ("demo", make_demo_parser()),
         ("extract", make_parser()),
         ("import", make_import_parser()),
         ("save", make_save_parser()),

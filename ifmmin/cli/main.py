@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "compare two runs of one fold, utterance by utterance",
     "save": "save a checkpoint's model as a folder of safetensors, and share it",
     "export": "write a checkpoint as an ONNX network, for programs without PyTorch",
+    "demo": "open a page in the browser on which sensors can be switched off",
     "models": "list the models, with their papers",
     "completion": "print a script by which a shell completes commands, names and options",
 }
@@ -92,6 +93,8 @@ def _imported(argv: Sequence[str]) -> Callable[[list[str]], int]:
         from ifmmin.cli.import_corpus import import_command as command
     elif name == "save":
         from ifmmin.cli.save import save_command as command
+    elif name == "demo":
+        from ifmmin.cli.demo import demo_command as command
     elif name == "models":
         from ifmmin.cli.models import models_command as command
     else:

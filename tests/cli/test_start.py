@@ -27,7 +27,7 @@ def test_help_names_every_command_and_imports_nothing_large(tmp_path: Path) -> N
 
 
 def test_the_commands_are_lightnings_and_check() -> None:
-    ours = {"check", "compare", "export", "extract", "import", "save", "models", "completion"}
+    ours = {"check", "compare", "export", "extract", "import", "save", "demo", "models", "completion"}
     assert set(COMMANDS) == {*LightningCLI.subcommands(), *ours}
 
 

@@ -18,7 +18,7 @@ from benchmarks.leaderboard.report.page import page_html, write_page
 from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.tasks import SUMMARY_ROWS, Score
 from tests.benchmarks.leaderboard.boards import CLASS_NAMES, board_records, summarise_board
-from tests.benchmarks.leaderboard.chromium import EXECUTABLE, Page, chromium
+from tests.chromium import EXECUTABLE, Page, chromium
 
 SYNTHETIC = "built-in synthetic corpus (not a corpus result)"
 

@@ -18,8 +18,8 @@ from benchmarks.leaderboard.summary import summarise_board
 from datamodules.conditions import CONDITIONS
 from ifmmin.tasks import SUMMARY_ROWS, Regression
 from tests.benchmarks.leaderboard.boards import board_records
-from tests.benchmarks.leaderboard.chromium import Page, chromium
 from tests.benchmarks.leaderboard.report.test_page import needs_browser
+from tests.chromium import Page, chromium
 
 TASK = Regression()
 LIMIT = 0.2

@@ -50,8 +50,8 @@ class Page:
         self._session: str | None = None
         self._loaded = False
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, script: bool = True) -> None:
-        """Load a file in a new tab of ``width`` x ``height`` CSS pixels, with or without JavaScript."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, script: bool = True) -> None:
+        """Load a file or an address in a new tab of ``width`` x ``height`` CSS pixels, with or without JavaScript."""
         self._session = None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -59,7 +59,7 @@ class Page:
             self.send(f"{domain}.enable")
         self.resize(width, height)
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self._address, self._loaded = path.resolve().as_uri(), False
+        self._address, self._loaded = page if isinstance(page, str) else page.resolve().as_uri(), False
         self.send("Page.navigate", url=self._address)
         while not self._loaded:
             self._receive()
@@ -93,8 +93,8 @@ class Page:
             self.send("Input.dispatchMouseEvent", **mouse)
 
     def press(self, key: str, code: int) -> None:
-        """Press and release a key, for instance ``("Enter", 13)``, on what has the focus."""
-        text = {"text": "\r"} if key == "Enter" else {}
+        """Press and release a key, for instance ``("Enter", 13)`` or ``(" ", 32)``, on what has the focus."""
+        text = {"text": {"Enter": "\r", " ": " "}[key]} if key in ("Enter", " ") else {}
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
