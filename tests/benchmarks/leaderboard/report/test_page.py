@@ -364,6 +364,13 @@ def test_script_and_python_round_alike(page: Page) -> None:
 def test_page_fits_a_telephone_and_a_dark_room(page: Page) -> None:
     page.resize(400, 800)
     assert page.evaluate("document.documentElement.scrollWidth") == 400
+    lines = page.evaluate(
+        "[...document.querySelectorAll('.results:not([hidden]) tbody th')].filter(head => head.offsetParent)"
+        ".map(head => { const text = document.createRange(); text.selectNodeContents(head);"
+        " return [head.textContent, new Set([...text.getClientRects()].map(box => box.top)).size]; })"
+    )
+    short = [[name, count] for name, count in lines if " " not in name and len(name) <= 16]
+    assert len(short) >= 2 and all(count == 1 for _, count in short), short
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
