@@ -36,8 +36,8 @@ from ifmmin.results.tracking import log_to_wandb
 from ifmmin.results.uncertainty import add_up, bootstrap_intervals, speakers, utterance_counts
 
 
-def print_header(data: EmotionDataModule, run_dir: Path) -> None:
-    """Say which data are used, and where the run's files are."""
+def print_header(data: EmotionDataModule, run_dir: Path | None) -> None:
+    """Say which data are used, and where the run's files are, if it has any."""
     name = synthetic_name(data.corpus_name, data.invented) if data.synthetic else data.corpus_name
     if data.synthetic and not data.invented:
         place = f"{data.root} (for your own: --data IEMOCAP --data.root DIR)"
@@ -46,7 +46,8 @@ def print_header(data: EmotionDataModule, run_dir: Path) -> None:
         print_rank_zero(f"data: {name}, fold {data.fold}, in {data.root}")
     if isinstance(data.corpus_layout.labels, ChosenClasses):
         print_rank_zero(f"classes: {printable(data.corpus_layout.labels, 400)}")
-    print_rank_zero(f"run folder: {run_dir}")
+    if run_dir is not None:
+        print_rank_zero(f"run folder: {run_dir}")
 
 
 def check_units(data: EmotionDataModule, over: str, split: str) -> None:

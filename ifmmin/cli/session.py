@@ -54,7 +54,8 @@ class Session:
         if self.command != "predict":
             check_units(self.data, self.options.intervals, "val" if self.command == "validate" else "test")
         check_counts(self.options, self.command, self.model, self.data, self.trainer.world_size)
-        print_header(self.data, self.run_dir)
+        elsewhere = self.command == "predict" and self.options.output is not None
+        print_header(self.data, None if elsewhere else self.run_dir)
 
     def record(self, checkpoint: str | None) -> dict[str, Any]:
         """What this command was asked and how long it took; ``checkpoint`` is whose weights answered."""

@@ -24,8 +24,9 @@ def description(
         source: where the model is from.
     """
     task = model.task
-    scale = ", ".join(f"{name} {value}" for name, value in task.spec().items() if name != "name")
-    lines = {"task": f"{task.name}{f' of {_listed(task.class_names)}' if task.class_names else f', {scale}'}"}
+    spec = task.spec()
+    scale = f"values from {spec['low']:g} to {spec['high']:g}" if "low" in spec else "values"
+    lines = {"task": f"{task.name} of {_listed(task.class_names) if task.class_names else scale}"}
     facts = [f"{name} {trained_on[name]}" for name in ("fold", "seed") if trained_on.get(name) is not None]
     if "name" in trained_on:
         lines["trained on"] = ", ".join([printable(str(trained_on["name"]), 60), *facts])

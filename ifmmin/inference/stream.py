@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy.typing as npt
@@ -94,8 +94,8 @@ class Stream:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in self.rate.items())
         window = "since the start" if self.window_seconds is None else f"of the last {self.window_seconds:g} s"
         again = [name for name in MODALITIES if name not in self.incremental]
-        reads = [f"{' and '.join(self.incremental)} incrementally"] * bool(self.incremental)
-        reads += [f"{' and '.join(again)} again for each answer"] * bool(again)
+        reads = [f"{_listed(self.incremental)} incrementally"] * bool(self.incremental)
+        reads += [f"{_listed(again)} again for each answer"] * bool(again)
         return (
             f"Stream: {type(self.predictor.model).__name__}, an answer {window} every {self.every:g} s\n"
             f"  frames a second: {rates}\n"
@@ -253,6 +253,10 @@ class Stream:
         answer = self.predictor.answer_read([read], model=self._streamed.view)[0]
         answer.seconds = self.seconds
         return answer
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _check_numbers(every: float, rate: Mapping[str, float], window_seconds: float | None) -> None:

@@ -214,11 +214,14 @@ def test_a_test_measures_calibration_before_and_after(run: Path, tmp_path: Path)
     assert metrics(tmp_path)["calibration"] == found["calibration"]
 
 
-def test_predictions_are_calibrated_abstain_and_say_why(run: Path, tmp_path: Path) -> None:
+def test_predictions_are_calibrated_abstain_and_say_why(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stored, names = metrics(run)["record"]["temperatures"], metrics(run)["class_names"]
     words = ["predict", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run))]
     plain, asked = tmp_path / "plain.csv", tmp_path / "asked.csv"
     assert main([*words, "--output", str(plain)]) == 0
+    assert "run folder" not in capsys.readouterr().out  # nothing is written there
     probabilities = []
     for row in rows_of(plain):
         powers = np.array([float(row[f"p_{name}"]) for name in names]) ** (1 / stored[row["condition"]])

@@ -177,7 +177,7 @@ def test_it_describes_what_it_knows() -> None:
     said = repr(Predictor(Words(feature_dims=list(DIMS), task=scale), record))
     assert said.splitlines() == [
         "Predictor: Words of the checkpoint",
-        "  task:       regression, low -3.0, high 3.0",
+        "  task:       regression of values from -3 to 3",
         "  frames:     audio [T, 5] (as given), visual [T, 6] (as given), text bert [T, 7] (as given)",
         "  answers:    t, at, vt, avt",
         "  device:     cpu",

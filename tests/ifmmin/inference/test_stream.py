@@ -229,7 +229,7 @@ def test_it_describes_itself() -> None:
     ]
     windowed = repr(small().stream(rate={"text": 3}, window_seconds=10))
     assert "an answer of the last 10 s every 1 s" in windowed
-    assert "reads: audio and visual and text again for each answer" in windowed
+    assert "reads: audio, visual and text again for each answer" in windowed
 
 
 def test_what_the_model_does_not_answer_is_no_answer_yet() -> None:
