@@ -28,7 +28,7 @@ def examples(trained_on: Mapping[str, Any], feature_dims: Sequence[int]) -> dict
         feature_dims: frame widths of audio, visual, text that the model reads.
 
     Returns:
-        frames by a name that tells the true answer; empty for any other corpus, or for one of other features.
+        frames by a name, a number and the true answer; empty for any other corpus, or for one of other features.
     """
     generator = _generator(trained_on)
     if generator is None or [view.width for view in generator.views] != list(feature_dims):
@@ -37,7 +37,7 @@ def examples(trained_on: Mapping[str, Any], feature_dims: Sequence[int]) -> dict
     found: dict[str, Features] = {}
     for place, label in enumerate(labels):
         truth = f"{label:+.2f}" if labels.ndim == 1 else CLASS_NAMES[int(label.argmax())]
-        found[f"Utterance {place + 1} (true answer: {truth})"] = {
+        found[f"{place + 1}: {truth}"] = {
             name: part.values[part.offsets[place] : part.offsets[place + 1]].round(_DECIMALS).astype(np.float32)
             for name, part in zip(MODALITIES, sequences, strict=True)
         }

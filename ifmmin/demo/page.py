@@ -133,11 +133,10 @@ def build(inputs: Inputs) -> Any:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 if inputs.examples:
-                    given["example"] = gr.Dropdown(
-                        [*inputs.examples], value=first, label="Utterance, drawn anew for this page", filterable=False
-                    )
+                    label, info = "Utterance", "drawn anew for this page; after its number, the true answer"
+                    given["example"] = gr.Radio([*inputs.examples], value=first, label=label, info=info)
                 if inputs.takes_clips:
-                    given["clip"] = gr.File(label="Recording (video or sound, up to 30 s)", height=120)
+                    given["clip"] = gr.File(label="Recording (video or sound, up to 30 s)", height=150)
                     given["words"] = gr.Textbox(label="What is said in it")
                 if predictor.class_names:
                     given["abstain_below"] = gr.Slider(
@@ -145,7 +144,7 @@ def build(inputs: Inputs) -> Any:
                     )
                 with gr.Accordion("Features of your own (.npy)", open=not (first or inputs.takes_clips)):
                     files = [
-                        gr.File(label=f"{_labelled(name)}: frames [T, {dim}]", height=110, elem_id=f"file-{name}")
+                        gr.File(label=f"{_labelled(name)}: frames [T, {dim}]", height=150, elem_id=f"file-{name}")
                         for name, dim in zip(MODALITIES, predictor.feature_dims, strict=True)
                     ]
             with gr.Column(scale=5, min_width=280):

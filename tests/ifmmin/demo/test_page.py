@@ -73,11 +73,7 @@ def test_a_switch_by_keyboard_changes_the_answer(
         assert page.evaluate("document.querySelector('#answer [aria-live], #answer[aria-live]') !== null")
         # By keyboard: to the second switch, off, and back on.
         focused = "document.activeElement.closest('[id^=works]')?.id"
-        for _ in range(20):
-            page.press("Tab", 9)
-            if page.evaluate(focused) == "works-visual":
-                break
-        assert page.evaluate(focused) == "works-visual"
+        tab_until(page, f"{focused} === 'works-visual'")
         page.press(" ", 32)
         after = shown(page, "#answer", "Missing: video (switched off).")
         assert "from audio and text" in after and after != before
@@ -85,6 +81,11 @@ def test_a_switch_by_keyboard_changes_the_answer(
         assert len(page.texts("#details .card.gone")) == 4
         page.press(" ", 32)
         assert shown(page, "#answer", "Missing: nothing.") == before
+        # By keyboard: to the second utterance.
+        first = shown(page, "#details", "all three (now)")
+        tab_until(page, "document.activeElement.value?.startsWith('2: ')")
+        page.press(" ", 32)
+        shown(page, "#details", first, is_there=False)
         # Narrow and dark: as wide as the window, and in other colours.
         colour = "getComputedStyle(document.querySelector('#answer .said')).color"
         width = "document.documentElement.scrollWidth"
@@ -115,6 +116,15 @@ def test_a_switch_by_keyboard_changes_the_answer(
     assert process.returncode == 130
     assert err.strip() == "interrupted; the page is closed, and what was uploaded is deleted"
     assert not list(temporary.glob("ifmmin-demo-*"))
+
+
+def tab_until(page: Page, wanted: str) -> None:
+    """Press Tab until a JavaScript expression of what has the focus is true."""
+    for _ in range(20):
+        page.press("Tab", 9)
+        if page.evaluate(wanted):
+            return
+    raise AssertionError((wanted, page.evaluate("document.activeElement.outerHTML")))
 
 
 def upload(page: Page, file: Path) -> None:
