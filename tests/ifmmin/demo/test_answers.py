@@ -18,7 +18,7 @@ from ifmmin.demo.drawing import details, headline
 from ifmmin.demo.examples import NUMBER, examples
 from ifmmin.demo.page import Inputs
 from tests.ifmmin.demo.saved import DIMS, predictor
-from tests.ifmmin.media_models import extraction
+from tests.ifmmin.media_models import RECORD, extraction, install, letters, media_predictor
 
 ALL = (True, True, True)
 
@@ -245,3 +245,13 @@ def test_a_recording_is_extracted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "from audio" in first[0] and inputs.shown((True, False, True), clip="clip.mp4", words="Hello.") != first
     assert calls == [("clip.mp4", "Hello.")]
     assert "broken.mp4: is no media file." in inputs.shown(ALL, clip="broken.mp4")[0]
+
+
+def test_words_are_extracted_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    asked = media_predictor().predictor
+    asked.trained_on = {**RECORD, "extraction": extraction()}
+    said, _ = Inputs(asked).shown(ALL, words="Hello there.")
+    wanted = asked.predict({"text": letters("Hello there.")})
+    assert f'<p class="said">{wanted.prediction}</p><p>{100 * max(wanted.values()):.1f} %' in said
+    assert "Missing: audio (not given); video (not given)." in said

@@ -71,6 +71,8 @@ def test_a_switch_by_keyboard_changes_the_answer(
         assert "Missing: nothing." in before and "(calibrated)" in before
         assert len(page.texts("#details .card")) == 7 and not page.texts("#details .card.gone")
         assert page.evaluate("document.querySelector('#answer [aria-live], #answer[aria-live]') !== null")
+        policy = page.evaluate("fetch(location).then(answer => answer.headers.get('content-security-policy'))")
+        assert policy.startswith("default-src 'self';")
         # By keyboard: to the second switch, off, and back on.
         focused = "document.activeElement.closest('[id^=works]')?.id"
         tab_until(page, f"{focused} === 'works-visual'")
