@@ -35,7 +35,18 @@ _OF_A_FIT = {
     "run_dir",
     "ckpt_path",
 }  # where it wrote and what it started from; other commands mean other things by them
-_OF_OTHER_COMMANDS = {"resume", "test", "output", "intervals", "ckpt_path"}
+_OF_OTHER_COMMANDS = {
+    "resume",
+    "test",
+    "output",
+    "intervals",
+    "curves",
+    "why",
+    "calibrate",
+    "calibrated",
+    "abstain_below",
+    "ckpt_path",
+}
 
 
 class _ParserError(InputError):
