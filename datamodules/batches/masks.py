@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from datamodules.conditions import CONDITION_TABLE, CONDITIONS, MISSING_CONDITIONS, MODALITIES, per_modality
 from datamodules.errors import InputError
+from datamodules.text import printable
 
 Bits = npt.NDArray[np.uint64]
 
@@ -215,6 +216,13 @@ def mask_sampler(name: str) -> MaskSampler:
     Raises:
         InputError: it is none of these.
     """
+    try:
+        return _sampler(name)
+    except InputError as error:
+        raise InputError(f"--data.train_mask {printable(repr(name), 60)}: {error}") from None
+
+
+def _sampler(name: str) -> MaskSampler:
     if name == DEFAULT_MASK:
         return UniformConditions()
     if name in CONDITIONS:
@@ -229,7 +237,7 @@ def mask_sampler(name: str) -> MaskSampler:
     if len(rates) == len(MODALITIES) and not is_share:
         return MissingRates(per_modality(rates))
     raise InputError(
-        f"training mask {name!r}: give 'uniform', a missing rate in [0, 1) such as 0.3, "
+        "give 'uniform', a missing rate in [0, 1) such as 0.3, "
         f"those of audio, visual and text such as 0.2,0.5,0.8, share:0.3, or one of {', '.join(CONDITIONS)}."
     )
 

@@ -59,7 +59,7 @@ def files(folder: Path) -> list[Path]:
         (["fit", "--model", "IFMMIN", "--seed_everything=-3"], "--seed_everything -3"),
         (["fit", "--model", "IFMMIN", "--data.seed", "1"], "follows --seed_everything"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.fold", "0"], "fold 0: Synthetic has folds 1..5"),
-        (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "av,t"], "training mask 'av,t'"),
+        (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "av,t"], "--data.train_mask 'av,t': give"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "1.5"], "missing rate 1.5"),
         (["fit", "--model", "IFMMIN", *SMALL, "--data.train_mask", "0,0.5,1"], "missing rate 1.0 of text"),
         (
