@@ -29,7 +29,11 @@ _HERE = ("127.0.0.1", "localhost", "::1")
 def make_parser() -> Parser:
     """The parser of ``demo``."""
     parser = Parser(prog="demo", description=__doc__)
-    parser.add_argument("checkpoint", type=str, help="A .ckpt file that fit wrote, or a folder that save wrote.")
+    parser.add_argument(
+        "checkpoint",
+        type=str,
+        help=f"A .ckpt file that fit wrote, a folder that save wrote, or {' or '.join(SHIPPED)}.",
+    )
     parser.add_argument(
         "--host", type=str, default="127.0.0.1", help="Address to listen at; by default this machine's own."
     )

@@ -16,7 +16,7 @@ MOST_CLASSES = 8
 
 CSS = """
 .gradio-container { max-width: 1200px !important; }
-.demo { --demo-bar: #3f51b5; --demo-best: #b3490b; --demo-quiet: #4b5563; --demo-track: #d9dce3; --demo-minus: #8a2c5f;
+.demo { --demo-bar: #3f51b5; --demo-best: #9c3d06; --demo-quiet: #4b5563; --demo-track: #d9dce3; --demo-minus: #8a2c5f;
   color: var(--body-text-color); font-size: 1rem; line-height: 1.45; overflow-wrap: anywhere; }
 .dark .demo { --demo-bar: #93a4ff; --demo-best: #ffb066; --demo-quiet: #c3c8d1; --demo-track: #3a3f4b;
   --demo-minus: #f29bc6; }

@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ifmmin.cli.demo import _predictor
+from ifmmin.demo.page import Inputs
+from ifmmin.sharing.hub import SHIPPED
 from tests.chromium import EXECUTABLE, Page, chromium
 from tests.cli.running import CHECKOUT
 from tests.ifmmin.demo.saved import DIMS, predictor
@@ -138,3 +141,12 @@ def upload(page: Page, file: Path) -> None:
     root = page.send("DOM.getDocument")["root"]["nodeId"]
     node = page.send("DOM.querySelector", nodeId=root, selector="#file-audio input[type=file]")["nodeId"]
     page.send("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_that_comes_with_the_library_has_utterances_and_is_calibrated(name: str) -> None:
+    inputs = Inputs(_predictor(name, "cpu", None))
+    answers = {truth: inputs.shown((True, True, True), example=truth)[0] for truth in inputs.examples}
+    assert all("% (calibrated), from all three" in said for said in answers.values())
+    right = sum(f'<p class="said">{truth.partition(": ")[2]}</p>' in said for truth, said in answers.items())
+    assert right >= 4  # of 8; by chance 2
