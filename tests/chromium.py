@@ -69,6 +69,10 @@ class Page:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **metrics)
 
+    def settle(self) -> None:
+        """Wait until the page has drawn what it draws anew after a change of its size; it needs JavaScript."""
+        self.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, as JSON carries it."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

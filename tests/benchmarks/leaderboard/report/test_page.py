@@ -224,6 +224,7 @@ def test_more_than_eight_shown_models_are_dots(browser: Page, tmp_path: Path) ->
     assert browser.evaluate("document.querySelectorAll('#bars > svg .bar').length") == 8 * len(rows)
     assert browser.texts("label.option") == ["axis from zero"]
     browser.resize(400, 800)
+    browser.settle()
     assert browser.evaluate("document.documentElement.scrollWidth") == 400
     assert browser.errors == []
 
@@ -363,6 +364,7 @@ def test_script_and_python_round_alike(page: Page) -> None:
 @needs_browser
 def test_page_fits_a_telephone_and_a_dark_room(page: Page) -> None:
     page.resize(400, 800)
+    page.settle()
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     lines = page.evaluate(
         "[...document.querySelectorAll('.results:not([hidden]) tbody th')].filter(head => head.offsetParent)"

@@ -127,6 +127,7 @@ def test_pictures_of_confusion_are_of_rounded_values_and_cut_no_label() -> None:
 @needs_browser
 def test_scores_matrices_and_labels_fit_a_telephone(opened: Page) -> None:
     opened.resize(400, 800)
+    opened.settle()
     try:
         assert opened.evaluate("document.documentElement.scrollWidth") == 400
         labels = opened.evaluate(
