@@ -155,9 +155,12 @@ class TestNames:
 
     def test_latex(self, name: str) -> None:
         assert sound(escapes.latex(NAMES[name]))
-        rows = [line for line in latex_text(SUMMARY).splitlines() if escapes.latex(NAMES[name]) in line]
-        assert len(rows) >= len(SUMMARY.scores)
-        assert all(len(re.findall(r"(?<!\\)&", row)) == 13 for row in rows if row.endswith(r" \\"))
+        tables = latex_text(SUMMARY).split(r"\toprule")[1:]
+        assert len(tables) == 2 * len(SUMMARY.scores)  # of scores, and of areas below the rate curves
+        for table in tables:
+            heads, *lines = (len(re.findall(r"(?<!\\)&", line)) for line in table.splitlines() if line.endswith(r" \\"))
+            rows = [line for line in table.splitlines() if escapes.latex(NAMES[name]) in line]
+            assert rows and set(lines) == {heads}
 
     def test_csv(self, csv_models: set[str], name: str) -> None:
         (cell,) = [cell for cell in csv_models if from_csv_cell(cell) == NAMES[name]]
