@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class LiveTable:
+class LiveTable(ABC):
     """Draws :meth:`render` every second while it is open, and nothing where the output is a file.
 
     Args:
@@ -25,9 +26,9 @@ class LiveTable:
         self.console = console
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=1)
 
+    @abstractmethod
     def render(self) -> RenderableType:
         """What is shown now."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         """Begin to draw."""
