@@ -17,9 +17,16 @@ from torch import Tensor
 
 from datamodules.base import EmotionDataModule
 from datamodules.batches.batch import Batch
-from datamodules.batches.masks import MaskSampler, MissingRate, MissingShare, restrict, utterance_keys
+from datamodules.batches.masks import (
+    MaskSampler,
+    MissingRate,
+    MissingRates,
+    MissingShare,
+    restrict,
+    utterance_keys,
+)
 from datamodules.batches.patterns import FramePattern, frame_pattern
-from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS
+from datamodules.conditions import COMPLETE, CONDITION_TABLE, CONDITIONS, MODALITIES, per_modality
 from datamodules.errors import InputError
 from datamodules.text import printable
 from ifmmin.base import MissingModalityModule
@@ -47,6 +54,23 @@ class Curve:
     def span(self) -> str:
         """``0.0–0.7``: from the first to the last rate."""
         return f"{self.rates[0]:.1f}–{self.rates[-1]:.1f}"
+
+
+_UNEQUAL = "rates:"
+"""What the name of a curve begins with whose modalities are absent at rates of their own."""
+
+
+def _unequal(own: tuple[float, float, float]) -> tuple[str, Curve]:
+    """The curve along which each modality is absent with a share of a rate of its own, and its name."""
+    named = ",".join(f"{rate:g}" for rate in own)
+    spoken = named.replace(",", ", ")
+    audio, visual, text = own
+    return f"{_UNEQUAL}{named}", Curve(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        f"share of the missing rates {spoken}",
+        f"audio, visual and text are absent at this share of the rates {spoken}, drawn until one is left",
+        lambda share: MissingRates((share * audio, share * visual, share * text)),
+    )
 
 
 CURVES: Mapping[str, Curve] = {
@@ -77,8 +101,36 @@ CURVES: Mapping[str, Curve] = {
         "standard deviation of noise on the frames",
         "all modalities are there; normal noise on each of their frames, in standard deviations of the training frames",
     ),
+    # The two that RedCore was trained with.
+    **dict(map(_unequal, ((0.2, 0.5, 0.8), (0.5, 0.8, 0.2)))),
 }
 """Curves by name; those of frames have the names of :data:`~datamodules.batches.patterns.PATTERNS`."""
+
+
+def curve_of(name: str) -> Curve:
+    """The curve of a name: one of :data:`CURVES`, or of any three rates, such as ``rates:0.1,0.1,0.9``.
+
+    Raises:
+        InputError: it is none.
+    """
+    return CURVES[name] if name in CURVES else _of_rates(name)[1]
+
+
+def _of_rates(name: str) -> tuple[str, Curve]:
+    """The curve of three rates that are written in any way, and the name that says them in one."""
+    try:
+        rates = [float(part) for part in name.removeprefix(_UNEQUAL).split(",")] if name.startswith(_UNEQUAL) else []
+    except ValueError:
+        rates = []
+    if len(rates) != len(MODALITIES):
+        raise InputError(
+            f"--curves {printable(name, 60) or 'nothing'}: give all, or some of {', '.join(CURVES)}, and others with "
+            "the missing rates of audio, visual and text, such as rates:0.1,0.1,0.9."
+        )
+    try:
+        return _unequal(MissingRates(per_modality(rates)).rates)
+    except InputError as error:
+        raise InputError(f"--curves {printable(name, 60)}: {error}") from None
 
 
 def chosen_curves(text: str) -> tuple[str, ...]:
@@ -86,14 +138,21 @@ def chosen_curves(text: str) -> tuple[str, ...]:
 
     >>> chosen_curves("noise,frames")
     ('frames', 'noise')
+    >>> chosen_curves("rates:0.1,0.10,0.9,frames")
+    ('frames', 'rates:0.1,0.1,0.9')
 
     Raises:
         InputError: there is no such curve.
     """
-    wanted = list(CURVES) if text == "all" else text.split(",")
-    if unknown := [name for name in wanted if name not in CURVES]:
-        raise InputError(f"--curves {printable(unknown[0], 60) or 'nothing'}: give all, or some of {','.join(CURVES)}.")
-    return tuple(name for name in CURVES if name in wanted)
+    if text == "all":
+        return tuple(CURVES)
+    parts, wanted = text.split(","), []
+    while parts:
+        name = parts.pop(0)
+        if name.startswith(_UNEQUAL):
+            name, parts = ",".join([name, *parts[:2]]), parts[2:]
+        wanted.append(name if name in CURVES else _of_rates(name)[0])
+    return tuple(dict.fromkeys([*(name for name in CURVES if name in wanted), *wanted]))
 
 
 def area(rates: Sequence[float], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -129,7 +188,7 @@ def curve_counts(
         model: trained, with its best weights.
         data: set up, and told what the model reads.
         split: ``val`` or ``test``.
-        names: of curves.
+        names: of curves, see :func:`curve_of`.
 
     Returns:
         ids of the N utterances, and by curve ``[N, R, *shape]`` of R rates, zero where an utterance is not counted.
@@ -137,25 +196,26 @@ def curve_counts(
         complete one.
     """
     answered = {condition for condition in CONDITIONS if model.answers(condition)}
-    needed = {name: {COMPLETE} if curve.mask is None else {*CONDITIONS} for name, curve in CURVES.items()}
-    names = [name for name in names if needed[name] <= answered]
+    curves = {name: curve_of(name) for name in names}
+    needed = {name: {COMPLETE} if curve.mask is None else {*CONDITIONS} for name, curve in curves.items()}
+    names = [name for name in curves if needed[name] <= answered]
     model.eval()
     utterances: list[str] = []
     whole: list[Tensor] = []
-    masked: dict[str, list[Tensor]] = {name: [] for name in names if CURVES[name].mask is not None}
+    masked: dict[str, list[Tensor]] = {name: [] for name in names if curves[name].mask is not None}
     # Whole frames are read once for all curves.
     for batch, each in _counted(model, data, split, None, CONDITIONS if masked else [COMPLETE]) if names else ():
         utterances += batch.utterances
         whole.append(each[:, -1])
         for name, parts in masked.items():
-            parts.append(_under_masks(batch, each, CURVES[name], data.seed))
+            parts.append(_under_masks(batch, each, curves[name], data.seed))
     found = {}
     for name in names:
         if name in masked:
             found[name] = torch.cat(masked[name])
             continue
         columns = [torch.cat(whole)]
-        for rate in CURVES[name].rates[1:]:
+        for rate in curves[name].rates[1:]:
             read = _counted(model, data, split, frame_pattern(f"{name}:{rate}"), [COMPLETE])
             columns.append(torch.cat([each[:, -1] for _, each in read]))
         found[name] = torch.stack(columns, dim=1)
@@ -195,4 +255,4 @@ def _under_masks(batch: Batch, each: Tensor, curve: Curve, seed: int) -> Tensor:
 
 def by_rate(name: str, counts: Tensor) -> dict[str, Tensor]:
     """Split counts ``[R, ...]`` of a curve by rate, ``"0.3"``."""
-    return {f"{rate:.1f}": each for rate, each in zip(CURVES[name].rates, counts, strict=True)}
+    return {f"{rate:.1f}": each for rate, each in zip(curve_of(name).rates, counts, strict=True)}

@@ -42,7 +42,7 @@ def add_command_options(parser: LightningArgumentParser, command: str) -> None:
             "--curves",
             type=str | None,
             default=None,
-            help=f"Rate curves with the area below them: all, or some of {','.join(CURVES)}.",
+            help=f"Rate curves with the area below them: all, or some of {', '.join(CURVES)}, or with other rates.",
         )
         parser.add_argument(
             "--intervals",

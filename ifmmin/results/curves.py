@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from ifmmin.curves import CURVES, area
+from ifmmin.curves import area, curve_of
 from ifmmin.results.tables import interval_text, short
 from ifmmin.results.uncertainty import LEVEL, add_up, percentiles
 from ifmmin.tasks import Score, Task
@@ -54,7 +54,7 @@ def score_curves(
     """
     found = []
     for name, each in counts.items():
-        rows = [*(f"{rate:.1f}" for rate in CURVES[name].rates), AREA]
+        rows = [*(f"{rate:.1f}" for rate in curve_of(name).rates), AREA]
         units = each if groups is None else add_up(each, groups)[1]
 
         def scores(summed: Tensor, name: str = name) -> npt.NDArray[np.float64]:
@@ -72,7 +72,7 @@ def _with_area(task: Task, name: str, counts: Tensor) -> npt.NDArray[np.float64]
     """Every score at each rate and of the area, [B, R + 1, S], of counts ``[B, R, *shape]``."""
     found = task.evaluate(counts)
     values = torch.stack([found[score.name].double() for score in task.scores], dim=-1).numpy()
-    areas = area(CURVES[name].rates, values.swapaxes(1, 2))
+    areas = area(curve_of(name).rates, values.swapaxes(1, 2))
     return np.concatenate([values, areas[:, None]], axis=1)
 
 
@@ -102,7 +102,7 @@ def curve_table(title: str, score: Score, curves: Sequence[CurveScores]) -> Tabl
         ends = curve.intervals.get(AREA, {}).get(score.name)
         cells = [_cell(score, known[rate]) if rate in known else "" for rate in rates]
         table.add_row(
-            curve.name, _cell(score, known[AREA]) + interval_text(score, ends), CURVES[curve.name].span, *cells
+            curve.name, _cell(score, known[AREA]) + interval_text(score, ends), curve_of(curve.name).span, *cells
         )
     table.caption_justify = "left"
     table.caption = Text(
@@ -110,7 +110,7 @@ def curve_table(title: str, score: Score, curves: Sequence[CurveScores]) -> Tabl
             [
                 "area: mean height of the curve, by the trapezoidal rule"
                 + (f"; [ ]: {LEVEL:.0%} bootstrap interval" if any(curve.intervals for curve in curves) else ""),
-                *(f"{curve.name}: {CURVES[curve.name].meaning}" for curve in curves),
+                *(f"{curve.name}: {curve_of(curve.name).meaning}" for curve in curves),
             ]
         )
     )

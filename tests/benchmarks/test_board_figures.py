@@ -158,7 +158,7 @@ def name_of(line: Any) -> str:
 
 
 def test_rate_curves_are_metrics_of_their_counts_with_the_area(summary: Summary) -> None:
-    names = ["share", "frames", "bursts", "noise"]
+    names = [name for name in CURVES if name != "modalities"]
     figure = rate_curves_figure(summary, "WA")
     for name, axes in zip(names, figure.axes, strict=True):
         assert CURVES[name].meaning in axes.get_xlabel()

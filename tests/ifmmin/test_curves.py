@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +14,20 @@ import torch
 
 from datamodules import Synthetic
 from datamodules.batches.batch import Batch
-from datamodules.batches.masks import MissingRate, MissingShare, utterance_keys
+from datamodules.batches.masks import (
+    MaskSampler,
+    MissingRate,
+    MissingRates,
+    MissingShare,
+    mask_sampler,
+    utterance_keys,
+)
 from datamodules.batches.patterns import PATTERNS, frame_pattern
-from datamodules.conditions import MODALITIES
+from datamodules.conditions import CONDITIONS, MODALITIES
 from datamodules.errors import InputError
 from ifmmin.base import MissingModalityModule
 from ifmmin.checkpoints.compatibility import model_arguments
-from ifmmin.curves import CURVES, area, chosen_curves, curve_counts
+from ifmmin.curves import CURVES, area, chosen_curves, curve_counts, curve_of
 from ifmmin.discovery import discover_models
 from ifmmin.results.curves import AREA, curve_rows, curve_table, score_curves
 from tests.datamodules.corpora import take_out
@@ -40,17 +47,25 @@ def made(data: Synthetic, name: str = "ModalityDropout") -> MissingModalityModul
     return discover_models()[name](**model_arguments(data)).eval()
 
 
-@pytest.mark.parametrize(("name", "mask"), [("modalities", MissingRate), ("share", MissingShare)])
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        ("modalities", MissingRate),
+        ("share", MissingShare),
+        ("rates:0.2,0.5,0.8", lambda share: MissingRates((share * 0.2, share * 0.5, share * 0.8))),
+        ("rates:0.9,0,0.25", lambda share: MissingRates((share * 0.9, 0.0, share * 0.25))),
+    ],
+)
 def test_masks_of_a_curve_are_every_utterance_under_its_own(
-    name: str, mask: type[MissingRate | MissingShare], data: Synthetic
+    name: str, mask: Callable[[float], MaskSampler], data: Synthetic
 ) -> None:
     model = made(data)
     utterances, counts = curve_counts(model, data, names=[name])
     found = counts[name]
     (batch,) = data.in_order("test")
     assert utterances == batch.utterances
-    assert found.shape == (12, len(CURVES[name].rates), 4, 4)
-    for place, rate in enumerate(CURVES[name].rates):
+    assert found.shape == (12, len(curve_of(name).rates), 4, 4)
+    for place, rate in enumerate(curve_of(name).rates):
         for number, shown in enumerate(mask(rate)(utterance_keys(batch.utterances), 3, 0)):
             row = replace(batch, row=torch.tensor([number]), present=torch.from_numpy(shown)[None])
             with torch.no_grad():
@@ -146,6 +161,24 @@ def test_masks_are_nested_and_leave_one_modality() -> None:
         assert np.allclose((~mask).mean(axis=0), expected, atol=0.03)
 
 
+def test_unequal_rates_end_at_what_training_has_of_them() -> None:
+    keys = utterance_keys([f"utterance {number}" for number in range(4000)])
+    for rates in ((0.2, 0.5, 0.8), (0.1, 0.1, 0.9)):
+        mask = curve_of(f"rates:{','.join(map(str, rates))}").mask
+        assert mask is not None
+        assert mask(0.0)(keys, 0, 0).all()
+        shown = mask(1.0)(keys, 0, 0)
+        np.testing.assert_array_equal(shown, mask_sampler(",".join(map(str, rates)))(keys, 0, 0))
+        # A naive sum over what may be shown: a condition is as likely as the product over its modalities.
+        likely = {
+            condition: np.prod([1 - rate if m in condition else rate for m, rate in zip("avt", rates, strict=True)])
+            for condition in CONDITIONS
+        }
+        for place, modality in enumerate("avt"):
+            expected = sum(p for condition, p in likely.items() if modality in condition) / sum(likely.values())
+            assert shown[:, place].mean() == pytest.approx(expected, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("silent", "left"),
     [("v", ["frames", "bursts", "noise"]), ("avt", [])],
@@ -198,6 +231,13 @@ def test_scores_areas_and_intervals_of_curves(data: Synthetic) -> None:
 def test_curves_are_named(data: Synthetic) -> None:
     assert chosen_curves("all") == tuple(CURVES)
     assert set(PATTERNS) < set(CURVES)
-    for wrong in ("frame", "", "frames,"):
-        with pytest.raises(InputError, match=r"--curves .*give all, or some of modalities,share,frames,bursts,noise"):
+    assert chosen_curves("rates:0.1,0.10,.9,frames,rates:0.2,0.50,0.8") == (
+        "frames",
+        "rates:0.2,0.5,0.8",
+        "rates:0.1,0.1,0.9",
+    )
+    for wrong in ("frame", "", "frames,", "rates:0.5", "rates:uniform", "0.2,0.5,0.8", "rates:0.2,0.5"):
+        with pytest.raises(InputError, match=r"--curves .*give all, or some of modalities, share, frames, bursts, noi"):
             chosen_curves(wrong)
+    with pytest.raises(InputError, match=r"--curves rates:0.2,0.5,1: missing rate 1.0 of text: it must be in \[0, 1"):
+        chosen_curves("rates:0.2,0.5,1,frames")

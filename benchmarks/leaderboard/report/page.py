@@ -131,7 +131,7 @@ def _table(summary: Summary, board: BoardTable) -> dict[str, Any]:
             marks = ("runs" if column.key == "n" and row.kind == "measured" else "", "best", "second")
             cells.append(
                 {
-                    "text": cell.text,
+                    "text": cell.text.replace(", ", ",\u00a0"),  # no line ends inside an interval
                     "value": cell.value,
                     "note": f"± {cell.spread}" if cell.spread else cell.note,
                     "mark": marks[cell.place],

@@ -67,8 +67,8 @@ def _record(
     apart = np.random.default_rng([zlib.crc32(model.encode()), fold, seed, 1])
     curves = {
         name: {f"{rate:.1f}": draw_confusion(apart, 0.77 - 0.2 * rate + shift).tolist() for rate in CURVES[name].rates}
-        for name in ("share", "frames", "bursts", "noise")
-        if not (complete_only and name == "share")
+        for name in CURVES
+        if name != "modalities" and not (complete_only and CURVES[name].mask)
     }
     folder = f"fold{fold}/{model}-seed{seed}"
     pretrained = model in ("IFMMIN", "MMIN", "MMINWithoutCycle")

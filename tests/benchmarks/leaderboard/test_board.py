@@ -11,6 +11,7 @@ import torch
 from benchmarks.leaderboard.__main__ import main, with_stage1
 from benchmarks.leaderboard.plan import make_jobs, sort_settings
 from benchmarks.leaderboard.records import RECORDS, read_records
+from ifmmin.curves import CURVES
 from ifmmin.discovery import discover_models
 from tests.benchmarks.leaderboard.small_board import CHOICE, WORDS, descendants, results, run, start
 from tests.cli.running import best, fit, metrics
@@ -53,7 +54,7 @@ def test_a_record_is_what_a_fit_of_its_own_gives(board: Path, tmp_path: Path) ->
 
 def test_curves_without_anything_missing_are_the_complete_condition(board: Path) -> None:
     for record in read_records(board / RECORDS):
-        assert list(record.curves) == ["share", "frames", "bursts", "noise"]
+        assert ["modalities", *record.curves] == list(CURVES)
         for counts in (record.sweep, *record.curves.values()):
             assert counts["0.0"] == record.counts["avt"]
         assert record.curves["frames"]["1.0"] != record.counts["avt"]
