@@ -37,9 +37,18 @@ def load_model(
     if model is not None:
         _check_class(model)
     path = expanded(checkpoint)
-    stored = read_folder(path) if is_saved(path) else read_checkpoint(path)
+    stored = read_trained(path)
     give = f"give it: load(path, model={trained_model(stored['ifmmin'])})"
     return _made(stored, path, model, f"if you have the class, import it and {give}"), stored["ifmmin"]["data"]
+
+
+def read_trained(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or a folder that ``save_pretrained`` wrote in the form of one, everything in it checked.
+
+    Raises:
+        InputError: it cannot be read, or something else wrote it.
+    """
+    return read_folder(path) if is_saved(path) else read_checkpoint(path)
 
 
 def load_saved(folder: Path, model: type[MissingModalityModule] | None = None) -> MissingModalityModule:

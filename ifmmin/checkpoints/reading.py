@@ -42,8 +42,8 @@ def load_safely(path: str | Path, legacy: bool = False) -> Any:
 
         if is_saved(path):
             raise InputError(
-                f"{shown}: a saved model, which Predictor.load, predict FILE and save read; here the .ckpt file is "
-                "needed that it was saved from."
+                f"{shown}: a saved model, which Predictor.load, test, validate, predict and save read; here the .ckpt "
+                "file is needed that it was saved from."
             )
         raise InputError(f"{shown}: there is no such checkpoint file, but a folder; name the .ckpt file in it.")
     if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from datamodules.errors import InputError
 from datamodules.files import atomic_path
 from ifmmin.checkpoints.reading import load_safely
+from ifmmin.sharing.folder import is_saved, read_folder
 
 _SCORED = ("state_dict", "hyper_parameters", "hparams_name", "ifmmin", "epoch", "global_step")
 
@@ -48,12 +49,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint onto the CPU; nothing in it is executed, whatever the arguments.
 
+        Where nothing is trained, a folder that ``save_pretrained`` wrote is read like one.
+
         Raises:
             InputError: it cannot be read.
         """
-        checkpoint: dict[str, Any] = load_safely(path)
         if self.training:
-            return checkpoint
+            return dict(load_safely(path))
+        checkpoint = read_folder(Path(path)) if is_saved(Path(path)) else load_safely(path)
         needed = {name: checkpoint[name] for name in _SCORED if name in checkpoint}
         # Lightning converts checkpoints of its older versions by this.
         return needed | {"pytorch-lightning_version": checkpoint.get("pytorch-lightning_version", "2.0.0")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,16 +21,21 @@ from ifmmin.calibration.temperatures import by_row, check_temperatures
 from ifmmin.cli.collecting import AnswerCollector
 from ifmmin.results.predictions import Predictions
 from ifmmin.results.shares import with_shares
+from ifmmin.sharing.folder import is_saved
 
 
 def check_calibrates(
     model: MissingModalityModule, data: EmotionDataModule, checkpoint: Mapping[str, Any], source: str
 ) -> None:
-    """Refuse temperatures of a regression, or fitted on another corpus than the training's.
+    """Refuse temperatures of a regression, fitted on another corpus than the training's, or of a saved model.
 
     Raises:
         InputError: saying why.
     """
+    if is_saved(Path(source)):
+        raise InputError(
+            f"--calibrate: {source} is a saved model, which is not changed; give the .ckpt file that it was saved from."
+        )
     if not model.task.class_names:
         raise InputError(f"--calibrate: {source} answers with a value; only probabilities of classes are calibrated.")
     trained_on = checkpoint["ifmmin"]["data"]["name"]

@@ -8,6 +8,7 @@ from typing import Literal
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ifmmin.curves import CURVES
+from ifmmin.sharing.hub import SHIPPED
 
 
 def add_command_options(parser: LightningArgumentParser, command: str) -> None:
@@ -24,8 +25,12 @@ def add_command_options(parser: LightningArgumentParser, command: str) -> None:
         default=None,
         help="Folder of this run; by default the next free runs/CORPUS/foldN/MODEL-seedS/run-K.",
     )
-    what = "to start from, with its optimiser" if command == "fit" else "that is scored; needed"
-    parser.add_argument("--ckpt_path", type=str | None, default=None, help=f"Checkpoint {what}.")
+    what = "Checkpoint to start from, with its optimiser."
+    if command != "fit":
+        what = (
+            f"What answers, needed: a .ckpt file that fit wrote, a folder that save wrote, or {' or '.join(SHIPPED)}."
+        )
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help=what)
     if command == "fit":
         # Without an effect: configurations of earlier runs hold it.
         parser.add_argument("--weights_only", type=bool | None, default=None, help=argparse.SUPPRESS)

@@ -28,6 +28,7 @@ from ifmmin.checkpoints.compatibility import (
     check_same_model,
     model_arguments,
 )
+from ifmmin.checkpoints.loading import read_trained
 from ifmmin.checkpoints.reading import read_checkpoint
 from ifmmin.checkpoints.shapes import check_fits
 from ifmmin.cli import ranks, resuming
@@ -46,6 +47,7 @@ from ifmmin.cli.session import Session, trained_on
 from ifmmin.cli.trainer_options import check_trainer_options
 from ifmmin.cli.trainers import Trainers
 from ifmmin.curves import chosen_curves
+from ifmmin.sharing.hub import stored_at
 
 
 class IfmminCLI(LightningCLI):
@@ -131,7 +133,7 @@ class IfmminCLI(LightningCLI):
 
     @property
     def _ckpt_path(self) -> str:
-        return str(expanded(self._options.ckpt_path))
+        return str(stored_at(self._options.ckpt_path))
 
     def _parse_ckpt_path(self) -> None:
         """Read the checkpoint's record: which model it is, and its hyperparameters, which win."""
@@ -143,7 +145,8 @@ class IfmminCLI(LightningCLI):
                 )
             return
         self._options.ckpt_path = self._ckpt_path
-        self.checkpoint = read_checkpoint(self._ckpt_path)
+        read = read_checkpoint if self.config.subcommand == "fit" else read_trained
+        self.checkpoint = read(Path(self._ckpt_path))
         model = self._options.model
         owner = class_at(model.class_path)
         check_same_model(owner, self.checkpoint, self._ckpt_path)

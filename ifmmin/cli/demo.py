@@ -10,10 +10,8 @@ import tempfile
 import webbrowser
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from datamodules.errors import InputError
-from datamodules.files import expanded
 from datamodules.text import printable
 from ifmmin.cli import stopping
 from ifmmin.cli.arguments import Parser
@@ -21,7 +19,7 @@ from ifmmin.cli.devices import available_device
 from ifmmin.demo.page import Inputs, application, build, import_gradio
 from ifmmin.discovery import find_model
 from ifmmin.inference import Predictor
-from ifmmin.sharing.hub import SHIPPED
+from ifmmin.sharing.hub import SHIPPED, stored_at
 
 _HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -75,9 +73,7 @@ def demo_command(argv: Sequence[str]) -> int:
 
 def _predictor(source: str, device: str, model: str | None) -> Predictor:
     kind = model and find_model(model)
-    if source in SHIPPED and not Path(source).exists():
-        return Predictor.from_pretrained(source, device, kind or None)
-    return Predictor.load(expanded(source), device, kind or None)
+    return Predictor.load(stored_at(source), device, kind or None)
 
 
 def _listen(host: str, port: int) -> socket.socket:

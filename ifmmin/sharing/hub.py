@@ -24,6 +24,16 @@ def shipped_folder(name: str) -> Path:
     return Path(__file__).parent / "weights" / name
 
 
+def stored_at(source: str | Path) -> Path:
+    """Path of a checkpoint or of a saved model on this machine: what is there, else a model of :data:`SHIPPED`.
+
+    Raises:
+        InputError: it is no name of a file.
+    """
+    path = expanded(source)
+    return shipped_folder(str(source)) if str(source) in SHIPPED and not path.exists() else path
+
+
 def located(
     source: str | Path, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
 ) -> Path:
