@@ -178,7 +178,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.memory_budget_gb = memory_budget_gb
-        self.mask, self.permanent_mask = mask_sampler(train_mask), permanent_mask
+        self.train_mask, self.permanent_mask = train_mask, permanent_mask
+        self.mask = mask_sampler(train_mask)
         self.train_pattern = frame_pattern(train_pattern, "--data.train_pattern")
         self.eval_pattern = frame_pattern(eval_pattern, "--data.eval_pattern")
         self.conditions = tuple(conditions)
@@ -456,6 +457,11 @@ class EmotionDataModule(L.LightningDataModule):
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
             "invented": self.invented,
+            "masking": {
+                "train_mask": self.train_mask,
+                "permanent_mask": self.permanent_mask,
+                "train_pattern": None if self.train_pattern is None else str(self.train_pattern),
+            },
             **({"extraction": self.extraction} if self.extraction else {}),
         }
 

@@ -108,6 +108,8 @@ def _check_data(data: Mapping[str, Any], settings: Mapping[str, Any], size: int)
     for how in normalization:
         if how not in known:
             raise ContentError(f"ifmmin.data.normalization has {printable(how, 40)}; there are {', '.join(known)}")
+    masking = _named(data.get("masking", {}), "ifmmin.data.masking")
+    _check_plain(masking, "ifmmin.data.masking")
     extraction = data.get("extraction", {})
     _check_plain(_named(extraction, "ifmmin.data.extraction"), "ifmmin.data.extraction")
     for modality, made in extraction.items():

@@ -161,8 +161,15 @@ def _trained_on(corpus: str | None, data: Mapping[str, Any] | None) -> str:
         f"- fold {data['fold']}, seed {data['seed']}",
         f"- classes: {predicts}" if predicts else f"- values: {_range(data.get('task') or {})}",
         f"- data fingerprint: `{_cell(data['fingerprint'])}`",
+        *(f"- `--data.{name} {_cell(value).lower()}`" for name, value in _masking(data) if value not in (None, False)),
     ]
     return "\n".join(lines)
+
+
+def _masking(data: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What was hidden in training, by option."""
+    masking = data.get("masking") or {}
+    return [(name, masking.get(name)) for name in ("train_mask", "permanent_mask", "train_pattern")]
 
 
 def _range(task: Mapping[str, Any]) -> str:

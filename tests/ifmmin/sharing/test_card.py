@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from datamodules import Synthetic
 from ifmmin import Predictor
 from ifmmin.results.files import write_results
 from ifmmin.results.uncertainty import Intervals
@@ -50,6 +51,24 @@ def test_values_are_named_by_their_scale(tmp_path: Path) -> None:
     model = fresh("MeanFusion", class_names=[], task=task, corpus="CMU-MOSI")
     Predictor(model, record(class_names=[], task=task)).save_pretrained(tmp_path / "saved")
     assert "\n- values: -1 to 2.5\n" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_says_what_was_hidden_in_training(tmp_path: Path) -> None:
+    data = Synthetic(
+        utterances_per_speaker=12, train_mask="0.2,0.5,0.8", permanent_mask=True, train_pattern="bursts:0.3"
+    )
+    data.setup("fit")
+    _, body = card(tmp_path / "one", record(masking=data.checkpoint_record()["masking"]))
+    assert (
+        "\n- `--data.train_mask 0.2,0.5,0.8`\n- `--data.permanent_mask true`\n- `--data.train_pattern bursts:0.3:10`\n"
+        in body
+    )
+    data = Synthetic(utterances_per_speaker=12)
+    data.setup("fit")
+    _, body = card(tmp_path / "two", record(masking=data.checkpoint_record()["masking"]))
+    assert "\n- `--data.train_mask uniform`\n\n" in body
+    _, body = card(tmp_path / "three", record())  # of a checkpoint from before it was recorded
+    assert "--data." not in body
 
 
 def test_the_hub_reads_its_front_matter(tmp_path: Path) -> None:
