@@ -40,8 +40,7 @@ with starting.imports() if __name__ == "__main__" else nullcontext():  # seconds
     )
     from benchmarks.leaderboard.progress import Progress
     from benchmarks.leaderboard.records import RECORDS, Key, Record, append, read_lines
-    from benchmarks.leaderboard.report.page import write_page
-    from benchmarks.leaderboard.report.tables import terminal_tables, write_tables
+    from benchmarks.leaderboard.report.writing import report_board
     from benchmarks.leaderboard.running import RECORD, best_checkpoint, read_record
     from benchmarks.leaderboard.summary import summarise_board
     from benchmarks.leaderboard.tracking import Tracking, check_project
@@ -113,7 +112,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="with Ray: share of a GPU a run takes, 0.25 for four on one",
     )
     add("--wandb", metavar="PROJECT", help="log every run and the board to this Weights & Biases project")
-    add("--report", action="store_true", help="run nothing: only write the tables of what is recorded")
+    add("--report", action="store_true", help="run nothing: only write the tables of what this code has recorded")
     options, words = parser.parse_known_args(argv)
     for name, most in MOST.items():
         if not 1 <= getattr(options, name) <= most:
@@ -285,11 +284,7 @@ def report(
     order = sorted(records, key=lambda record: record.key)
     present = {record.model for record in order}
     summary = summarise_board(order, reference if reference in present else None)
-    wide = Console(width=max(180, console.width), markup=False)  # a narrower table would lose the names of its models
-    for table in terminal_tables(summary):
-        wide.print(table)
-    paths = [*write_tables(summary, board), write_page(summary, board / "leaderboard.html")]
-    console.print("written: " + ", ".join(map(printable, paths)), soft_wrap=True)
+    paths = report_board(summary, board, console)
     if tracking:
         tracking.log_board(summary, paths, board)
 
