@@ -62,7 +62,7 @@ _UNEQUAL = "rates:"
 
 def _unequal(own: tuple[float, float, float]) -> tuple[str, Curve]:
     """The curve along which each modality is absent with a share of a rate of its own, and its name."""
-    named = ",".join(f"{rate:g}" for rate in own)
+    named = ",".join(repr(rate).removesuffix(".0") for rate in own)
     spoken = named.replace(",", ", ")
     audio, visual, text = own
     return f"{_UNEQUAL}{named}", Curve(
@@ -144,11 +144,12 @@ def chosen_curves(text: str) -> tuple[str, ...]:
     Raises:
         InputError: there is no such curve.
     """
-    if text == "all":
-        return tuple(CURVES)
     parts, wanted = text.split(","), []
     while parts:
         name = parts.pop(0)
+        if name == "all":
+            wanted += [*CURVES]
+            continue
         if name.startswith(_UNEQUAL):
             name, parts = ",".join([name, *parts[:2]]), parts[2:]
         wanted.append(name if name in CURVES else _of_rates(name)[0])

@@ -4,11 +4,11 @@
     python -m benchmarks.figures runs/Synthetic/fold1/IFMMIN-seed0/run-1 --output pictures
 
 Of a board: WA, UA and F1 per condition as bars, of more than eight models as dots; the missing-rate curves, and
-below them what others published, each protocol in a panel of its own; curves over the rate of lost frames, bursts
-and noise with their areas; the confusion matrices of all models together and of each. Of a run: its confusion
-matrices, and the shares of the modalities in its answers; for a model with invariant features, t-SNE of the predicted
-ones (H') and the curve of L_inv; of RedCore the curves of its adaptive weights. A board shows these of its best such
-model, first fold, first seed. A picture that cannot be drawn is named with the reason.
+below them what others published, each protocol in a panel of its own; the other rate curves with their areas; the
+confusion matrices of all models together and of each. Of a run: its confusion matrices, and the shares of the
+modalities in its answers; for a model with invariant features, t-SNE of the predicted ones (H') and the curve of
+L_inv; of RedCore the curves of its adaptive weights. A board shows these of its best such model, first fold, first
+seed. A picture that cannot be drawn is named with the reason.
 """
 
 from __future__ import annotations

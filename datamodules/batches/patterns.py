@@ -105,7 +105,7 @@ class LostFrames(FramePattern):
     r"""Each frame lost with probability ``rate``, whatever becomes of others.
 
     One of T frames at random stays where all would be lost, so that the expected share of lost frames is
-    :math:`r - r^T / T`. What is lost at one rate is lost at every higher one.
+    :math:`r - r^T / T`. But for that one, what is lost at one rate is lost at every higher one.
     """
 
     name = "frames"

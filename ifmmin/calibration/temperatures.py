@@ -144,7 +144,7 @@ def check_temperatures(temperatures: Mapping[str, float], conditions: Iterable[s
     if lacking := [name for name in conditions if name not in temperatures]:
         raise InputError(
             f"{source}: has no temperature of {', '.join(lacking)}, so its probabilities are not calibrated; "
-            f"validate --calibrate true --ckpt_path {source} fits them on validation."
+            "validate --calibrate true --ckpt_path FILE.ckpt fits them on validation; save a saved model again then."
         )
 
 

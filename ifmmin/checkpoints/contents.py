@@ -18,6 +18,7 @@ from ifmmin.calibration.temperatures import HIGHEST, LOWEST
 from ifmmin.tasks import task_of
 
 _DEEPEST, _MOST_VALUES, _LONGEST_NAME = 20, 100_000, 200
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _TIMES_SHARED = 4  # tensors that share their storage may declare more than the file has
 
 
@@ -85,6 +86,8 @@ def _check_data(data: Mapping[str, Any], settings: Mapping[str, Any], size: int)
     _whole(data.get("fold"), "ifmmin.data.fold", 1)
     _whole(data.get("seed"), "ifmmin.data.seed", 0)
     _text(data.get("fingerprint"), "ifmmin.data.fingerprint")
+    for name in _list(data.get("feature_names") or MODALITIES, "ifmmin.data.feature_names", len(MODALITIES)):
+        _text(name, "ifmmin.data.feature_names")
     dims = _list(data.get("feature_dims"), "ifmmin.data.feature_dims", len(MODALITIES))
     for dim in dims:
         _whole(dim, "ifmmin.data.feature_dims", 1)
@@ -158,6 +161,8 @@ def check_tensors(tensors: Mapping[str, Any], what: str, size: int) -> None:
             raise ContentError(f"{shown} is {_kind(value)}, not a tensor")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
             raise ContentError(f"{shown} is not a dense tensor of numbers")
+        if value.is_floating_point() and value.dtype not in _FLOATS:
+            raise ContentError(f"{shown} is {value.dtype}, which no model has")
         total += value.numel() * value.element_size()
         if total > _TIMES_SHARED * size:
             raise ContentError(f"{shown} {list(value.shape)} is larger than the file, {size} bytes")

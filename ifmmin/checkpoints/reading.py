@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from ifmmin.checkpoints.contents import ContentError, check_contents
 
 LARGEST_STRUCTURE = 2**24
 """Bytes of a checkpoint without its tensors that are read; ours take some 100 kB."""
+
+_BUFFER = b"bytearray\n"
+"""How a pickle names the class, in the one opcode that torch reads names by."""
 
 
 def load_safely(path: str | Path, legacy: bool = False) -> Any:
@@ -74,6 +78,8 @@ def _check_container(path: Path, legacy: bool) -> None:
     if not size:
         raise ContentError("it is empty, as an interrupted copy leaves it")
     if legacy and not zipfile.is_zipfile(path):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            _check_pickle(content.find(_BUFFER) >= 0)
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -83,6 +89,20 @@ def _check_container(path: Path, legacy: bool) -> None:
         raise ContentError(f"it declares more data than its {size} bytes")
     if any(entry.filename.endswith(".pkl") and entry.file_size > LARGEST_STRUCTURE for entry in entries):
         raise ContentError(f"its structure without tensors is larger than {LARGEST_STRUCTURE} bytes")
+    with zipfile.ZipFile(path) as archive:
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                _check_pickle(_BUFFER in archive.read(entry))
+
+
+def _check_pickle(has_buffer: bool) -> None:
+    """Refuse a pickle that makes a buffer of any size by its number alone, as torch lets one do.
+
+    Raises:
+        ContentError: it does.
+    """
+    if has_buffer:
+        raise ContentError("it makes buffers of any size, which no checkpoint needs")
 
 
 def read_checkpoint(path: str | Path, needs_data: bool = True) -> dict[str, Any]:

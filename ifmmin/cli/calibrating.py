@@ -66,7 +66,7 @@ def as_asked(
 
 def fit_on_validation(
     trainer: L.Trainer, model: MissingModalityModule, data: EmotionDataModule, checkpoint: str | None
-) -> None:
+) -> dict[str, float]:
     """Fit a temperature per condition that model and data answer; they go into the model and the checkpoint.
 
     Args:
@@ -75,11 +75,14 @@ def fit_on_validation(
         data: set up.
         checkpoint: whose weights answer; None: those of ``model``.
 
+    Returns:
+        what was fitted, by condition.
+
     Raises:
         OSError: the checkpoint cannot be written.
     """
     if not model.task.class_names:
-        return
+        return {}
     # As a prediction, for nothing is logged and nothing else is scored.
     collector, asked = AnswerCollector(), data.predict_split
     data.predict_split = "val"
@@ -89,8 +92,10 @@ def fit_on_validation(
     finally:
         data.predict_split = asked
         trainer.callbacks.remove(collector)  # type: ignore[attr-defined]
-    found = {} if collector.predictions is None else fit_temperatures(collector.predictions)
-    model.temperatures = trainer.strategy.broadcast(found)
+    found = trainer.strategy.broadcast({} if collector.predictions is None else fit_temperatures(collector.predictions))
+    # Those of conditions that were not asked now are of the same weights.
+    model.temperatures = {**model.temperatures, **found}
     if checkpoint is not None and trainer.is_global_zero:
         store_temperatures(checkpoint, model.temperatures)
     trainer.strategy.barrier()
+    return found

@@ -133,7 +133,7 @@ class IfmminCLI(LightningCLI):
 
     @property
     def _ckpt_path(self) -> str:
-        return str(stored_at(self._options.ckpt_path))
+        return str(expanded(self._options.ckpt_path))
 
     def _parse_ckpt_path(self) -> None:
         """Read the checkpoint's record: which model it is, and its hyperparameters, which win."""
@@ -144,7 +144,7 @@ class IfmminCLI(LightningCLI):
                     "A fit prints the path of its best checkpoint."
                 )
             return
-        self._options.ckpt_path = self._ckpt_path
+        self._options.ckpt_path = str(stored_at(self._options.ckpt_path))
         read = read_checkpoint if self.config.subcommand == "fit" else read_trained
         self.checkpoint = read(Path(self._ckpt_path))
         model = self._options.model
@@ -252,7 +252,11 @@ class IfmminCLI(LightningCLI):
             check_calibrates(self.model, self.datamodule, self.checkpoint or {}, ckpt_path)
         session.start()
         if self._options.calibrate:
-            fit_on_validation(self.trainer, self.model, self.datamodule, ckpt_path)
+            if not fit_on_validation(self.trainer, self.model, self.datamodule, ckpt_path):
+                raise InputError(
+                    "--calibrate: no validation utterance was answered, so there is nothing to fit a temperature to; "
+                    "leave --trainer.limit_predict_batches out."
+                )
             print_rank_zero(f"temperatures: written into {printable(ckpt_path)}")
         score(session, "val", ckpt_path)
 

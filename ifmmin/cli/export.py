@@ -13,6 +13,7 @@ from datamodules.text import printable
 from ifmmin.cli.arguments import Parser
 from ifmmin.cli.console import print_table
 from ifmmin.export import TOLERANCE, Exported, export_checkpoint
+from ifmmin.sharing.hub import stored_at
 
 
 def export_command(argv: Sequence[str]) -> int:
@@ -29,10 +30,10 @@ def export_command(argv: Sequence[str]) -> int:
         OSError: the network cannot be written.
     """
     parser = Parser(prog="export", description=__doc__)
-    parser.add_argument("checkpoint", type=str, help="What fit wrote (.ckpt), or a folder that save wrote.")
+    parser.add_argument("checkpoint", type=str, help="A .ckpt file that fit wrote, or a saved model.")
     parser.add_argument("network", type=str, help="File to write, .onnx.")
     options = parser.parse_args(list(argv))
-    checkpoint, network = expanded(options.checkpoint), expanded(options.network)
+    checkpoint, network = stored_at(options.checkpoint), expanded(options.network)
     if network.suffix.lower() != ".onnx":
         raise InputError(f"{printable(network)}: networks are written as .onnx; give a name that ends in it.")
     if network.exists():

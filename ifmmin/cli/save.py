@@ -9,12 +9,13 @@ from datamodules.text import printable
 from ifmmin.checkpoints import load_model
 from ifmmin.cli.arguments import Parser
 from ifmmin.discovery import find_model
+from ifmmin.sharing.hub import stored_at
 
 
 def make_parser() -> Parser:
     """The parser of ``save``."""
     parser = Parser(prog="save", description=__doc__)
-    parser.add_argument("checkpoint", type=str, help="A .ckpt file that fit wrote, or a folder that save wrote.")
+    parser.add_argument("checkpoint", type=str, help="A .ckpt file that fit wrote, or a saved model.")
     parser.add_argument("folder", type=str, nargs="?", help="Folder to make; not needed with --push.")
     parser.add_argument("--push", type=str | None, default=None, metavar="ORG/NAME", help="Upload it to the Hub.")
     parser.add_argument("--public", action="store_true", help="A new model on the Hub is seen by everybody.")
@@ -52,7 +53,7 @@ def save_command(argv: Sequence[str]) -> int:
         raise InputError("--public belongs to --push ORG/NAME.")
     if options.overwrite and options.folder is None:
         raise InputError("--overwrite belongs to FOLDER.")
-    model, _ = load_model(options.checkpoint, options.model and find_model(options.model))
+    model, _ = load_model(stored_at(options.checkpoint), options.model and find_model(options.model))
     if options.folder is not None:
         folder = model.save_pretrained(
             options.folder, run=options.run, licence=options.licence, overwrite=options.overwrite

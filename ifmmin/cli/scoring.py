@@ -42,7 +42,10 @@ def score(session: Session, split: str, checkpoint: str | None, **selected: Any)
     over = options.intervals
     report_results(model, data, session.trainer, session.run_dir, results, predictions=predictions, over=over)
     if options.curves is not None:
-        report_curves(model, data, session.run_dir, results, chosen_curves(options.curves), over)
+        # As the table was made: the trainer has moved the model away, and its precision is its own.
+        model.to(session.trainer.strategy.root_device)
+        with session.trainer.precision_plugin.forward_context():
+            report_curves(model, data, session.run_dir, results, chosen_curves(options.curves), over)
 
 
 def _evaluate(session: Session, split: str, checkpoint: str | None) -> Predictions | None:

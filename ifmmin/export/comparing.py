@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """A batch: frames [B, T, D] with NaN behind the last, lengths [B, 3], and a condition for each row."""
+    """A batch: frames [B, T, D] with NaN in lost ones and behind the last, lengths [B, 3], a condition for each row."""
 
     frames: list[FloatArray]
     lengths: npt.NDArray[np.int64]
@@ -86,14 +86,24 @@ class Drawn:
         found = [trained_on["statistics"].get(name) for name in MODALITIES]
         self._scales = [(0.0, 1.0) if each is None else (each["mean"].numpy(), each["std"].numpy()) for each in found]
 
-    def case(self, lengths: Sequence[Sequence[int]], conditions: Sequence[str], padding: int = 0) -> _Case:
-        """A batch of utterances of these lengths [B][3], with so many more frames of padding."""
+    def case(
+        self, lengths: Sequence[Sequence[int]], conditions: Sequence[str], padding: int = 0, lost: float = 0.0
+    ) -> _Case:
+        """A batch of utterances of these lengths [B][3], with so many more frames of padding.
+
+        Of the frames behind the first, a share ``lost`` has a NaN; so has the first of every other utterance.
+        """
         sizes = np.array(lengths, dtype=np.int64)
         frames = []
         for modality, (width, (mean, std)) in enumerate(zip(self.widths, self._scales, strict=True)):
             shape = (len(sizes), int(sizes[:, modality].max()) + padding, width)
             drawn = (mean + std * self._random.standard_normal(shape)).astype(np.float32)
             drawn[np.arange(shape[1]) >= sizes[:, modality, None]] = np.nan
+            if lost and width:
+                gone = self._random.random(shape[:2]) < lost
+                gone[:, 0] = (np.arange(len(sizes)) % 2 == 1) & (sizes[:, modality] > 1)
+                gone[:, 1:2] &= ~gone[:, :1]
+                drawn[gone, self._random.integers(width)] = np.nan
             frames.append(drawn)
         return _Case(frames, sizes, list(conditions))
 
@@ -105,7 +115,8 @@ class Drawn:
         for size in batches:
             drawn = self._random.integers(1, max(lengths) + 1, (size, len(MODALITIES)))
             drawn[self._random.random(drawn.shape) < 0.3] = 1
-            yield self.case(drawn.tolist(), [self.conditions[row % len(self.conditions)] for row in range(size)])
+            shown = [self.conditions[row % len(self.conditions)] for row in range(size)]
+            yield self.case(drawn.tolist(), shown, lost=0.2)
 
 
 def open_network(path: Path) -> Any:

@@ -59,10 +59,11 @@ class Network(nn.Module):
         """Answer B utterances.
 
         Args:
-            audio: float32 [B, T_a, D_a], not normalised; what is behind a sequence's length is not read.
+            audio: float32 [B, T_a, D_a], not normalised; a frame with NaN is lost, and zero after normalisation. What
+                is behind a sequence's length is not read.
             visual: float32 [B, T_v, D_v].
             text: float32 [B, T_t, D_t].
-            lengths: int64 [B, 3], true frames; 0 of what is absent.
+            lengths: int64 [B, 3], true frames; 0 of what is absent. What is lost whole is absent too.
             present: bool [B, 3], what may be read.
 
         Returns:
@@ -73,30 +74,37 @@ class Network(nn.Module):
         given = (audio, visual, text)
         longest = torch.stack([torch.as_tensor(frames.shape[1]) for frames in given])
         lengths = lengths.clamp(min=0).minimum(longest)
-        there = present & (lengths > 0)
+        padded = per_modality(_at_least(each, SHORTEST) for each in given)
+        kept = per_modality(
+            (torch.arange(each.shape[1]) < lengths[:, m, None]) & ~each.isnan().any(dim=2)
+            for m, each in enumerate(padded)
+        )
+        there = present & torch.stack([each.any(dim=1) for each in kept], dim=1)
         audio_there, visual_there, text_there = there.to(torch.int64).unbind(dim=1)
         answered = self.answered[4 * audio_there + 2 * visual_there + text_there][:, None]
         # A row without an answer is read as a zero frame of each modality.
         shown = torch.where(answered, there, self.guard_present[:1])
         lengths = torch.where(answered, lengths * there, torch.ones_like(lengths))
         frames = per_modality(
-            self._with_guard(m, each, lengths[:, m], there[:, m] & answered[:, 0]) for m, each in enumerate(given)
+            self._with_guard(m, each, kept[m] & (there[:, m, None] & answered)) for m, each in enumerate(padded)
         )
         outputs = self.model(self._batch(frames, lengths, shown))
         answers = self.model.task.answers(outputs)[:size]
         answers = answers if answers.ndim == 2 else answers[:, None]
         return torch.where(answered, answers, torch.full((), torch.nan))
 
-    def _with_guard(self, modality: int, frames: Tensor, lengths: Tensor, there: Tensor) -> Tensor:
-        """[B + 1, T', D], normalised, 0 where nothing is there, the guard last."""
-        longest, width = frames.shape[1], frames.shape[2]
-        true = (torch.arange(longest) < lengths[:, None]) & there[:, None]
-        # Selected, not multiplied: padding may hold NaN.
-        shown = torch.where(true[..., None], frames, torch.zeros(()))
-        shown = normalized(shown, true, self.normalization[modality], self.statistics[modality])
+    def _with_guard(self, modality: int, frames: Tensor, kept: Tensor) -> Tensor:
+        """[B + 1, T, D], normalised, 0 but where frames are ``kept``, the guard last."""
+        width = frames.shape[2]
+        # Selected, not multiplied: lost frames and padding may hold NaN. An utterance is counted from its first frame,
+        # so that the first one that is kept stands for those before it.
+        first = kept.float().argmax(dim=1)[:, None, None].expand(-1, 1, width)
+        shown = torch.where(kept[..., None], frames, frames.gather(1, first))
+        shown = normalized(shown, kept, self.normalization[modality], self.statistics[modality])
+        shown = torch.where(kept[..., None], shown, torch.zeros(()))
         guard = torch.arange(GUARD[modality] * width, dtype=torch.float32).sin().view(1, GUARD[modality], width)
-        steps: Any = torch.as_tensor(longest).clamp(min=SHORTEST)
-        return torch.cat([F.pad(shown, (0, 0, 0, steps - longest)), F.pad(guard, (0, 0, 0, steps - GUARD[modality]))])
+        steps: Any = torch.as_tensor(frames.shape[1])
+        return torch.cat([shown, F.pad(guard, (0, 0, 0, steps - GUARD[modality]))])
 
     def _batch(self, frames: tuple[Tensor, Tensor, Tensor], lengths: Tensor, shown: Tensor) -> Batch:
         """The given rows and those that read the guard."""
@@ -114,3 +122,9 @@ class Network(nn.Module):
             turn=torch.stack([index, first, first], dim=1) if self.model.needs.turns else None,
             reading=torch.cat([first[:-1], torch.arange(guards)]),
         )
+
+
+def _at_least(frames: Tensor, steps: int) -> Tensor:
+    """Pad frames [B, T, D] with zeros to ``steps`` of them."""
+    longest: Any = torch.as_tensor(frames.shape[1])
+    return F.pad(frames, (0, 0, 0, longest.clamp(min=steps) - longest))

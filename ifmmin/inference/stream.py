@@ -115,7 +115,8 @@ class Stream:
 
         Raises:
             InputError: frames are such as :meth:`~ifmmin.Predictor.predict` refuses, or so many are kept that no model
-                reads them; the stream is then as before.
+                reads them; the stream is then as before. Or an answer is not finite: the frames are taken then, and
+                :meth:`reset` forgets them.
         """
         given = self._reader.check(frames)
         self._check_room(given)
@@ -126,14 +127,20 @@ class Stream:
             arrives[modality] = torch.full_like(arrives[modality], end)
         found: list[Answer] = []
         taken = dict.fromkeys(given, 0)
+        failure: InputError | None = None
         while (due := (self._answers + 1) * self.every) <= end + _ROUNDING:
             self._take(given, arrives, taken, due)
             self.seconds, self._answers = due, self._answers + 1
             if (read := self._read()) is not None:
-                found.append(self._answer(read))
+                try:
+                    found.append(self._answer(read))
+                except InputError as error:  # the clock goes on
+                    failure = failure or error
         self._take(given, arrives, taken, math.inf)
         self.seconds = end
         self._forget()
+        if failure is not None:
+            raise failure
         return found
 
     def answer(self) -> Answer:

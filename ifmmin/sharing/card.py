@@ -239,7 +239,7 @@ def _licence(licence: Licence) -> str:
 
 def _made_with(scores: Mapping[str, Any] | None, environment: Mapping[str, Any]) -> str:
     record = environment if scores is None else {**environment, **scores["record"]}
-    versions = record.get("versions") or {}
+    versions = found if isinstance(found := record.get("versions"), Mapping) else {}
     named = ", ".join(
         f"{name} {_cell(versions[name])}" for name in ("ifmmin", "torch", "lightning") if versions.get(name)
     )

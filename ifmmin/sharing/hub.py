@@ -25,13 +25,12 @@ def shipped_folder(name: str) -> Path:
 
 
 def stored_at(source: str | Path) -> Path:
-    """Path of a checkpoint or of a saved model on this machine: what is there, else a model of :data:`SHIPPED`.
+    """Path of a checkpoint or of a saved model on this machine; text of :data:`SHIPPED` is that model's folder.
 
     Raises:
         InputError: it is no name of a file.
     """
-    path = expanded(source)
-    return shipped_folder(str(source)) if str(source) in SHIPPED and not path.exists() else path
+    return shipped_folder(source) if isinstance(source, str) and source in SHIPPED else expanded(source)
 
 
 def located(
@@ -48,12 +47,9 @@ def located(
     Raises:
         InputError: there is no such thing, it cannot be fetched, or the extra ``hub`` is not installed.
     """
-    if isinstance(source, str) and source in SHIPPED:
-        folder = shipped_folder(source)
-    else:
-        folder = expanded(source)
-        if not folder.is_dir():
-            return _fetched(source, folder, revision, token, local_files_only)
+    folder = stored_at(source)
+    if not folder.is_dir():
+        return _fetched(source, folder, revision, token, local_files_only)
     if revision is not None:
         raise InputError(f"{printable(source)}: is a folder of this machine; leave revision out.")
     return folder
@@ -104,7 +100,9 @@ def push(name: str, files: Mapping[str, bytes], *, private: bool, revision: str 
             write_files(save_directory, files)
 
     try:
-        return str(Saved().push_to_hub(name, private=private, branch=revision, token=token))
+        # What an earlier push had and this one has not would be of other weights.
+        gone = [each for each in FILES if each not in files] or None
+        return str(Saved().push_to_hub(name, private=private, branch=revision, token=token, delete_patterns=gone))
     except Exception as error:
         raise InputError(f"{shown}: {_why(hub, error, revision, False)}") from error
 

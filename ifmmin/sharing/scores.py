@@ -70,7 +70,7 @@ def _beside(source: Path | None) -> Path | None:
         return None
     if source.suffix != ".ckpt":
         return source / RESULTS if (source / RESULTS).is_file() else None
-    path = source.absolute().parents[1] / METRICS
+    path = source.absolute().parent.parent / METRICS
     if not path.is_file():
         return None
     kept = read_result(path).record.get("checkpoint")

@@ -292,9 +292,27 @@ def test_validate_gives_an_older_checkpoint_its_temperatures(
     content = torch.load(older, weights_only=True)
     assert content["ifmmin"]["temperatures"] == expected
     assert same(weights(older), weights(best(run)))
+    # Those of other conditions stay, and nothing is lost where nothing was answered.
+    again = ["validate", *words, "--calibrate", "true", "--data.conditions", "[avt]"]
+    assert main([*again, "--run_dir", str(tmp_path / "again")]) == 0
+    assert torch.load(older, weights_only=True)["ifmmin"]["temperatures"] == pytest.approx(expected)
+    assert main([*again, "--trainer.limit_predict_batches", "0", "--run_dir", str(tmp_path / "none")]) == 1
+    assert "leave --trainer.limit_predict_batches out" in capsys.readouterr().err
+    assert torch.load(older, weights_only=True)["ifmmin"]["temperatures"] == pytest.approx(expected)
     other = ["--model", "IFMMIN", *sample("MSPIMPROV"), "--ckpt_path", str(older), "--calibrate", "true"]
     assert main(["validate", *other, "--run_dir", str(tmp_path / "other")]) == 1
     assert "was trained on IEMOCAP; give that corpus" in capsys.readouterr().err
+
+
+def test_curves_begin_at_the_table_in_any_precision(run: Path, tmp_path: Path) -> None:
+    words = ["test", "--model", "IFMMIN", *sample("IEMOCAP"), "--ckpt_path", str(best(run)), "--intervals", "none"]
+    words += ["--curves", "modalities", "--trainer.precision", "bf16-mixed", "--run_dir", str(tmp_path)]
+    assert main(words) == 0
+    complete = next(row for row in rows_of(tmp_path / "metrics.csv") if row["condition"] == "avt")
+    nothing_missing = next(row for row in rows_of(tmp_path / "curves.csv") if row["rate"] == "0.0")
+    assert {name: nothing_missing[name] for name in ("WA", "UA", "F1")} == {
+        name: complete[name] for name in ("WA", "UA", "F1")
+    }
 
 
 def test_the_table_of_one_speaker_is_not_printed_twice(

@@ -53,6 +53,9 @@ def inside(change: Change) -> Callable[[Path], None]:
     return make
 
 
+BUFFER = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x01\x85Rs."
+
+
 def put(*keys: str, value: Any) -> Callable[[Path], None]:
     """A checkpoint with one entry replaced, or removed where ``value`` is ``...``."""
 
@@ -66,6 +69,15 @@ def put(*keys: str, value: Any) -> Callable[[Path], None]:
             place[keys[-1]] = value(place[keys[-1]]) if callable(value) else value
 
     return inside(change)
+
+
+def buffered(path: Path) -> None:
+    """In place of the structure, a pickle that makes 4 GB of zeros: ``{"a": bytearray(2**32)}``."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, BUFFER if name.endswith("data.pkl") else content)
 
 
 def deflate(path: Path) -> None:
@@ -167,6 +179,7 @@ FILES = [
     Case("a file of before PyTorch 1.6", lambda path: torch.save({"state_dict": {}, "x": Bomb()}, path,
          _use_new_zipfile_serialization=False), "code, which is never run"),
     Case("a tar", as_tar, "code, which is never run"),
+    Case("a buffer of 4 GB", buffered, "it makes buffers of any size"),
     Case("compressed", deflate, "it is compressed"),
     Case("more data declared than there is", overlap, "declares more data than its"),
     Case("another zip", lambda path: zipfile.ZipFile(path, "w").close(), "truncated, damaged"),
@@ -201,6 +214,8 @@ CONTENTS = [
     Case("a class that is a number", put(*DATA, "class_names", value=[1, 2]), "class_names is a number"),
     Case("a class twice", put(*DATA, "class_names", value=["a", "a"]), "has a class twice"),
     Case("classes of other data", put(*DATA, "class_names", value=["a", "b"]), "hyper_parameters.class_names is not"),
+    Case("a feature without a name", put(*DATA, "feature_names", value=["a", "b"]), "has 2 values, not 3"),
+    Case("features are a number", put(*DATA, "feature_names", value=5), "ifmmin.data.feature_names is a number"),
     Case("masking is text", put(*DATA, "masking", value="uniform"), "ifmmin.data.masking is text"),
     Case("masking is code", put(*DATA, "masking", value={"train_mask": {1, 2}}), "ifmmin.data.masking.train_mask is"),
     Case("extraction is text", put(*DATA, "extraction", value="hog"), "ifmmin.data.extraction is text"),
@@ -248,6 +263,7 @@ CONTENTS = [
     Case("a weight is a list", put("state_dict", "extra", value=[1.0]), "weight extra is a list, not a tensor"),
     Case("a sparse weight", put("state_dict", "extra", value=torch.eye(3).to_sparse()), "not a dense tensor"),
     Case("a weight without values", put("state_dict", "extra", value=torch.empty(9, device="meta")), "dense tensor"),
+    Case("a weight of 8 bits", put("state_dict", "extra", value=torch.ones(1).to(torch.float8_e4m3fn)), "no model has"),
     Case("a weight is NaN", inside(spoil("classifier", float("nan"))), "is NaN or infinite, so its training diverged"),
     Case("a weight is infinite", inside(spoil("classifier", float("inf"))), "is NaN or infinite"),
 ]  # fmt: skip

@@ -236,6 +236,7 @@ def test_curves_are_named(data: Synthetic) -> None:
         "rates:0.2,0.5,0.8",
         "rates:0.1,0.1,0.9",
     )
+    assert chosen_curves("rates:0.123456789,0,0.5,all") == (*CURVES, "rates:0.123456789,0,0.5")
     for wrong in ("frame", "", "frames,", "rates:0.5", "rates:uniform", "0.2,0.5,0.8", "rates:0.2,0.5"):
         with pytest.raises(InputError, match=r"--curves .*give all, or some of modalities, share, frames, bursts, noi"):
             chosen_curves(wrong)

@@ -53,6 +53,16 @@ def random_inputs(lengths: Any, conditions: list[str], seed: int = 0) -> dict[st
     return inputs
 
 
+def lose(inputs: dict[str, Any], share: float, seed: int) -> None:
+    """Put a NaN into frames, the first ones too; of each sequence one stays."""
+    rng = np.random.default_rng(seed)
+    for m, name in enumerate(MODALITIES):
+        for row, length in enumerate(inputs["lengths"][:, m]):
+            gone = np.flatnonzero(rng.random(length) < share)
+            gone = gone[gone != rng.integers(length)]
+            inputs[name][row, gone, rng.integers(DIMS[m])] = np.nan
+
+
 def wanted(predictor: Predictor, inputs: dict[str, Any]) -> Any:
     """What the predictor answers, one utterance at a time."""
     answers = []
@@ -77,6 +87,8 @@ def check_against_predictor(model: MissingModalityModule, path: Path) -> None:
         cases.append((drawn.tolist(), [answered[row % len(answered)] for row in range(size)]))
     for number, (lengths, conditions) in enumerate(cases):
         inputs = random_inputs(lengths, conditions, number)
+        if number % 2:
+            lose(inputs, 0.5, number)
         (found,) = session.run(None, inputs)
         np.testing.assert_allclose(found, wanted(predictor, inputs), rtol=0, atol=1e-5)
 
@@ -117,6 +129,30 @@ def test_a_row_without_an_answer_is_nan_and_alters_no_other(tmp_path: Path) -> N
     assert np.isnan(found[1]).all()
     others = {name: value[[0, 2]] for name, value in inputs.items()}
     np.testing.assert_allclose(found[[0, 2]], wanted(Predictor(model, TRAINED_ON), others), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["train", "utterance", "none"])
+def test_what_is_lost_whole_is_absent(how: str, tmp_path: Path) -> None:
+    model = build_narrow("IFMMIN").float()
+    statistics = {
+        name: {"mean": torch.linspace(-3, 3, dim), "std": torch.linspace(0.5, 4, dim)}
+        for name, dim in zip(MODALITIES, DIMS, strict=True)
+    }
+    trained_on = TRAINED_ON | {"normalization": [how] * 3, "statistics": statistics}
+    session = session_of(export_model(model, trained_on, tmp_path / "model.onnx").path)
+    inputs = random_inputs([[4, 5, 6], [7, 1, 2], [3, 3, 20]], ["avt", "avt", "avt"])
+    inputs["audio"][0, :, 3] = np.nan
+    inputs["visual"][1] = np.nan
+    inputs["text"][2, :19] = np.nan
+    inputs["text"][2, 19:, 1] = 0.125
+    for name in MODALITIES:
+        inputs[name][2, :, 2] = 7.0  # constant, exactly zero after an utterance's own normalisation
+    inputs["text"][2, :19] = np.nan
+    (found,) = session.run(None, inputs)
+    predictor = Predictor(model, trained_on)
+    np.testing.assert_allclose(found, wanted(predictor, inputs), rtol=0, atol=1e-5)
+    everything = {name: np.full_like(inputs[name], np.nan) for name in MODALITIES}
+    assert np.isnan(session.run(None, inputs | everything)[0]).all()
 
 
 def test_a_regression_gives_values(tmp_path: Path) -> None:

@@ -156,6 +156,30 @@ def test_reset_begins_anew() -> None:
     assert streaming.push(**frames)[-1] == pytest.approx(predictor.predict(frames), abs=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 1.0])
+def test_an_answer_that_is_not_finite_is_said_and_the_clock_goes_on(window: float | None) -> None:
+    predictor, frames = small(), recording(1)["audio"]
+    with torch.no_grad():
+        for weight in predictor.model.parameters():
+            weight.mul_(1e3)
+    streaming = predictor.stream(every=0.1, rate={"audio": 10}, window_seconds=window)
+    streaming.push(audio=frames[:2])
+    huge = np.concatenate([np.full((1, DIMS[0]), 3e38), frames[:5]])
+    with pytest.raises(InputError, match="no finite answer"):
+        streaming.push(audio=huge)
+    assert streaming.seconds == pytest.approx(0.8)
+    if window is not None:  # it forgets by itself
+        for _ in range(2):
+            try:
+                streaming.push(audio=frames)
+            except InputError:
+                continue
+        assert streaming.answer() == pytest.approx(predictor.predict({"audio": frames}), abs=1e-5)
+    streaming.reset()
+    answers = streaming.push(audio=frames)
+    assert answers[-1] == pytest.approx(predictor.predict({"audio": frames}), abs=1e-5)
+
+
 def test_streams_do_not_mix_and_the_model_stays_as_it_is() -> None:
     predictor, one, other = predictor_of("IFMMIN"), recording(2), recording(2, seed=1)
     before, modules = predictor.predict(one), [*predictor.model.modules()]

@@ -12,8 +12,9 @@ import pytest
 
 from datamodules.errors import InputError
 from ifmmin import MissingModalityModule, Predictor
+from ifmmin.results.files import write_results
 from tests.cli.running import same
-from tests.ifmmin.sharing.saved import fresh, record
+from tests.ifmmin.sharing.saved import fresh, record, results
 
 hub = pytest.importorskip("huggingface_hub")
 
@@ -39,7 +40,10 @@ class Stub:
         return type("Url", (), {"repo_id": repo_id})()
 
     def upload_folder(self, api: Any, *, repo_id: str, folder_path: Path, revision: str | None, **options: Any) -> str:
-        shutil.copytree(folder_path, self.root / repo_id / (revision or "main"))
+        place = self.root / repo_id / (revision or "main")
+        shutil.copytree(folder_path, place, dirs_exist_ok=True)
+        for pattern in options["delete_patterns"] or ():
+            (place / pattern).unlink(missing_ok=True)
         return f"https://huggingface.co/{repo_id}/commit/1"
 
 
@@ -62,6 +66,16 @@ def test_a_model_goes_there_and_back(stub: Stub) -> None:
     assert "license: unknown" in (stub.root / "lab/mean/main/README.md").read_text()
     again = MissingModalityModule.from_pretrained("lab/mean")
     assert same(model.state_dict(), again.state_dict())
+
+
+def test_scores_of_other_weights_do_not_stay(stub: Stub, tmp_path: Path) -> None:
+    write_results(results(fresh("MeanFusion")), tmp_path / "run")
+    scored = Predictor(fresh("MeanFusion"), record())
+    scored.push_to_hub("lab/mean", run=tmp_path / "run")
+    assert (stub.root / "lab/mean/main/results.json").is_file()
+    scored.push_to_hub("lab/mean")
+    stored = {path.name for path in (stub.root / "lab/mean/main").iterdir()}
+    assert stored == {"README.md", "config.json", "model.safetensors", "preprocessing.safetensors"}
 
 
 def test_a_predictor_goes_there_and_back_by_revision(stub: Stub) -> None:
