@@ -138,7 +138,11 @@ def folder_lines(folders: dict[str, Path], out: Path, done: FromFolders) -> list
         lacking = len(done.rows) - len(lengths)
         gaps = f", {lacking} without a file" if lacking else ""
         lines.append(f"{modality}: {len(lengths)} utterances of {printable(folders[modality])}{gaps}")
-    return [*lines, *_next("Folder", out)] if done.written else [*lines, "nothing is written; leave out --dry-run"]
+    if not done.written:
+        return [*lines, "nothing is written; leave out --dry-run"]
+    if absent := [name for name in MODALITIES if name not in folders]:
+        return [*lines, f"next: put features of {' and '.join(absent)} there too; training and check need all three"]
+    return [*lines, *_next("Folder", out)]
 
 
 def _labels(given: Any) -> Labels:

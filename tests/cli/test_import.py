@@ -93,6 +93,18 @@ def test_a_gap_is_refused_unless_it_is_meant(
     Folder(str(tmp_path / "out")).setup("fit")
 
 
+def test_two_modalities_wait_for_the_third(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visual = folders.index("--visual")
+    assert main([*folders[:visual], *folders[visual + 2 :], "--incomplete", "keep"]) == 0
+    shown = capsys.readouterr().out
+    assert "next: put features of visual there too; training and check need all three" in shown
+    assert main(["check", "--data", "Folder", "--data.root", str(tmp_path / "out")]) == 1
+    assert main([*folders[:3], str(tmp_path / "whole"), *folders[4:]]) == 0
+    assert "next: check --data Folder" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("values", [False, True])
 def test_merbenchs_labels_serve(values: bool, folders: list[str], tmp_path: Path) -> None:
     corpora: dict[str, dict[str, dict[str, float]]] = {"train": {}, "val": {}, "test": {}}
