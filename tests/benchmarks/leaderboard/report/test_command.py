@@ -33,11 +33,12 @@ def test_committed_boards_are_shown_by_todays_code(
     for model in {record.model for record in records}:
         own = [record.to_json()["metrics"] for record in records if record.model == model]
         for metric in {"WA", "MAE"} & own[0]["a"].keys():
-            mean = fmean(scores[condition][metric] for scores in own for condition in MISSING_CONDITIONS)
-            found = [row for row in lines if (row["model"], row["metric"], row["condition"]) == (model, metric, "mean")]
-            shown = f"{100 * mean:.2f}" if metric == "WA" else f"{mean:.3f}"
-            assert [row["mean"] for row in found if row["kind"] == "measured"] == [shown]
-            assert shown in said
+            scale, rounding = (100, 0.0051) if metric == "WA" else (1, 0.00051)
+            mean = scale * fmean(scores[condition][metric] for scores in own for condition in MISSING_CONDITIONS)
+            wanted = (model, metric, "mean", "measured")
+            (row,) = (row for row in lines if tuple(map(row.get, ("model", "metric", "condition", "kind"))) == wanted)
+            assert float(row["mean"]) == pytest.approx(mean, abs=rounding)
+            assert row["mean"] in said
 
 
 def test_records_of_other_code_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
