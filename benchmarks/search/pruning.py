@@ -35,11 +35,11 @@ class Pruning(Callback):
         folder: of the search.
         run: folder of this run.
         trial: its trial's number.
-        earlier: scores of the trial's runs that are done.
+        earlier: scores of the trial's runs that are done; None: there are none.
     """
 
-    def __init__(self, folder: str, run: str, trial: int, earlier: list[float] = []) -> None:  # noqa: B006
-        self.folder, self.run, self.number, self.earlier = Path(folder), Path(run), trial, list(earlier)
+    def __init__(self, folder: str, run: str, trial: int, earlier: list[float] | None = None) -> None:
+        self.folder, self.run, self.number, self.earlier = Path(folder), Path(run), trial, list(earlier or [])
         self._trial: Any = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

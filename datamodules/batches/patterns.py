@@ -14,6 +14,7 @@ first and last token, and shows another token as unknown, which frozen embedding
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -47,7 +48,7 @@ _FRAMES, _KEPT, _NOISE = 5, 8, 11
 
 
 @dataclass(frozen=True)
-class FramePattern:
+class FramePattern(ABC):
     """Base of the patterns.
 
     Attributes:
@@ -79,6 +80,7 @@ class FramePattern:
         rates = self.rates[:1] if len(set(self.rates)) == 1 else self.rates
         return f"{self.name}:{','.join(f'{rate:g}' for rate in rates)}"
 
+    @abstractmethod
     def apply(
         self, frames: Tensor, lengths: LongArray, keys: Bits, modality: int, seed: int, epoch: int, spread: Tensor
     ) -> Tensor:
@@ -97,7 +99,6 @@ class FramePattern:
         Returns:
             float32 [K, T, D]; padding is as it was.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

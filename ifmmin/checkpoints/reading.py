@@ -83,16 +83,14 @@ def _check_container(path: Path, legacy: bool) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size < entry.file_size for entry in entries):
-        raise ContentError("it is compressed, which torch.save never does, and may unpack to any size")
-    if sum(entry.file_size for entry in entries) > size:
-        raise ContentError(f"it declares more data than its {size} bytes")
-    if any(entry.filename.endswith(".pkl") and entry.file_size > LARGEST_STRUCTURE for entry in entries):
-        raise ContentError(f"its structure without tensors is larger than {LARGEST_STRUCTURE} bytes")
-    with zipfile.ZipFile(path) as archive:
-        for entry in entries:
-            if entry.filename.endswith(".pkl"):
-                _check_pickle(_BUFFER in archive.read(entry))
+        if any(each.compress_type != zipfile.ZIP_STORED or each.compress_size < each.file_size for each in entries):
+            raise ContentError("it is compressed, which torch.save never does, and may unpack to any size")
+        if sum(each.file_size for each in entries) > size:
+            raise ContentError(f"it declares more data than its {size} bytes")
+        pickles = [each for each in entries if each.filename.endswith(".pkl")]
+        if any(each.file_size > LARGEST_STRUCTURE for each in pickles):
+            raise ContentError(f"its structure without tensors is larger than {LARGEST_STRUCTURE} bytes")
+        _check_pickle(any(_BUFFER in archive.read(each) for each in pickles))
 
 
 def _check_pickle(has_buffer: bool) -> None:

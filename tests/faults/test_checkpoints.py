@@ -19,6 +19,7 @@ from datamodules.errors import InputError
 from ifmmin import Predictor
 from ifmmin.checkpoints import load_model
 from ifmmin.checkpoints.parts import read_stage1
+from ifmmin.checkpoints.reading import load_safely
 from ifmmin.checkpoints.writing import AtomicCheckpointIO
 from ifmmin.pretraining import InvariantPretraining
 from tests.cli.running import best, fit, same, sample, weights
@@ -280,6 +281,13 @@ def test_loading(case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert str(caught.value).startswith(str(path))
     assert str(caught.value).isprintable()
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_buffer_in_a_published_file_of_before_pytorch_1_6(tmp_path: Path) -> None:
+    path = tmp_path / "10_net_A.pth"
+    path.write_bytes(BUFFER)
+    with pytest.raises(InputError, match=r"10_net_A\.pth: not a readable checkpoint: it makes buffers of any size"):
+        load_safely(path, legacy=True)
 
 
 COMMANDS = {
