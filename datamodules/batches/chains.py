@@ -15,7 +15,7 @@ class ChainBatches(RequestSampler):
     An epoch has as many batches as it would have without chains. They are dealt chains, in random order (in evaluation
     the longest first), so that all hold about ``batch_size`` utterances; a longer chain is a larger batch. A chain is
     never on two devices. In training every device has chains of every batch; in evaluation every chain is given to
-    exactly one device, once, and all devices have as many batches, unless there are fewer chains than devices.
+    exactly one device, once, and all devices have as many batches.
 
     Args:
         indices: int64 [n], positions in the corpus.
@@ -24,7 +24,7 @@ class ChainBatches(RequestSampler):
         shuffle: a new order each epoch (training).
         seed: of the order.
         rank: this device.
-        world_size: number of devices.
+        world_size: number of devices, of chains at most.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class ChainBatches(RequestSampler):
         if shuffle:
             self.batches = max(1, min(batches, each))
         else:
-            # As many for each device; with fewer chains than devices, a chain for some of them.
-            self.batches = min(-(-batches // world_size), each) * world_size or max(1, len(self.chains))
+            self.batches = min(-(-batches // world_size), each) * world_size  # as many for each device
 
     def __len__(self) -> int:
         """Batches this device sees in an epoch."""
@@ -57,14 +56,13 @@ class ChainBatches(RequestSampler):
         if not self.shuffle:
             chains = sorted(self.chains, key=len, reverse=True)
             mine = deal(chains, self.batches)[self.rank :: self.num_replicas]
-            yield from (np.concatenate(batch) for batch in mine if batch)
+            yield from (np.concatenate(batch) for batch in mine)
             return
         random = np.random.default_rng((self.seed, self.epoch))
         drawn = [self.chains[position] for position in random.permutation(len(self.chains))]
         batches = deal(drawn, self.batches)
         for position in random.permutation(self.batches):
-            share = deal(batches[position], self.num_replicas)[self.rank]
-            yield np.concatenate(share) if share else np.empty(0, dtype=np.int64)
+            yield np.concatenate(deal(batches[position], self.num_replicas)[self.rank])
 
 
 def deal(chains: Sequence[IntArray], hands: int) -> list[list[IntArray]]:

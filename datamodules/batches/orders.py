@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from datamodules.batches.chains import ChainBatches
@@ -34,15 +35,14 @@ def batch_order(
         where: the corpus and split, for the message.
 
     Raises:
-        CorpusError: there are fewer chains than devices, one of which would have nothing to train on.
+        CorpusError: there are fewer utterances or chains than devices, one of which would have nothing to read.
     """
+    units, what = len(indices), "utterances"
+    if turns is not None:
+        units, what = len(np.unique(turns[:, 0])), "chains of turns, which are never cut"
+    if 0 < units < devices:
+        raise CorpusError(f"{where} has {units} {what}, too few for {devices} devices; give fewer --trainer.devices.")
     if turns is None:
         cost = lengths.sum(dim=1).numpy()[indices]
         return LengthBatches(indices, cost, batch_size, training, seed, rank, devices)
-    batches = ChainBatches(indices, turns, batch_size, training, seed, rank, devices)
-    if training and len(batches.chains) < devices:
-        raise CorpusError(
-            f"{where} has {len(batches.chains)} chains of turns, which are never cut; "
-            f"train on as many devices, not on {devices}."
-        )
-    return batches
+    return ChainBatches(indices, turns, batch_size, training, seed, rank, devices)

@@ -23,11 +23,16 @@ from tests.datamodules.corpora import load_ids, random_gaps, take_out, write_cor
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 utterances, of which 30 % lack one or two modalities; two of the test split lack all."""
+    """120 utterances, of which 30 % lack one or two modalities; two of the test split lack all.
+
+    A speaker has two dialogues, so that two devices have a chain of turns each.
+    """
     folder = tmp_path_factory.mktemp("gaps") / "corpus"
     ids = write_corpus(folder, utterances=120)
     tested = load_ids(folder, 1, "tst")
     take_out(folder, IEMOCAP_LAYOUT, random_gaps(ids, 0.3) | {tested[0]: "v", tested[1]: "avt", tested[2]: "avt"})
+    turns = [f"{name},{n},{n // 60}" for n, name in enumerate(ids) if name not in tested[1:3]]
+    (folder / "turns.csv").write_text("\n".join(["id,start,dialogue", *turns]) + "\n")
     return folder
 
 

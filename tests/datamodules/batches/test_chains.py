@@ -116,10 +116,17 @@ def test_a_chain_longer_than_a_batch_is_a_batch() -> None:
     assert sorted(len(batch) for batch in epoch_of(sampler([50, 1, 1, 2], 4, True), 0)) == [1, 1, 2, 50]
 
 
-def test_more_devices_than_chains_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("turns", "units", "most"),
+    [(True, "8 chains of turns, which are never cut", 8), (False, "160 utterances", 160)],
+)
+@pytest.mark.parametrize("batch_size", [20, None], ids=["training", "evaluation"])
+def test_more_devices_than_there_is_for_them_are_refused(
+    batch_size: int | None, turns: bool, units: str, most: int
+) -> None:
     data = Synthetic(utterances_per_speaker=20, fold=2)
     data.setup("fit")
-    data.serve(DataNeeds(turns=True), 128)
-    assert data.count_batches("train", 20, devices=8) == 1
-    with pytest.raises(CorpusError, match=r"train has 8 chains of turns, .* train on as many devices, not on 9"):
-        data.count_batches("train", 20, devices=9)
+    data.serve(DataNeeds(turns=turns), 128)
+    assert data.count_batches("train", batch_size, devices=most) == 1
+    with pytest.raises(CorpusError, match=f"train has {units}, too few for {most + 1} devices; give fewer"):
+        data.count_batches("train", batch_size, devices=most + 1)
