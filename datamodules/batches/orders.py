@@ -39,9 +39,11 @@ def batch_order(
     """
     units, what = len(indices), "utterances"
     if turns is not None:
-        units, what = len(np.unique(turns[:, 0])), "chains of turns, which are never cut"
+        units, what = len(np.unique(turns[:, 0])), "whole chains of turns"
     if 0 < units < devices:
-        raise CorpusError(f"{where} has {units} {what}, too few for {devices} devices; give fewer --trainer.devices.")
+        raise CorpusError(
+            f"{where} has too few {what} for {devices} devices: {units}; give at most so many --trainer.devices."
+        )
     if turns is None:
         cost = lengths.sum(dim=1).numpy()[indices]
         return LengthBatches(indices, cost, batch_size, training, seed, rank, devices)

@@ -13,8 +13,8 @@ from ifmmin.discovery import discover_models
 from tests.cli.running import CHECKOUT, SMALL, best, end_to_end, fit, fresh, metrics
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-# 13 utterances a speaker: the test split of 13 does not divide by 2.
-ODD = ["--data.utterances_per_speaker", "13", "--data.eval_batch_size", "4"]
+# 33 utterances a speaker: the test split of 33 does not divide by 2, and a speaker has two dialogues.
+ODD = ["--data.utterances_per_speaker", "33", "--data.eval_batch_size", "4"]
 
 # All models in one pair of processes, for most of the time of a fresh process goes into its imports.
 PROGRAM = """
@@ -36,7 +36,7 @@ def test_two_devices_train_and_count_every_utterance_once(model: str, tmp_path: 
     run = tmp_path / model
     two = metrics(run)
     assert two["record"]["devices"] == 2
-    assert all(sum(map(sum, matrix)) == 13 for matrix in two["confusion"].values())
+    assert all(sum(map(sum, matrix)) == 33 for matrix in two["confusion"].values())
     words = ["test", "--model", model, *ODD, "--ckpt_path", str(best(run)), "--run_dir", str(tmp_path / "one")]
     assert main([*words, "--trainer.accelerator", "cpu"]) == 0
     assert metrics(tmp_path / "one")["confusion"] == two["confusion"]

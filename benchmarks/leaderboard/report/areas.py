@@ -44,7 +44,7 @@ def area_table(summary: Summary, score: Score) -> BoardTable | None:
         value = BoardCell(score.format(figures.area()), figures.area())
         rows.append(BoardRow("published", figures.model, {"model": named, "frames": value}))
     measured = [area for of_model in areas.values() for area in of_model.values()]
-    return BoardTable(score, columns, tuple(rows), tuple(_notes(names, measured, published)), SUBJECT)
+    return BoardTable(score, columns, tuple(rows), tuple(_notes(summary, names, measured, published)), SUBJECT)
 
 
 def _cell(areas: dict[str, Area], model: str, score: Score) -> BoardCell:
@@ -63,7 +63,7 @@ def _cell(areas: dict[str, Area], model: str, score: Score) -> BoardCell:
     return BoardCell(text, area.cell.mean, spread, place=place)
 
 
-def _notes(names: list[str], measured: list[Area], published: list[Figures]) -> list[str]:
+def _notes(summary: Summary, names: list[str], measured: list[Area], published: list[Figures]) -> list[str]:
     """What the columns are, what the brackets are, and the sources of published areas."""
     texts = [
         "Area: the trapezoidal rule over the rates of a curve, divided by their width. "
@@ -71,10 +71,13 @@ def _notes(names: list[str], measured: list[Area], published: list[Figures]) -> 
     ]
     sets = {area.sets for area in measured if area.low is not None}
     if sets:
-        texts.append(
-            f"[ ]: {LEVEL:.0%} t interval over the {max(sets)} training sets, runs of the same one averaged; training "
-            "sets that overlap make it too narrow."
-        )
+        over = f"[ ]: {LEVEL:.0%} t interval over the {max(sets)}"
+        if summary.independent_folds:
+            texts.append(f"{over} folds, which are independent draws, runs of the same one averaged.")
+        else:
+            texts.append(
+                f"{over} training sets, runs of the same one averaged; training sets that overlap make it too narrow."
+            )
     if published:
         texts.append(
             "Published areas are in the protocol of frames, over rates 0.0 to 1.0 as their public code sums, but not "

@@ -117,16 +117,16 @@ def test_a_chain_longer_than_a_batch_is_a_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("turns", "units", "most"),
-    [(True, "8 chains of turns, which are never cut", 8), (False, "160 utterances", 160)],
+    ("turns", "what", "most"),
+    [(True, "whole chains of turns", 8), (False, "utterances", 160)],
 )
 @pytest.mark.parametrize("batch_size", [20, None], ids=["training", "evaluation"])
 def test_more_devices_than_there_is_for_them_are_refused(
-    batch_size: int | None, turns: bool, units: str, most: int
+    batch_size: int | None, turns: bool, what: str, most: int
 ) -> None:
     data = Synthetic(utterances_per_speaker=20, fold=2)
     data.setup("fit")
     data.serve(DataNeeds(turns=turns), 128)
     assert data.count_batches("train", batch_size, devices=most) == 1
-    with pytest.raises(CorpusError, match=f"train has {units}, too few for {most + 1} devices; give fewer"):
+    with pytest.raises(CorpusError, match=f"train has too few {what} for {most + 1} devices: {most}; give"):
         data.count_batches("train", batch_size, devices=most + 1)

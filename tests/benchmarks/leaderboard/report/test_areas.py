@@ -54,7 +54,15 @@ def test_areas_and_intervals_follow_from_the_records() -> None:
         assert sorted(placed.values()) == [0, 1, 2]
         shown = {row.model: float(str(row.cells[name].value)) for row in table.rows}
         assert placed[max(shown, key=shown.__getitem__)] == 1
-    assert "over the 3 training sets" in " ".join(table.notes)
+    assert "over the 3 training sets" in " ".join(table.notes) and "overlap" in " ".join(table.notes)
+
+
+def test_folds_that_are_independent_draws_overlap_in_nothing() -> None:
+    records = [{**record, "independent_folds": True} for record in board_records(MODELS, [1, 3, 5], [0])]
+    table = area_table(summarise_board(records), Score("WA"))
+    assert table is not None
+    notes = " ".join(table.notes)
+    assert "3 folds, which are independent draws" in notes and "overlap" not in notes
 
 
 def test_one_training_set_has_no_interval_and_earlier_records_no_area() -> None:
