@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from ifmmin import runs
 from ifmmin.cli import ranks, starting, stopping
 
 if __name__ == "__main__":
+    ranks.end_with(int(sys.argv[3]))
     starting.large_pages()
 with starting.imports() if __name__ == "__main__" else nullcontext():  # a board starts hundreds of these
     from benchmarks.leaderboard.identity import differences, digest
@@ -70,7 +70,7 @@ def execute(job: Job, board: Path, environment: dict[str, str]) -> Outcome:
     """
     started = time.monotonic()
     folder = board / job.folder
-    words = ["benchmarks.leaderboard.running", json.dumps(job.to_json()), str(board)]
+    words = ["benchmarks.leaderboard.running", json.dumps(job.to_json()), str(board), str(os.getpid())]
     error = run_module(words, folder / LOG, job.identity["threads"], environment)
     seconds = time.monotonic() - started
     if error:
@@ -138,7 +138,6 @@ def _last_words(log: Path, code: int) -> str:
 def main() -> int:
     """Do the job that the command line describes; 0 where its result is there afterwards."""
     job, board = Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2])
-    _end_with_parent()
     folder = board / job.folder
     sweep(folder)
     if (folder / RECORD).exists() or (not job.recorded and best_checkpoint(folder)):
@@ -152,18 +151,6 @@ def main() -> int:
     for last in folder.rglob("last.ckpt"):  # only an interrupted run needs it, and it is as large as the best
         last.unlink()
     return 0
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, however it did: nobody waits for the result."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _fit(job: Job, board: Path) -> int:

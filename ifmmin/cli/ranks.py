@@ -68,6 +68,20 @@ def is_further() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0" and main.isdecimal() and main != str(os.getpid())
 
 
+def end_with(parent: int) -> None:
+    """End this process when the one that started it has ended, however and however early: nobody waits for its result.
+
+    Args:
+        parent: the id of that process, as it gave it: it may have ended before this one can ask.
+    """
+
+    def watch() -> None:
+        _wait_for_end(parent)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def check_environment() -> None:
     """Refuse variables about other processes that are no numbers.
 
@@ -171,9 +185,12 @@ def _lost(rank: int, code: int) -> None:
     stopping.end(line, 1)
 
 
-def _watch_main() -> None:
-    main = int(os.environ[_MAIN])
-    while os.getppid() == main:
+def _wait_for_end(parent: int) -> None:
+    while os.getppid() == parent:
         time.sleep(_PERIOD)
+
+
+def _watch_main() -> None:
+    _wait_for_end(int(os.environ[_MAIN]))
     first = os.environ["LOCAL_RANK"] == "1"  # one line, however many are left
     stopping.end(f"error: rank 0 was lost; {stopping.how_to_go_on()}" if first else None, 1)

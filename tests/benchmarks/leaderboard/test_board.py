@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from benchmarks.leaderboard.records import RECORDS, read_records
 from ifmmin.curves import CURVES
 from ifmmin.discovery import discover_models
 from tests.benchmarks.leaderboard.small_board import CHOICE, WORDS, descendants, results, run, start
-from tests.cli.running import best, fit, metrics
+from tests.cli.running import CHECKOUT, best, fit, metrics
 
 MODELS = discover_models()
 
@@ -105,6 +107,13 @@ def test_killed_and_continued_it_is_the_same_board(board: Path, tmp_path: Path) 
     assert results(killed) == results(board)
 
 
+def test_a_run_whose_board_is_gone_before_it_has_begun_ends(tmp_path: Path) -> None:
+    words = ["-m", "benchmarks.leaderboard.running", "{}", str(tmp_path / "board"), "1"]  # 1 did not start it
+    done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert not (tmp_path / "board").exists()
+
+
 def test_stages_1_stand_before_their_runs_and_a_cell_before(tmp_path: Path) -> None:
     models = {name: MODELS[name] for name in ("MMIN", "MMINWithoutCycle", "ModalityDropout")}
     jobs = make_jobs(models, sort_settings([], models), {1: "one", 2: "two"}, [0, 1], threads=1)
@@ -187,8 +196,10 @@ def _worker_of(run_folder: Path) -> int:
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if "benchmarks.leaderboard.running" in words and str(run_folder).startswith(words[-2]):  # no board but this one
-            job = json.loads(words[words.index("benchmarks.leaderboard.running") + 1])
-            if run_folder.name.startswith(f"{job['name']}-seed{job['seed']}-"):
-                return parent
+        if "benchmarks.leaderboard.running" not in words:
+            continue
+        described, board = words[words.index("benchmarks.leaderboard.running") + 1 :][:2]
+        job = json.loads(described)
+        if run_folder.is_relative_to(board) and run_folder.name.startswith(f"{job['name']}-seed{job['seed']}-"):
+            return parent
     raise AssertionError("no process runs it")
