@@ -313,8 +313,10 @@ def latest_records(folder: Path) -> list[Record]:
     A board keeps what earlier code or settings gave, too.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or no such folder.
     """
+    if not folder.is_dir():
+        raise InputError(f"{printable(folder)}: no such folder; give the folder of a board.")
     records, wrong = read_lines(folder / RECORDS)
     for number, why in wrong.items():
         print(f"{printable(folder / RECORDS)} line {number}: {why}; it is left out")

@@ -55,7 +55,9 @@ def test_records_of_other_code_are_named(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 1
-    assert f"{tmp_path / 'nowhere' / 'records.jsonl'}: no record in it" in capsys.readouterr().err
+    assert f"{tmp_path / 'nowhere'}: no such folder" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 1
+    assert f"{tmp_path / 'records.jsonl'}: no record in it" in capsys.readouterr().err
     board = write_board(tmp_path / "board", json.loads(json.dumps(board_records(["MMIN"], [1], [0]))))
     assert main([str(board), "--reference", "EMT"]) == 1
     assert "no runs of the reference model 'EMT'" in capsys.readouterr().err
