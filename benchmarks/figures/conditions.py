@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.figures.labels import BAYES, add_legend, error, finish, label, scale_of
 from benchmarks.figures.style import HATCHES, marks_of, plain
 from benchmarks.leaderboard.looks import COLOURS, look_of
-from benchmarks.leaderboard.summary import Summary
+from benchmarks.leaderboard.summary import Entry, Summary
 from datamodules.conditions import MISSING_CONDITIONS
 from ifmmin.results.figures import empty_figure
 from ifmmin.results.results import readable
@@ -28,17 +28,23 @@ def conditions_figure(summary: Summary, metric: str) -> Figure:
     """Draw mean over runs ± one standard deviation by condition and model; the Bayes limit dashed.
 
     Up to :data:`MOST_BARS` models are bars from zero. More are dots on an axis that begins near the lowest, in each
-    condition from left to right as in the legend, which is by rank.
+    condition from left to right as in the legend, which is by rank in this score.
     """
-    few = len(summary.entries) <= MOST_BARS
+    entries, scale = summary.by_rank(metric), scale_of(summary, metric)
+    few = len(entries) <= MOST_BARS
     figure = empty_figure(12.5, 5.6) if few else empty_figure(17.5, 7.6)
     axes = figure.subplots()
-    for number in range(len(summary.entries)):
-        (_draw_bars if few else _draw_dots)(axes, summary, metric, number)
+    width = _WIDTH / len(entries)
+    for number, entry in enumerate(entries):
+        shift = (number - (len(entries) - 1) / 2) * width
+        if few:
+            _draw_bars(axes, entry, metric, scale, shift, width)
+        else:
+            _draw_dots(axes, entry, metric, scale, shift)
     handles, labels = axes.get_legend_handles_labels()
     if summary.bayes is not None and metric == summary.limited.name:
         left, right = ([place + half for place in range(len(ROWS))] for half in (-_WIDTH / 2, _WIDTH / 2))
-        limits = [scale_of(summary, metric) * summary.bayes[row] for row in ROWS]
+        limits = [scale * summary.bayes[row] for row in ROWS]
         lines = axes.hlines(limits, left, right, colors="black", linestyles="dashed", linewidth=1.4, label=BAYES)
         handles, labels = [*handles, lines], [*labels, BAYES]
     axes.set_xticks(range(len(ROWS)), [_with_break(row) for row in ROWS], fontsize=12)
@@ -55,18 +61,13 @@ def conditions_figure(summary: Summary, metric: str) -> Figure:
     return figure
 
 
-def _places(summary: Summary, number: int) -> list[float]:
-    """Where a model stands in each condition."""
-    step = _WIDTH / len(summary.entries)
-    return [place + (number - (len(summary.entries) - 1) / 2) * step for place in range(len(ROWS))]
-
-
-def _draw_bars(axes: Axes, summary: Summary, metric: str, number: int) -> None:
+def _draw_bars(axes: Axes, entry: Entry, metric: str, scale: int, shift: float, width: float) -> None:
     """Draw a bar for each condition that a model answers, a dash for the others."""
-    entry, scale, width = summary.entries[number], scale_of(summary, metric), _WIDTH / len(summary.entries)
-    cells = [entry.cells[metric][row] for row in ROWS]
-    shown = [(place, cell) for place, cell in zip(_places(summary, number), cells, strict=True) if cell is not None]
-    _draw_dashes(axes, summary, metric, number, 1.0)
+    cells = entry.cells[metric]
+    shown = [(place + shift, cell) for place, row in enumerate(ROWS) if (cell := cells[row]) is not None]
+    for place, row in enumerate(ROWS):
+        if cells[row] is None:
+            axes.text(place + shift, 1.0, "–", ha="center", fontsize=9, color="#606060")
     look = look_of(entry.model)
     colour = COLOURS[look.colour]
     axes.bar(
@@ -83,11 +84,10 @@ def _draw_bars(axes: Axes, summary: Summary, metric: str, number: int) -> None:
     )
 
 
-def _draw_dots(axes: Axes, summary: Summary, metric: str, number: int) -> None:
+def _draw_dots(axes: Axes, entry: Entry, metric: str, scale: int, shift: float) -> None:
     """Draw a dot for each condition that a model answers."""
-    entry, scale = summary.entries[number], scale_of(summary, metric)
-    cells = [entry.cells[metric][row] for row in ROWS]
-    shown = [(place, cell) for place, cell in zip(_places(summary, number), cells, strict=True) if cell is not None]
+    cells = entry.cells[metric]
+    shown = [(place + shift, cell) for place, row in enumerate(ROWS) if (cell := cells[row]) is not None]
     axes.errorbar(
         [place for place, _ in shown],
         [scale * cell.mean for _, cell in shown],
@@ -97,13 +97,6 @@ def _draw_dots(axes: Axes, summary: Summary, metric: str, number: int) -> None:
         elinewidth=0.8,
         label=plain(label(entry)),
     )
-
-
-def _draw_dashes(axes: Axes, summary: Summary, metric: str, number: int, height: float) -> None:
-    """Mark what a model does not answer, at ``height``."""
-    for place, row in zip(_places(summary, number), ROWS, strict=True):
-        if summary.entries[number].cells[metric][row] is None:
-            axes.text(place, height, "–", ha="center", fontsize=9, color="#606060")
 
 
 def _with_break(row: str) -> str:

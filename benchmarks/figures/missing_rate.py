@@ -32,7 +32,7 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
     Raises:
         InputError: no model answers every missing rate.
     """
-    entries = [entry for entry in summary.entries if entry.sweep.get(metric)]
+    entries = [entry for entry in summary.by_rank(metric) if entry.sweep.get(metric)]
     if not entries:
         raise InputError("no model of this board answers every missing rate.")
     published = {protocol: by_score[metric] for protocol, by_score in curves(summary.figures, [metric]).items()}
@@ -46,7 +46,7 @@ def missing_rate_figure(summary: Summary, metric: str) -> Figure:
     add_legend(first, AREA)
     finish(figure, first, summary, f"{metric} by missing rate", metric, *(["mean over runs"] if many else []))
     for axes, (protocol, group) in zip(others, published.items(), strict=True):
-        own = [entry for entry in summary.entries if metric in _in_theirs(entry, protocol)]
+        own = [entry for entry in summary.by_rank(metric) if metric in _in_theirs(entry, protocol)]
         _draw_published(axes, protocol, group, scale, beside_ours=bool(own))
         if own:
             draw_curve(axes, IN_THEIRS[protocol], own, score, scale, suffix=", ours", note=False)

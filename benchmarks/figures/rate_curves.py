@@ -29,8 +29,9 @@ def rate_curves_figure(summary: Summary, metric: str) -> Figure:
     Raises:
         InputError: no model has such a curve.
     """
+    ranked = summary.by_rank(metric)
     of_curve = {
-        name: [entry for entry in summary.entries if name in entry.curves and entry.curves[name].cells.get(metric)]
+        name: [entry for entry in ranked if name in entry.curves and entry.curves[name].cells.get(metric)]
         for name in CURVES
         if name != "modalities"
     }

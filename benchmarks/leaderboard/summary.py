@@ -206,6 +206,11 @@ class Summary:
             "the two do not compare digit by digit."
         )
 
+    def by_rank(self, metric: str) -> tuple[Entry, ...]:
+        """Models from best to worst in the mean of the six conditions of one score; those without a mean are last."""
+        last = len(self.entries) + 1
+        return tuple(sorted(self.entries, key=lambda entry: (entry.rank[metric] or last, entry.model)))
+
     def leaders(self, metric: str, row: str) -> tuple[frozenset[str], frozenset[str]]:
         """The best and the second best measured models of a column.
 

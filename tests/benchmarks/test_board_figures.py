@@ -26,7 +26,9 @@ from benchmarks.figures.style import DASHES
 from benchmarks.leaderboard.looks import COLOURS, MARKERS, NAMED, look_of
 from benchmarks.leaderboard.published import METRICS, Metric
 from benchmarks.leaderboard.published_rates import RATES_FILE
+from benchmarks.leaderboard.report.areas import area_table
 from benchmarks.leaderboard.report.page import page_html
+from benchmarks.leaderboard.report.rows import board_table
 from benchmarks.leaderboard.summary import Summary
 from datamodules.batches.masks import MissingRate, utterance_keys
 from datamodules.conditions import CONDITIONS, MISSING_CONDITIONS
@@ -48,12 +50,39 @@ def summary() -> Summary:
     return summarise_board(RECORDS)
 
 
+def best_first(records: list[dict[str, Any]], metric: str) -> list[str]:
+    """Models by the mean over runs of the six conditions; without one, last."""
+    means: dict[str, float] = {}
+    for model in sorted({record["model"] for record in records}):
+        runs = [record["metrics"] for record in records if record["model"] == model]
+        answered = all(run.get(row) and run[row][metric] is not None for run in runs for row in MISSING_CONDITIONS)
+        means[model] = np.mean([[run[row][metric] for row in MISSING_CONDITIONS] for run in runs]) if answered else -1.0
+    return sorted(means, key=lambda model: -means[model])
+
+
+def test_curves_and_areas_of_a_score_are_in_the_order_of_its_table() -> None:
+    """Two models whose order by WA is not that by UA, which selects."""
+    records = board_records(["CMARR", "MCTN"], folds=[1], seeds=[0])
+    for record in records:
+        for rows in record["metrics"].values():
+            rows["WA"], rows["UA"] = (0.5, 0.6) if record["model"] == "MCTN" else (0.6, 0.5)
+    summary = summarise_board(records)
+    for metric, order in {"WA": ["CMARR", "MCTN"], "UA": ["MCTN", "CMARR"]}.items():
+        score = summary.task.score(metric)
+        areas = area_table(summary, score)
+        assert areas is not None and [row.model for row in areas.rows] == order
+        assert [row.model for row in board_table(summary, score).rows if row.kind == "measured"] == order
+        for figure in (missing_rate_figure(summary, metric), rate_curves_figure(summary, metric)):
+            legend = figure.axes[0].get_legend()
+            assert legend is not None and [text.get_text().split()[0] for text in legend.get_texts()] == order
+
+
 def test_bars_are_means_and_standard_deviations_over_runs(summary: Summary) -> None:
     for metric in METRICS:
         figure = conditions_figure(summary, metric)
         (axes,) = figure.axes
         bars = {str(one.get_label()): one for one in axes.containers if isinstance(one, BarContainer)}
-        assert list(bars) == [entry.model for entry in summary.entries]
+        assert list(bars) == best_first(RECORDS, metric)
         for model, container in bars.items():
             runs = [record["metrics"] for record in RECORDS if record["model"] == model]
             values = 100 * np.array([[run[row][metric] for row in ROWS] for run in runs])
@@ -163,7 +192,7 @@ def test_rate_curves_are_metrics_of_their_counts_with_the_area(summary: Summary)
     for name, axes in zip(names, figure.axes, strict=True):
         assert CURVES[name].meaning in axes.get_xlabel()
         drawn = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
-        assert [name_of(one) for one in drawn] == [entry.model for entry in summary.entries]
+        assert [name_of(one) for one in drawn] == best_first(RECORDS, "WA")
         for container in drawn:
             runs = [record["curves"][name] for record in RECORDS if record["model"] == name_of(container)]
             matrices = np.array([[run[rate] for rate in run] for run in runs], dtype=float)
@@ -237,7 +266,7 @@ def test_more_than_eight_models_are_dots_with_the_limit_of_each_condition() -> N
     figure = conditions_figure(summary, "WA")
     (axes,) = figure.axes
     dots = {str(one.get_label()): one for one in axes.containers if isinstance(one, ErrorbarContainer)}
-    assert list(dots) == [entry.model for entry in summary.entries] and len(dots) == 30
+    assert list(dots) == best_first(records, "WA") and len(dots) == 30
     assert not [one for one in axes.containers if isinstance(one, BarContainer)]
     for place, (model, container) in enumerate(dots.items()):
         runs = [record["metrics"] for record in records if record["model"] == model]

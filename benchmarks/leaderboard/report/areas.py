@@ -14,11 +14,12 @@ SUBJECT = "area below the rate curves, their mean height"
 
 
 def area_table(summary: Summary, score: Score) -> BoardTable | None:
-    """Lay out the areas in one score, models in the order of the board; None where there is none."""
+    """Lay out the areas in one score, models in the order of its table; None where there is none."""
+    entries = summary.by_rank(score.name)
     areas = {
         name: {
             entry.model: entry.curves[name].areas[score.name]
-            for entry in summary.entries
+            for entry in entries
             if name in entry.curves and score.name in entry.curves[name].areas
         }
         for name in CURVES
@@ -32,7 +33,7 @@ def area_table(summary: Summary, score: Score) -> BoardTable | None:
         *(Column(name, f"{name} {CURVES[name].span}") for name in names),
     )
     rows = []
-    for entry in summary.entries:
+    for entry in entries:
         cells = {name: _cell(areas[name], entry.model, score) for name in names}
         if any(cell is not NO_VALUE for cell in cells.values()):
             named = BoardCell(entry.model, entry.model, note=", ".join(entry.remarks))

@@ -121,7 +121,7 @@ def board_table(summary: Summary, score: Score) -> BoardTable:
     """Lay out the table of one score."""
     name = score.name
     limits = _limits(summary) if score == summary.limited else {}
-    entries = sorted(summary.entries, key=lambda entry: (entry.rank[name] is None, entry.rank[name] or 0, entry.model))
+    entries = summary.by_rank(name)
     rows = [_measured(summary, entry, score) for entry in entries]
     for title, limit in limits.items():
         cells = {row: BoardCell(score.format(limit[row]), limit[row]) for row in SUMMARY_ROWS}
