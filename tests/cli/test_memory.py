@@ -14,8 +14,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 TAKE_AND_FREE = """
-import resource, torch
+import ctypes, resource, torch
 from ifmmin.cli.memory import keep_free_memory, trim
+
+# PR_SET_THP_DISABLE: small pages also where the system gives every process large ones.
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
 
 def pages():
     # How many the system hands out, and clears, when 64 MiB that were taken and freed before are taken again.
