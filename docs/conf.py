@@ -28,6 +28,7 @@ html_title = "ifmmin"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+toc_object_entries = False  # the navigation of each of 350 pages would copy every function: two thirds of a build
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
