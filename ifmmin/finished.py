@@ -69,16 +69,17 @@ def configured_data(settings: Mapping[str, Any]) -> EmotionDataModule:
 
 
 def set_up_as_trained(data: EmotionDataModule, trained_on: Mapping[str, Any], source: str) -> None:
-    """Read data as for a test, and have them normalised as a model's training data were.
+    """Read data as for a test, with the seed and the normalisation of a model's training data.
 
     Args:
-        data: to be set up.
+        data: to be set up; a run's configuration has its seed outside of ``data``.
         trained_on: the checkpoint's record of its training data.
         source: the checkpoint, for messages.
 
     Raises:
         InputError: these are not the data that it was trained on.
     """
+    data.seed = trained_on["seed"]
     data.setup("test")
     if data.fingerprint != trained_on["fingerprint"]:
         raise InputError(f"{data.root}: not the data that {source} was trained on; put those back.")

@@ -23,6 +23,7 @@ from benchmarks.imagination.entries import Entry, Run, make_entries
 from benchmarks.imagination.measures import explained_variance, gradient_norms
 from benchmarks.imagination.picture import imagination_figure
 from benchmarks.imagination.probes import Features, chance, read_features, told
+from benchmarks.imagination.subjects import subjects_of
 from benchmarks.leaderboard import running
 from benchmarks.leaderboard.plan import make_jobs, sort_settings
 from benchmarks.leaderboard.records import RECORDS, append, read_records
@@ -277,6 +278,21 @@ def test_a_board_is_averaged_over_its_runs(board: Path, tmp_path: Path, capsys: 
     pixels = imread(board / "imagination" / "imagination.png")
     assert min(pixels.shape[:2]) >= 600 and pixels[..., :3].std() > 0.05
     assert {path.suffix for path in (board / "imagination").iterdir()} == {".csv", ".png", ".pdf"}
+
+
+def test_a_run_is_measured_with_its_own_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = fit(tmp_path / "run", *SMALL, "--seed_everything", "3", model="MeanFusion")
+    (subject,) = subjects_of(trained)
+    model, data = subject.load()
+    assert data.seed == 3
+    expected = Synthetic(utterances_per_speaker=12, seed=3)
+    expected.setup("fit")
+    expected.serve(replace(model.needs, hidden_frames=True), model.settings.batch_size)
+    drawn, first = (next(iter(each.train_dataloader())) for each in (data, expected))
+    assert drawn.utterances == first.utterances and torch.equal(drawn.present, first.present)
+    assert main([str(trained)]) == 0
+    assert "[1/1] MeanFusion fold 1 seed 3" in capsys.readouterr().out
+    assert {row["seed"] for row in rows_of(trained / "imagination" / "imagination.csv", kind="run")} == {"3"}
 
 
 def test_a_checkpoint_without_a_run_and_one_of_stage_1(
