@@ -171,9 +171,14 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_ray_cluster_gives_the_same_board_and_a_dead_worker_costs_its_run_only(
-    board: Path, tmp_path: Path, ray_cluster: None
-) -> None:
+def test_a_ray_cluster_gives_the_same_board(board: Path, tmp_path: Path, ray_cluster: None) -> None:
+    done = run(tmp_path / "cluster", "--cluster", "ray")
+    assert done.returncode == 0, done.stdout
+    assert results(tmp_path / "cluster") == results(board)
+
+
+@pytest.mark.slow
+def test_a_dead_ray_worker_costs_its_run_only(board: Path, tmp_path: Path, ray_cluster: None) -> None:
     folder = tmp_path / "cluster"
     process = start(folder, "--cluster", "ray")
     wait_for(lambda: any((folder / "runs").rglob("config.yaml")) or process.poll() is not None)
